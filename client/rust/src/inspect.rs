@@ -1,0 +1,264 @@
+//! Looking at a daemon and its runs, and the one order that an operator can give: stop.
+//!
+//! Replies are the wire's own messages (`proto`), because a second set of the same structs would only drift from them.
+//! Nothing here touches a training: reading is answered away from the daemon's sessions, and a stop is the daemon's to
+//! carry out.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+pub use hookbus_proto::v1 as proto;
+use proto::control_client::ControlClient;
+use proto::inspect_client::InspectClient;
+
+use crate::address::Address;
+use crate::connect::{ConnectError, connect};
+
+/// A daemon answers a question in milliseconds; after this it is stuck, and a person should hear so.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// 512 ranks with their children and metrics do not fit into tonic's default of 4 MB.
+const MAX_REPLY_BYTES: usize = 64 << 20;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// No channel.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The run is not there; the text names the runs there are.
+    #[error("{0}")]
+    NotFound(String),
+    /// The daemon says no; the text is its own.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection broke, or no answer came in time.
+    #[error("the daemon at {address} went away: {cause}")]
+    Gone {
+        /// Where it was.
+        address: Address,
+        /// As far as it was said.
+        cause: String,
+    },
+}
+
+/// Questions to one daemon, over one channel.
+#[derive(Debug, Clone)]
+pub struct Inspector {
+    address: Address,
+    inspect: InspectClient<Channel>,
+    control: ControlClient<Channel>,
+}
+
+impl Inspector {
+    /// Connects in one attempt that takes at most `timeout`.
+    pub async fn connect(address: &Address, timeout: Duration) -> Result<Inspector, InspectError> {
+        let channel = connect(address, timeout).await?;
+        Ok(Inspector {
+            address: address.clone(),
+            inspect: InspectClient::new(channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES),
+            control: ControlClient::new(channel),
+        })
+    }
+
+    /// The daemon that is asked.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Every run that the daemon knows.
+    pub async fn runs(&mut self) -> Result<Vec<proto::RunSummary>, InspectError> {
+        let reply = self.inspect.runs(proto::RunsRequest {});
+        Ok(answer(&self.address, reply).await?.runs)
+    }
+
+    /// One run (by name or id; empty: the only run) with its ranks, hooks, results, incidents and memory.
+    pub async fn snapshot(&mut self, run: &str) -> Result<proto::SnapshotReply, InspectError> {
+        let reply = self.inspect.snapshot(proto::SnapshotRequest {
+            run: run.to_owned(),
+        });
+        answer(&self.address, reply).await
+    }
+
+    /// A snapshot now and then one each `interval`, as long as the stream is read.
+    pub async fn watch(
+        &mut self,
+        run: &str,
+        interval: Duration,
+    ) -> Result<Stream<proto::SnapshotReply>, InspectError> {
+        let request = proto::WatchRequest {
+            run: run.to_owned(),
+            interval_s: interval.as_secs_f64(),
+        };
+        let frames = answer(&self.address, self.inspect.watch(request)).await?;
+        Ok(Stream {
+            address: self.address.clone(),
+            frames,
+        })
+    }
+
+    /// The one list of hooks.
+    pub async fn hooks(&mut self) -> Result<Vec<proto::HookInfo>, InspectError> {
+        let reply = self.inspect.hooks(proto::HooksRequest {});
+        Ok(answer(&self.address, reply).await?.hooks)
+    }
+
+    /// The daemon itself: version, what it can see, and what would mend what it can't.
+    pub async fn about(&mut self) -> Result<proto::AboutReply, InspectError> {
+        let reply = self.inspect.about(proto::AboutRequest {});
+        answer(&self.address, reply).await
+    }
+
+    /// Orders a stop. The stream brings who is addressed, then each rank's result; it ends when all have answered or
+    /// `order.timeout` has passed (then the missing ranks come as EXPIRED).
+    pub async fn stop(
+        &mut self,
+        order: StopOrder,
+    ) -> Result<Stream<proto::OrderUpdate>, InspectError> {
+        let frames = answer(&self.address, self.control.send(order.into_wire())).await?;
+        Ok(Stream {
+            address: self.address.clone(),
+            frames,
+        })
+    }
+}
+
+/// A stop, as an operator gives it.
+#[derive(Debug, Clone, Default)]
+pub struct StopOrder {
+    /// A name or an id; empty: the only run.
+    pub run: String,
+    /// Why; every rank's log will say it.
+    pub reason: String,
+    /// Who, for the audit.
+    pub by: String,
+    /// At the next point of any kind, not at the next iteration's start.
+    pub now: bool,
+    /// How long to wait for the ranks; zero: the daemon's default of 30 s.
+    pub timeout: Duration,
+}
+
+impl StopOrder {
+    fn into_wire(self) -> proto::Order {
+        let when = if self.now {
+            proto::EffectiveWhen::Now
+        } else {
+            proto::EffectiveWhen::Next
+        };
+        let stop = proto::StopOrder {
+            reason: self.reason,
+            effective: Some(proto::Effective {
+                when: when.into(),
+                ..Default::default()
+            }),
+        };
+        proto::Order {
+            run: self.run,
+            id: String::new(),
+            by: self.by,
+            timeout_s: self.timeout.as_secs_f64(),
+            what: Some(proto::order::What::Stop(stop)),
+        }
+    }
+}
+
+/// Replies that come one by one.
+#[derive(Debug)]
+pub struct Stream<T> {
+    address: Address,
+    frames: Streaming<T>,
+}
+
+impl<T> Stream<T> {
+    /// The next reply; None: the daemon has said everything.
+    pub async fn next(&mut self) -> Result<Option<T>, InspectError> {
+        self.frames
+            .message()
+            .await
+            .map_err(|status| refusal(&self.address, &status))
+    }
+}
+
+async fn answer<T>(
+    address: &Address,
+    reply: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, InspectError> {
+    match tokio::time::timeout(ANSWER_DEADLINE, reply).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(refusal(address, &status)),
+        Err(_) => Err(InspectError::Gone {
+            address: address.clone(),
+            cause: format!("no answer within {} s", ANSWER_DEADLINE.as_secs()),
+        }),
+    }
+}
+
+fn refusal(address: &Address, status: &Status) -> InspectError {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::NotFound => InspectError::NotFound(text),
+        // What tonic itself says when the peer closes or resets.
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal => {
+            InspectError::Gone {
+                address: address.clone(),
+                cause: text,
+            }
+        }
+        Code::Unimplemented => InspectError::Refused(format!(
+            "the server at {address} is no hookbusd, or one of another version: it does not know this question"
+        )),
+        Code::PermissionDenied | Code::Unauthenticated => InspectError::Refused(format!(
+            "the daemon at {address} does not allow this: {text}"
+        )),
+        _ => InspectError::Refused(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_says_when_and_why_on_the_wire() {
+        for (now, when) in [
+            (true, proto::EffectiveWhen::Now),
+            (false, proto::EffectiveWhen::Next),
+        ] {
+            let order = StopOrder {
+                run: "digits".into(),
+                reason: "bad data".into(),
+                now,
+                timeout: Duration::from_millis(1500),
+                ..Default::default()
+            };
+            let wire = order.into_wire();
+            let Some(proto::order::What::Stop(stop)) = wire.what else {
+                panic!("a stop")
+            };
+            assert_eq!((wire.run.as_str(), wire.timeout_s), ("digits", 1.5));
+            assert_eq!(stop.reason, "bad data");
+            assert_eq!(stop.effective.unwrap().when(), when);
+        }
+    }
+
+    #[test]
+    fn the_daemons_own_line_about_a_missing_run_is_kept() {
+        let address = Address::parse("/run/a.sock").unwrap();
+        let line = "no run named digit; there are: digits@1, digits@2";
+        let error = refusal(&address, &Status::not_found(line));
+        assert!(matches!(error, InspectError::NotFound(_)));
+        assert_eq!(error.to_string(), line);
+    }
+
+    #[test]
+    fn a_broken_connection_names_the_address() {
+        let address = Address::parse("/run/a.sock").unwrap();
+        let error = refusal(&address, &Status::unavailable("connection reset")).to_string();
+        assert_eq!(
+            error,
+            "the daemon at unix:///run/a.sock went away: connection reset"
+        );
+    }
+}
