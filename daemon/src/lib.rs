@@ -1,1 +1,74 @@
-//! placeholder
+//! hookbusd: the hooks of a training run, outside the training process.
+//!
+//! # The map
+//!
+//! ```text
+//! trainer --proto--> service --Event--> bus --&Event--> hooks
+//! trainer <--proto-- service <--State-- bus <-steering <-Decision-'
+//! probes ----------> sampler --Sample--> store --View--> hooks, inspect --> service --proto--> operator
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`daemon`] | the wiring; the only file that knows every part |
+//! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
+//! | [`logging`] | tracing as text or JSON |
+//! | [`listen`] | bind, announce, accept: one listener for gRPC and HTTP/1 |
+//! | [`http`] | /healthz, /readyz, /metrics |
+//! | [`metrics`] | the Prometheus text, from snapshots |
+//! | [`domain`] | plain words, no I/O |
+//! | [`service`] | the edge: validates, converts, sends one message, returns; the only user of tonic and the wire |
+//! | [`session`] | one rank's admission and the order of its events, as pure state |
+//! | [`bus`] | one task a run owns its ranks and hooks; events in, decisions out |
+//! | [`hooks`] | the trait and the one list of hooks; one file a hook |
+//! | [`steering`] | desired state, commands and orders: merge, address, await results |
+//! | [`sampler`] | probes on a thread of their own |
+//! | [`store`] | samples in memory, the view that hooks read |
+//! | [`snapshot`] | what a run shows: published by its bus, held by readers |
+//! | [`inspect`] | answers for operators, computed off the sessions' thread |
+//!
+//! # What may name what
+//!
+//! ```text
+//! domain   -> nothing                       store    -> domain
+//! hooks    -> domain, store                 steering -> domain
+//! session  -> domain                        snapshot -> domain
+//! sampler  -> domain, store                 bus      -> domain, hooks, session, snapshot, steering, store
+//! inspect  -> domain, hooks, snapshot, store
+//! service  -> all of these, and the wire    daemon, main -> everything
+//! ```
+//!
+//! # Invariants
+//!
+//! - A hook cannot hurt: it is called inside `catch_unwind`; one that panics is switched off and reported.
+//! - Acknowledged means taken by the bus, in order, once (and later: committed to the journal).
+//! - The generation of a desired state never goes back; a decision's id derives from its cause, so a repeat has the same.
+//! - A number that could not be read is absent with a reason; it is never 0.
+//! - No device, /proc of a large process or disk is touched on an async worker.
+//!
+//! # Channels
+//!
+//! | from -> to | bound | when full |
+//! |---|---|---|
+//! | service -> bus (a run's inbox) | 256 messages | the session waits, HTTP/2 flow control holds the client back, its own buffer drops the oldest batch, counted |
+//! | bus -> service (a rank's outbox) | 256 messages | acknowledgements are skipped (the next one covers them); for anything else the session is closed, the client reconnects and gets the state whole |
+//! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
+//! | bus -> an operator's order | 1,024 updates | the update is dropped and counted in the log; the run's results still have it |
+//! | sampler -> store | 1 per source | the newest replaces the older |
+
+pub mod bus;
+pub mod config;
+pub mod daemon;
+pub mod domain;
+pub mod hooks;
+pub mod http;
+pub mod inspect;
+pub mod listen;
+pub mod logging;
+pub mod metrics;
+pub mod sampler;
+pub mod service;
+pub mod session;
+pub mod snapshot;
+pub mod steering;
+pub mod store;

@@ -433,6 +433,7 @@ pub struct Subscription {
     /// the hook's name; "record" is the daemon itself
     #[prost(string, tag = "1")]
     pub subscriber: ::prost::alloc::string::String,
+    /// a point's name; "\*": every point, also one that is registered later
     #[prost(string, tag = "2")]
     pub point: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
@@ -1534,6 +1535,9 @@ pub struct Rank {
     pub gate_wait_s: f64,
     #[prost(bool, tag = "21")]
     pub breaker_open: bool,
+    /// the largest resident set size that the trainer sent of itself
+    #[prost(uint64, optional, tag = "22")]
+    pub peak_rss_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HookStatus {

@@ -1,0 +1,190 @@
+//! One rank as its run knows it: its session, its progress, its losses.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::messages::ToTrainer;
+use crate::domain::{Event, Heartbeat, Hello, Names, Position};
+use crate::session::{Intake, SILENCE};
+use crate::snapshot::RankSnapshot;
+
+/// How many steps the shown step time is the median of.
+const STEPS: usize = 33;
+
+/// Ranks of a run.
+pub(super) struct Member {
+    pub(super) hello: Hello,
+    pub(super) uid: Option<u32>,
+    pub(super) process: Result<(u32, u64), String>,
+    pub(super) serial: u64,
+    pub(super) out: Option<mpsc::Sender<ToTrainer>>,
+    pub(super) intake: Intake,
+    pub(super) names: Arc<Names>,
+    pub(super) last_heard: Instant,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) ended: Option<String>,
+    pub(super) silent: bool,
+    pub(super) gates: u64,
+    pub(super) position: Position,
+    point: u32,
+    after_train_iter: Option<u32>,
+    last: HashMap<u32, f64>,
+    events: u64,
+    last_step_at: Option<Duration>,
+    steps: VecDeque<Duration>,
+    own_rss_bytes: Option<(u64, Instant)>,
+    peak_rss_bytes: Option<u64>,
+    shown: Option<Arc<RankSnapshot>>,
+}
+
+impl Member {
+    pub(super) fn new(
+        hello: Hello,
+        uid: Option<u32>,
+        process: Result<(u32, u64), String>,
+        serial: u64,
+        out: mpsc::Sender<ToTrainer>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            intake: Intake::new(hello.next_seq),
+            hello,
+            uid,
+            process,
+            serial,
+            out: Some(out),
+            names: Arc::default(),
+            last_heard: now,
+            heartbeat: Heartbeat::default(),
+            ended: None,
+            silent: false,
+            gates: 0,
+            position: Position::default(),
+            point: u32::MAX,
+            after_train_iter: None,
+            last: HashMap::new(),
+            events: 0,
+            last_step_at: None,
+            steps: VecDeque::new(),
+            own_rss_bytes: None,
+            peak_rss_bytes: None,
+            shown: None,
+        }
+    }
+
+    /// The session is back on another connection.
+    pub(super) fn resume(&mut self, hello: Hello, serial: u64, out: mpsc::Sender<ToTrainer>, now: Instant) {
+        self.hello = hello;
+        self.serial = serial;
+        self.out = Some(out);
+        self.ended = None;
+        self.heard(now);
+    }
+
+    /// A frame came.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.shown = None;
+    }
+
+    /// Sends to the trainer. A trainer that does not read loses its connection and comes back for the state whole.
+    pub(super) fn send(&mut self, message: ToTrainer) {
+        let may_skip = matches!(message, ToTrainer::Ack(_));
+        if let Some(out) = &self.out
+            && let Err(mpsc::error::TrySendError::Full(_)) = out.try_send(message)
+            && !may_skip
+        {
+            tracing::warn!(rank = %self.hello.rank, "the trainer does not read its stream; closing it, it will reconnect");
+            self.out = None;
+        }
+    }
+
+    /// No sign of life for too long, or its process is gone.
+    pub(super) fn is_gone(&self, now: Instant) -> bool {
+        self.ended.is_some() || now.duration_since(self.last_heard) > SILENCE
+    }
+
+    /// What the daemon itself keeps of an event.
+    pub(super) fn record(&mut self, event: &Event, names: &Arc<Names>, now: Instant) {
+        if !Arc::ptr_eq(&self.names, names) {
+            self.names = Arc::clone(names);
+            self.after_train_iter = names.points.iter().position(|name| &**name == "after_train_iter").map(|at| at as u32);
+        }
+        self.events += 1;
+        self.position = event.position;
+        self.point = event.point;
+        for (metric, value) in event.metrics.iter().zip(&event.values) {
+            self.last.insert(*metric, *value);
+        }
+        if let Some(rss) = event.rss_bytes {
+            self.own_rss_bytes = Some((rss, now));
+            self.saw_rss(rss);
+        }
+        if Some(event.point) == self.after_train_iter {
+            if let Some(before) = self.last_step_at
+                && event.position.inner_iter > 0
+            {
+                if self.steps.len() == STEPS {
+                    self.steps.pop_front();
+                }
+                self.steps.push_back(event.at.saturating_sub(before));
+            }
+            self.last_step_at = Some(event.at);
+        }
+        self.shown = None;
+    }
+
+    /// A resident set size was read, here or there.
+    pub(super) fn saw_rss(&mut self, rss_bytes: u64) {
+        if self.peak_rss_bytes.is_none_or(|peak| peak < rss_bytes) {
+            self.peak_rss_bytes = Some(rss_bytes);
+            self.shown = None;
+        }
+    }
+
+    /// For readers; made anew only after a change.
+    pub(super) fn snapshot(&mut self) -> Arc<RankSnapshot> {
+        if self.shown.is_none() {
+            self.shown = Some(Arc::new(self.fresh_snapshot()));
+        }
+        Arc::clone(self.shown.as_ref().expect("it was just made"))
+    }
+
+    /// The next snapshot is made anew.
+    pub(super) fn touch(&mut self) {
+        self.shown = None;
+    }
+
+    fn fresh_snapshot(&self) -> RankSnapshot {
+        let unnamed: Arc<str> = Arc::from("");
+        let point_name = |id: u32| self.names.points.get(id as usize).unwrap_or(&unnamed).clone();
+        let last: BTreeMap<_, _> =
+            self.last.iter().filter_map(|(id, value)| Some((self.names.metrics.get(*id as usize)?.clone(), *value))).collect();
+        let mut steps: Vec<_> = self.steps.iter().copied().collect();
+        steps.sort_unstable();
+        RankSnapshot {
+            rank: self.hello.rank,
+            local_rank: self.hello.local_rank,
+            node: self.hello.node.clone(),
+            connected: self.out.is_some(),
+            process: self.process.as_ref().ok().copied(),
+            process_unknown: self.process.as_ref().err().cloned().unwrap_or_default(),
+            position: self.position,
+            point: point_name(self.point),
+            last,
+            events: self.events,
+            acked: self.intake.settled(),
+            dropped: self.intake.dropped().into_iter().map(|(id, count)| (point_name(id), count)).collect(),
+            step: steps.get(steps.len() / 2).copied(),
+            last_heard: self.last_heard,
+            heartbeat: self.heartbeat.clone(),
+            own_rss_bytes: self.own_rss_bytes,
+            peak_rss_bytes: self.peak_rss_bytes,
+            gates: self.gates,
+            ended: self.ended.clone(),
+        }
+    }
+}

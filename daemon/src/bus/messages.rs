@@ -1,0 +1,171 @@
+//! What goes in and out of a run's task.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::{Batch, Command, DesiredState, Effective, Facts, Heartbeat, Hello, Hole, LogLine, Plan, Rank, RunId, TrainerResult};
+use crate::steering::OrderUpdate;
+
+/// One connection of one rank; a message of an older connection is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// Whose.
+    pub rank: Rank,
+    /// Which connection, unique in this daemon.
+    pub serial: u64,
+}
+
+/// A rank that wants in.
+#[derive(Debug)]
+pub struct Attach {
+    /// Which connection.
+    pub serial: u64,
+    /// Its first words.
+    pub hello: Hello,
+    /// Its user, where the peer's credentials say it.
+    pub uid: Option<u32>,
+    /// Its process as this daemon sees it (pid, start ticks), or why that is not known.
+    pub process: Result<(u32, u64), String>,
+    /// Where it hears.
+    pub out: mpsc::Sender<ToTrainer>,
+    /// In (the Welcome went out), or why not.
+    pub reply: oneshot::Sender<Result<(), Fence>>,
+}
+
+/// A rank is in.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// Which run.
+    pub run: RunId,
+    /// New, resumed or lost.
+    pub verdict: Verdict,
+    /// Which start of the run.
+    pub attempt: u32,
+    /// What is asked of it.
+    pub plan: Plan,
+    /// What is wanted of it.
+    pub state: DesiredState,
+    /// Settled up to here.
+    pub settled: u64,
+    /// What it asked for and does not get: (what, why).
+    pub refused: Vec<(String, String)>,
+}
+
+/// How a rank came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not seen before.
+    New,
+    /// The same session again.
+    Resumed,
+    /// It was acknowledged more than this daemon knows.
+    Lost,
+}
+
+/// Why a session ends politely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceReason {
+    /// A newer attempt is there.
+    Superseded,
+    /// Another live process holds the rank.
+    Duplicate,
+    /// Another protocol.
+    Version,
+    /// Too many sessions.
+    OverLimit,
+    /// The daemon ends.
+    Shutdown,
+    /// Not allowed or not valid.
+    Refused,
+}
+
+/// A session ends politely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Why.
+    pub reason: FenceReason,
+    /// For people.
+    pub text: String,
+}
+
+/// What a gate is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// The event.
+    pub seq: u64,
+    /// Stop here, with decision id, reason and hook; None: go on.
+    pub stop: Option<GateStop>,
+    /// Written first.
+    pub logs: Vec<LogLine>,
+}
+
+/// A stop where the gate was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateStop {
+    /// The decision's id.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+    /// The hook.
+    pub by: String,
+}
+
+/// From a run to one rank.
+#[derive(Clone, Debug)]
+pub enum ToTrainer {
+    /// It is in.
+    Welcome(Box<Welcome>),
+    /// Replaces the plan.
+    Plan(Plan),
+    /// Replaces the desired state.
+    State(DesiredState),
+    /// Done once.
+    Command(Command),
+    /// A gate's answer.
+    Gate(GateAnswer),
+    /// Settled up to and with this number.
+    Ack(u64),
+    /// The session ends.
+    Fence(Fence),
+}
+
+/// Anything that can happen to a run.
+#[derive(Debug)]
+pub enum ToBus {
+    /// A rank wants in.
+    Attach(Box<Attach>),
+    /// Numbered events; `first_seq` is the first one's number also where the batch is empty.
+    Batch(Link, u64, Batch),
+    /// The client's cumulative holes.
+    Holes(Link, Vec<Hole>),
+    /// The latest facts.
+    Facts(Link, Facts),
+    /// What it did.
+    Result(Link, TrainerResult),
+    /// It lives.
+    Heartbeat(Link, Heartbeat),
+    /// It ends on purpose: reason, and whether an exception left the training.
+    Bye(Link, String, bool),
+    /// Its connection is gone; whether its process still lives, where that is known.
+    Gone(Link, Option<bool>),
+    /// An operator's order.
+    Order(Order),
+    /// The daemon ends.
+    Shutdown,
+}
+
+/// An operator wants a stop.
+#[derive(Debug)]
+pub struct Order {
+    /// The operator's own id.
+    pub id: String,
+    /// Who, for the audit.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// From where.
+    pub effective: Effective,
+    /// How long to wait for results.
+    pub timeout: std::time::Duration,
+    /// Updates go here; it closes when all ranks have answered.
+    pub updates: mpsc::Sender<Result<OrderUpdate, String>>,
+}

@@ -1,0 +1,237 @@
+//! The hooks of one run: who is asked, in which order, and what became of each call. A hook cannot hurt from here on.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::domain::{Every, HookRequest, Otherwise, Plan, Position, Subscription, Way};
+use crate::hooks::{self, Configured, Context, Decision, Origin, Policy, Seen};
+use crate::snapshot::HookSnapshot;
+
+/// The daemon's own wish for events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Every n-th event of each point; 0 or less: nothing.
+    pub every: i64,
+    /// Metrics; "*": every one.
+    pub fields: Vec<String>,
+}
+
+/// The name under which the daemon itself subscribes.
+pub const RECORD: &str = "record";
+
+struct Member {
+    configured: Configured,
+    subscriptions: Vec<Subscription>,
+    calls: u64,
+    decisions: u64,
+    disabled: Option<String>,
+}
+
+/// A decision with the hook that made it.
+pub struct Decided {
+    /// The hook's name.
+    pub by: String,
+    /// What happens with it.
+    pub policy: Policy,
+    /// What it wants.
+    pub decision: Decision,
+}
+
+/// What one event led to.
+#[derive(Default)]
+pub struct Calls {
+    /// In the hooks' order.
+    pub decided: Vec<Decided>,
+    /// Hooks that panicked just now: (name, what, the `otherwise` of the gate that waits for it).
+    pub failed: Vec<(String, String, Option<(Otherwise, String)>)>,
+}
+
+/// The hooks of one run, in the order of their priorities.
+pub struct Roster {
+    members: Vec<Member>,
+    /// Which members to look at for a point, by the point's name.
+    by_point: HashMap<String, Vec<usize>>,
+    generation: u64,
+}
+
+impl Roster {
+    /// The hooks of the daemon's configuration. What does not build was already refused at the daemon's start.
+    pub fn new(requests: &[HookRequest]) -> Self {
+        let mut roster = Self { members: Vec::new(), by_point: HashMap::new(), generation: 1 };
+        for request in requests {
+            match hooks::build(request, Origin::Config) {
+                Ok(configured) => roster.members.push(Member::new(configured)),
+                Err(reason) => tracing::error!(hook = request.name, reason, "a configured hook does not build"),
+            }
+        }
+        roster.index();
+        roster
+    }
+
+    /// Adds what a trainer asks for. Returns what is refused: (what, why). A name that is there already runs once.
+    pub fn ask(&mut self, requests: &[HookRequest]) -> Vec<(String, String)> {
+        let mut refused = Vec::new();
+        let before = self.members.len();
+        for request in requests {
+            match hooks::build(request, Origin::Trainer) {
+                Err(reason) => refused.push((format!("hook {}", request.name), reason)),
+                Ok(configured) => {
+                    let there = self.members.iter().find(|member| member.configured.name == request.name);
+                    match there {
+                        None => self.members.push(Member::new(configured)),
+                        Some(there) => refused.extend(there.differs(request)),
+                    }
+                }
+            }
+        }
+        if self.members.len() != before {
+            self.generation += 1;
+            self.index();
+        }
+        refused
+    }
+
+    /// What is asked of a client that can emit `points`.
+    pub fn plan(&self, record: &Record, stall_budget: f64, probe: std::time::Duration) -> Plan {
+        let mut subscriptions = Vec::new();
+        if record.every > 0 {
+            let fields: Vec<_> = record.fields.iter().map(String::as_str).collect();
+            let mut own = Subscription::observe("*", Every::ALWAYS, &fields);
+            if record.every > 1 {
+                own.every = Every::n(crate::domain::Base::Iter, record.every);
+            }
+            RECORD.clone_into(&mut own.subscriber);
+            subscriptions.push(own);
+        }
+        for member in self.members.iter().filter(|member| member.disabled.is_none()) {
+            subscriptions.extend(member.subscriptions.iter().cloned());
+        }
+        Plan { generation: self.generation, subscriptions, stall_budget, probe }
+    }
+
+    /// Points that hooks want and a client cannot emit: (what, why).
+    pub fn unreachable(&self, points: &[String]) -> Vec<(String, String)> {
+        self.members
+            .iter()
+            .flat_map(|member| &member.subscriptions)
+            .filter(|subscription| !points.contains(&subscription.point))
+            .map(|subscription| {
+                let reason = format!("this trainer does not emit it, so hook {} never sees it", subscription.subscriber);
+                (format!("point {}", subscription.point), reason)
+            })
+            .collect()
+    }
+
+    /// Calls every hook that `seen` is due for; a gate's hook only if it is in `asked`.
+    pub fn call(&mut self, cx: &Context<'_>, seen: &Seen<'_>, asked: &[String]) -> Calls {
+        let mut calls = Calls::default();
+        let Some(members) = self.by_point.get(seen.point) else { return calls };
+        for at in members {
+            let member = &mut self.members[*at];
+            let Some(wish) = member.wish(seen.point, seen.position(), asked) else { continue };
+            let gate = wish.way == Way::Gate;
+            let otherwise = gate.then(|| (wish.otherwise, wish.otherwise_text.clone()));
+            member.calls += 1;
+            match catch_unwind(AssertUnwindSafe(|| member.configured.hook.on_event(cx, seen))) {
+                Ok(decisions) => {
+                    member.decisions += decisions.len() as u64;
+                    calls.decided.extend(decisions.into_iter().map(|decision| Decided {
+                        by: member.configured.name.clone(),
+                        policy: member.configured.policy,
+                        decision,
+                    }));
+                }
+                Err(panic) => {
+                    let what = panic_text(&*panic);
+                    member.disabled = Some(format!("it panicked: {what}"));
+                    calls.failed.push((member.configured.name.clone(), what, otherwise));
+                }
+            }
+        }
+        if !calls.failed.is_empty() {
+            self.generation += 1;
+            self.index();
+        }
+        calls
+    }
+
+    /// For `hookbus show`.
+    pub fn snapshot(&self) -> Vec<HookSnapshot> {
+        self.members.iter().map(Member::snapshot).collect()
+    }
+
+    fn index(&mut self) {
+        self.members.sort_by_key(|member| member.configured.priority);
+        self.by_point.clear();
+        for (at, member) in self.members.iter().enumerate().filter(|(_, member)| member.disabled.is_none()) {
+            for subscription in &member.subscriptions {
+                let members = self.by_point.entry(subscription.point.clone()).or_default();
+                if members.last() != Some(&at) {
+                    members.push(at);
+                }
+            }
+        }
+    }
+}
+
+impl Member {
+    fn new(configured: Configured) -> Self {
+        let mut subscriptions = configured.hook.subscriptions();
+        for subscription in &mut subscriptions {
+            subscription.subscriber.clone_from(&configured.name);
+        }
+        Self { configured, subscriptions, calls: 0, decisions: 0, disabled: None }
+    }
+
+    /// The subscription that makes this hook see an event.
+    fn wish(&self, point: &str, position: Position, asked: &[String]) -> Option<&Subscription> {
+        self.subscriptions.iter().find(|wish| {
+            wish.point == point
+                && match wish.way {
+                    Way::Gate => asked.contains(&self.configured.name),
+                    Way::Observe => wish.every.is_due(position),
+                }
+        })
+    }
+
+    /// What to tell a trainer that asks for this name with something else.
+    fn differs(&self, request: &HookRequest) -> Option<(String, String)> {
+        let same_args = self.configured.args.iter().map(|(key, value)| (key, value)).eq(request.args.iter());
+        if same_args && self.configured.type_name == request.type_name {
+            return None;
+        }
+        let mine: Vec<_> = self.configured.args.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let from = match self.configured.origin {
+            Origin::Config => "the daemon's configuration",
+            Origin::Trainer => "another rank",
+        };
+        let reason = format!(
+            "{from} has it already as {} ({}); that one runs, once; give yours another name to run both",
+            self.configured.type_name,
+            if mine.is_empty() { "defaults".to_owned() } else { mine.join(", ") },
+        );
+        Some((format!("hook {}", request.name), reason))
+    }
+
+    fn snapshot(&self) -> HookSnapshot {
+        HookSnapshot {
+            name: self.configured.name.clone(),
+            type_name: self.configured.type_name,
+            origin: self.configured.origin.to_string(),
+            policy: self.configured.policy.word(),
+            priority: self.configured.priority,
+            calls: self.calls,
+            decisions: self.decisions,
+            disabled: self.disabled.clone(),
+            args: self.configured.args.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a text".to_owned())
+}

@@ -1,0 +1,107 @@
+//! The wiring: the only file that knows every part. Starts them, and drains them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::{Hub, Record, Rules, TakenByTheBus};
+use crate::config::Config;
+use crate::inspect::Inspector;
+use crate::listen::Listeners;
+use crate::sampler::{Sampler, identity};
+use crate::service::{self, Limits};
+use crate::snapshot::Board;
+use crate::store::Live;
+
+/// Serves until `shutdown`, then drains within the configured deadline. `on_ready` is called when everything serves.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let live = Live::default();
+    let sampler = Sampler::start(config.sampler.clone(), live.clone()).context("the sampler's thread does not start")?;
+    let board = Board::default();
+    let tasks = TaskTracker::new();
+    let rules = Rules {
+        hooks: config.hooks.clone(),
+        record: Record {
+            every: if config.record.enabled { config.record.every } else { 0 },
+            fields: config.record.fields.clone(),
+        },
+        stall_budget: config.limits.stall_budget,
+        probe: config.limits.probe,
+        alive: identity::alive,
+    };
+    let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || Box::new(TakenByTheBus));
+    let inspector = Arc::new(Inspector::new(board.clone(), live.clone(), listeners.addresses()));
+    let inspection = Inspection::start().context("the inspection thread does not start")?;
+    let limits = Limits {
+        sessions: config.limits.sessions,
+        frame_bytes: config.limits.frame_bytes,
+        string_bytes: config.limits.string_bytes,
+        fields: config.limits.fields,
+        batch_events: config.limits.batch_events,
+        in_flight_bytes: config.limits.in_flight_bytes,
+        metrics: config.limits.metrics,
+    };
+    let (grpc, health) = service::routes(hub.clone(), inspector, limits, inspection.handle.clone()).await;
+    let app = grpc.merge(crate::http::routes(board, live, shutdown.clone()));
+    let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
+    let connections = TaskTracker::new();
+    let serving = crate::listen::serve(listeners, app, stop_accepting.clone(), kill.clone(), connections.clone());
+    let serving = tokio::spawn(serving);
+    on_ready();
+    shutdown.cancelled().await;
+    tracing::info!("draining");
+    let drain = async {
+        health.not_serving().await;
+        stop_accepting.cancel();
+        hub.shutdown().await;
+        connections.close();
+        connections.wait().await;
+        tasks.close();
+        tasks.wait().await;
+    };
+    if tokio::time::timeout(config.drain.deadline, drain).await.is_err() {
+        tracing::warn!(deadline_ms = config.drain.deadline.as_millis(), "the drain's deadline is over; connections are cut");
+    }
+    kill.cancel();
+    serving.await.context("the listener's task failed")?;
+    sampler.stop();
+    inspection.stop();
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The runtime on which answers for operators are made, on a thread of its own.
+struct Inspection {
+    handle: tokio::runtime::Handle,
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Inspection {
+    fn start() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let handle = runtime.handle().clone();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("inspection".to_owned()).spawn(move || {
+            runtime.block_on(stopped.cancelled());
+            runtime.shutdown_timeout(Duration::ZERO);
+        })?;
+        Ok(Self { handle, stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.cancel();
+        if self.thread.join().is_err() {
+            tracing::warn!("the inspection thread panicked");
+        }
+    }
+}

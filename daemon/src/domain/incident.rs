@@ -1,0 +1,48 @@
+//! Things to look at. An incident opens once and closes on recovery.
+
+use super::{Position, Rank};
+
+/// What kind of thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IncidentKind {
+    /// A loss that is not finite.
+    InvalidLoss,
+    /// Ranks did different things with one decision.
+    MixedResults,
+    /// A hook raised, or panicked, and is off.
+    HookFailed,
+    /// A rank went without a goodbye.
+    RankLost,
+    /// A trainer took the decision itself, because no answer came in time.
+    GateTimedOut,
+}
+
+impl IncidentKind {
+    /// The word on the wire and in `hookbus show`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::InvalidLoss => "invalid_loss",
+            Self::MixedResults => "mixed_results",
+            Self::HookFailed => "hook_failed",
+            Self::RankLost => "rank_lost",
+            Self::GateTimedOut => "gate_timed_out",
+        }
+    }
+}
+
+/// Something to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// The same for the same cause, so that it opens once.
+    pub id: String,
+    /// What kind.
+    pub kind: IncidentKind,
+    /// For people.
+    pub text: String,
+    /// Closed on recovery.
+    pub open: bool,
+    /// Whose, if one rank's.
+    pub rank: Option<Rank>,
+    /// Where.
+    pub at: Position,
+}

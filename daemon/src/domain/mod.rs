@@ -1,0 +1,23 @@
+//! Plain words of a training run, as the daemon uses them. No I/O, no clock, no wire.
+
+pub mod command;
+pub mod event;
+pub mod every;
+pub mod ids;
+pub mod incident;
+pub mod plan;
+pub mod sample;
+pub mod state;
+pub mod trainer;
+pub mod value;
+
+pub use command::{Command, LogLevel, LogLine, Outcome, TrainerResult};
+pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
+pub use every::{Base, Every};
+pub use ids::{Rank, RunId};
+pub use incident::{Incident, IncidentKind};
+pub use plan::{Otherwise, Plan, Subscription, Way, When};
+pub use sample::{GpuSample, HostSample, ProcessSample, Reading};
+pub use state::{DesiredState, Effective, Stop};
+pub use trainer::{Facts, Heartbeat, Hello, Hole, ParamGroup, ProcessIdentity};
+pub use value::{HookRequest, Value};

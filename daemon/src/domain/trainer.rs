@@ -1,0 +1,110 @@
+//! Who a trainer is and what it knows about itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{HookRequest, Position, Rank, RunId};
+
+/// The process of a rank, as it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessIdentity {
+    /// The NSpid line, outermost first.
+    pub ns_pids: Vec<u32>,
+    /// Field 22 of /proc/self/stat.
+    pub start_ticks: u64,
+    /// Of its kernel.
+    pub boot_id: String,
+    /// Its command line, cut.
+    pub command: String,
+}
+
+/// A trainer's first words.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Which run.
+    pub run: RunId,
+    /// The launcher's count, if it counts.
+    pub attempt: Option<u32>,
+    /// Which process of the run.
+    pub rank: Rank,
+    /// How many there are, at least 1.
+    pub world_size: u32,
+    /// Its number on its node.
+    pub local_rank: Option<u32>,
+    /// Its node's name.
+    pub node: String,
+    /// Its process.
+    pub process: ProcessIdentity,
+    /// The nonce of this attach, the same at each reconnect.
+    pub session: String,
+    /// What it can emit.
+    pub points: Vec<String>,
+    /// What it can apply.
+    pub capabilities: Vec<String>,
+    /// The lowest number that it still holds or will generate.
+    pub next_seq: u64,
+    /// Decisions and commands that it has applied.
+    pub applied: Vec<String>,
+    /// The generation of the desired state that it has.
+    pub state_generation: u64,
+    /// Hooks that it asks for.
+    pub hooks: Vec<HookRequest>,
+    /// Client and version, for people.
+    pub client: String,
+}
+
+/// One parameter group of the optimizer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamGroup {
+    /// initial_lr, else lr.
+    pub base_lr: f64,
+    /// Its name, if it has one.
+    pub name: String,
+}
+
+/// What a trainer knows after bind and after every resume; the latest wins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// How many epochs it will run.
+    pub max_epochs: Option<u64>,
+    /// How many iterations.
+    pub max_iters: Option<u64>,
+    /// Iterations of one epoch.
+    pub iters_per_epoch: Option<u64>,
+    /// Of the optimizer.
+    pub groups: Vec<ParamGroup>,
+    /// Where training starts.
+    pub position: Position,
+}
+
+/// A sign of life, and the client's own counters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heartbeat {
+    /// Points reached, wanted or not.
+    pub points: u64,
+    /// Where the training is.
+    pub position: Position,
+    /// The last point reached.
+    pub open_point: String,
+    /// Since it was reached.
+    pub since_point: Duration,
+    /// Cumulative.
+    pub dropped_events: u64,
+    /// Cumulative.
+    pub gate_timeouts: u64,
+    /// Gates answer by their `otherwise`.
+    pub breaker_open: bool,
+    /// Cumulative time in gates.
+    pub gate_wait: Duration,
+}
+
+/// Numbers that were generated and dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first.
+    pub first_seq: u64,
+    /// The last, inclusive.
+    pub last_seq: u64,
+    /// Events per point id.
+    pub points: BTreeMap<u32, u64>,
+}

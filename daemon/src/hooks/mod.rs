@@ -1,0 +1,199 @@
+//! Hooks: code that sees events and memory and decides. A hook is `(now, view, event) -> decisions with reasons`, pure
+//! but for its own serialisable state. It knows no wire, no runtime, no clock, no file and no environment.
+//!
+//! The list in [`LIST`] is the one source: parsing, `hookbus hooks`, the README's table and the example config follow it.
+
+mod args;
+mod check_invalid_loss;
+mod memory_profiler;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use args::Args;
+pub use check_invalid_loss::CheckInvalidLossHook;
+pub use memory_profiler::MemoryProfilerHook;
+
+use crate::domain::{Event, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Subscription, Value};
+use crate::store::View;
+
+/// How long a trainer waits in a gate at an iteration.
+pub const ITER_DEADLINE: Duration = Duration::from_millis(50);
+
+/// One event as a hook sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The rank that reached the point.
+    pub rank: Rank,
+    /// The point's name.
+    pub point: &'a str,
+    /// The event.
+    pub event: &'a Event,
+    /// The names of its fields.
+    pub names: &'a Names,
+}
+
+impl Seen<'_> {
+    /// Where.
+    pub fn position(&self) -> Position {
+        self.event.position
+    }
+
+    /// A metric by name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.event.metric(self.names, name)
+    }
+}
+
+/// What a hook may look at besides the event.
+pub struct Context<'a> {
+    /// The daemon's monotonic clock.
+    pub now: Instant,
+    /// The newest memory samples.
+    pub view: &'a dyn View,
+}
+
+/// What a hook wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// End the training: at a gate here, else at the next boundary. The logs are written first.
+    Stop {
+        /// Why, for people.
+        reason: String,
+        /// Lines for the trainer's log, written before the stop.
+        logs: Vec<LogLine>,
+        /// What kind of incident this is.
+        incident: IncidentKind,
+    },
+    /// A line for the trainer's log.
+    Log(LogLine),
+}
+
+/// A hook. Built-in ones answer at once.
+pub trait Hook: Send {
+    /// What it wants to see; the bus fills in the subscriber's name.
+    fn subscriptions(&self) -> Vec<Subscription>;
+
+    /// Called for each event that a subscription of it makes due. For a gate subscription only when a trainer waits.
+    fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision>;
+
+    /// What must survive the daemon's death; null where there is nothing.
+    fn state(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Takes back what `state` gave. Errors: the text says what does not fit.
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), String> {
+        if state.is_null() { Ok(()) } else { Err("this hook keeps no state".to_owned()) }
+    }
+}
+
+/// What the bus does with a hook's decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// They are carried out.
+    #[default]
+    Act,
+    /// A stop becomes a warning in the trainer's log and an incident.
+    Warn,
+    /// They are only counted and shown.
+    Observe,
+}
+
+impl Policy {
+    /// The word in a config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Act => "act",
+            Self::Warn => "warn",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// Who asked for a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The daemon's configuration.
+    Config,
+    /// A trainer's Hello.
+    Trainer,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Config => "config",
+            Self::Trainer => "trainer",
+        })
+    }
+}
+
+/// One argument of a hook type, for parsing errors, help and docs.
+pub struct Arg {
+    /// Its name, as in MMDetection.
+    pub name: &'static str,
+    /// Its default, as TOML.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// One type of hook.
+pub struct Kind {
+    /// The name in `type = "…"`.
+    pub type_name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The points that it subscribes to.
+    pub points: &'static [&'static str],
+    /// What it does to the training.
+    pub effect: &'static str,
+    /// Its arguments.
+    pub args: &'static [Arg],
+    /// Builds one. Errors: the text names the argument.
+    pub build: fn(&mut Args) -> Result<Box<dyn Hook>, String>,
+}
+
+/// The one list of hooks.
+pub const LIST: &[Kind] = &[check_invalid_loss::KIND, memory_profiler::KIND];
+
+/// A hook that is ready to run.
+pub struct Configured {
+    /// By which operators and decisions name it.
+    pub name: String,
+    /// Its type.
+    pub type_name: &'static str,
+    /// Smaller first, as in MMEngine (NORMAL is 50); equal ones in the order of registration.
+    pub priority: i32,
+    /// What happens with its decisions.
+    pub policy: Policy,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// As asked for, for `hookbus show`.
+    pub args: Vec<(String, Value)>,
+    /// The hook itself.
+    pub hook: Box<dyn Hook>,
+}
+
+/// Builds the hook that `request` asks for. Errors: one line that says what is wrong and what to do.
+pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
+    let Some(kind) = LIST.iter().find(|kind| kind.type_name == request.type_name) else {
+        let known: Vec<_> = LIST.iter().map(|kind| kind.type_name).collect();
+        return Err(format!("there is no hook {:?}; there are: {}", request.type_name, known.join(", ")));
+    };
+    let mut args = Args::new(kind, &request.args);
+    let priority = args.priority()?;
+    let policy = args.policy()?;
+    let hook = (kind.build)(&mut args)?;
+    args.finish()?;
+    Ok(Configured {
+        name: request.name.clone(),
+        type_name: kind.type_name,
+        priority,
+        policy,
+        origin,
+        args: request.args.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        hook,
+    })
+}

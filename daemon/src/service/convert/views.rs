@@ -1,0 +1,262 @@
+//! What operators see.
+
+use std::time::{Duration, Instant};
+
+use hookbus_proto::v1 as wire;
+
+use super::outgoing::{position, result};
+use crate::domain::{GpuSample, HostSample, Position, ProcessSample, Rank, Reading};
+use crate::hooks;
+use crate::inspect::{About, Look};
+use crate::snapshot::{HookSnapshot, Phase, RankSnapshot, RunSnapshot};
+
+fn age_s(now: Instant, at: Instant) -> f64 {
+    now.saturating_duration_since(at).as_secs_f64()
+}
+
+fn known(value: f64, at: Instant, source: &str, now: Instant) -> Option<wire::Reading> {
+    Some(wire::Reading { value: Some(value), unknown: String::new(), age_s: age_s(now, at), source: source.to_owned() })
+}
+
+fn unknown(why: &str, source: &str) -> Option<wire::Reading> {
+    Some(wire::Reading { value: None, unknown: why.to_owned(), age_s: 0.0, source: source.to_owned() })
+}
+
+fn reading(reading: &Reading, now: Instant) -> Option<wire::Reading> {
+    match &reading.value {
+        Ok(value) => known(*value, reading.at, reading.source, now),
+        Err(why) => Some(wire::Reading { age_s: age_s(now, reading.at), ..unknown(why, reading.source)? }),
+    }
+}
+
+/// One line of `hookbus runs`.
+pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::RunSummary {
+    let first = run.ranks.values().next();
+    let phase = match run.phase {
+        Phase::Running => wire::RunPhase::Running,
+        Phase::Finished => wire::RunPhase::Finished,
+        Phase::Stopped => wire::RunPhase::Stopped,
+        Phase::Failed => wire::RunPhase::Failed,
+        Phase::Lost => wire::RunPhase::Lost,
+    };
+    wire::RunSummary {
+        id: run.id.to_string(),
+        name: run.id.name.to_string(),
+        launch: run.id.launch.to_string(),
+        attempt: run.attempt,
+        world_size: run.world_size,
+        connected: run.ranks.values().filter(|rank| rank.connected).count() as u32,
+        phase: phase.into(),
+        position: first.map(|rank| position(rank.position)),
+        max_epochs: run.facts.max_epochs,
+        max_iters: run.facts.max_iters,
+        loss: first.and_then(|rank| rank.last.get("loss").copied()),
+        age_s: age_s(now, run.started),
+        reason: run.reason.clone(),
+        incidents: run.incidents.iter().filter(|(incident, _)| incident.open).count() as u32,
+    }
+}
+
+/// A run with its ranks, and every memory reading.
+pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
+    let now = look.now;
+    let mut reply = wire::SnapshotReply {
+        host: Some(host(&look.host, now)),
+        gpus: look.gpus.iter().flatten().map(|card| gpu(card, now)).collect(),
+        gpu_unknown: look.gpus.as_ref().err().cloned().unwrap_or_default(),
+        ..Default::default()
+    };
+    let Some(run) = &look.run else { return reply };
+    reply.run = Some(run_summary(run, now));
+    reply.ranks = run.ranks.values().map(|seen| rank(seen, look.processes.get(&seen.rank), now)).collect();
+    reply.hooks = run.hooks.iter().map(hook_status).collect();
+    let refused = run.refused.iter().map(|(what, reason, rank)| wire::Refused { what: what.clone(), reason: reason.clone(), rank: rank.0 });
+    reply.refused = refused.collect();
+    let results = run.results.iter().map(|seen| wire::RankResult {
+        rank: seen.rank.0,
+        result: Some(result(seen.result.clone())),
+        by: seen.by.clone(),
+        what: seen.what.to_owned(),
+        age_s: age_s(now, seen.at),
+    });
+    reply.results = results.collect();
+    let incidents = run.incidents.iter().map(|(incident, at)| wire::Incident {
+        id: incident.id.clone(),
+        kind: incident.kind.word().to_owned(),
+        text: incident.text.clone(),
+        open: incident.open,
+        rank: incident.rank.map(|Rank(rank)| rank),
+        at: Some(position(incident.at)),
+        age_s: age_s(now, *at),
+    });
+    reply.incidents = incidents.collect();
+    let logs = run.logs.iter().map(|line| wire::LogSeen {
+        rank: line.rank.0,
+        at: Some(position(line.at)),
+        text: line.text.clone(),
+        by: line.by.clone(),
+    });
+    reply.logs = logs.collect();
+    reply
+}
+
+fn rank(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now: Instant) -> wire::Rank {
+    let beat = &seen.heartbeat;
+    wire::Rank {
+        rank: seen.rank.0,
+        local_rank: seen.local_rank,
+        node: seen.node.clone(),
+        connected: seen.connected,
+        pid: seen.process.map(|(pid, _)| pid).unwrap_or_default(),
+        position: Some(position(seen.position)),
+        point: seen.point.to_string(),
+        last: seen.last.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+        events: seen.events,
+        acked: seen.acked,
+        dropped: seen.dropped.values().sum::<u64>().max(beat.dropped_events),
+        dropped_points: seen.dropped.iter().map(|(point, count)| (point.to_string(), *count)).collect(),
+        step_s: seen.step.as_ref().map(Duration::as_secs_f64),
+        last_heard_s: age_s(now, seen.last_heard),
+        reason: seen.ended.clone().unwrap_or_default(),
+        memory: Some(process(seen, sample, now)),
+        children: sample.and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok()).map_or(0, |children| children.len() as u32),
+        gates: seen.gates,
+        gate_timeouts: beat.gate_timeouts,
+        gate_wait_s: beat.gate_wait.as_secs_f64(),
+        breaker_open: beat.breaker_open,
+        peak_rss_bytes: seen.peak_rss_bytes,
+    }
+}
+
+fn process(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now: Instant) -> wire::ProcessMemory {
+    let sample = match sample {
+        Some(Ok(sample)) => sample,
+        why => {
+            let why = why.and_then(|why| why.as_ref().err()).map_or("it was not sampled", String::as_str);
+            // The trainer's own word, where it said one, is better than none; it is marked as such.
+            let own = seen.own_rss_bytes.filter(|_| seen.ended.is_none());
+            let rss_bytes = own.map_or_else(|| unknown(why, "/proc"), |(rss, at)| known(rss as f64, at, "trainer", now));
+            return wire::ProcessMemory { rss_bytes, children_rss_bytes: unknown(why, "/proc"), children: Vec::new() };
+        }
+    };
+    let (children_rss_bytes, children) = match &sample.children {
+        Err(why) => (unknown(why, "/proc"), Vec::new()),
+        Ok(children) => {
+            let unread = children.iter().find_map(|child| child.rss_bytes.value.as_ref().err());
+            let sum = children.iter().filter_map(|child| child.rss_bytes.value.as_ref().ok()).sum();
+            let each = children.iter().map(|child| wire::ChildMemory {
+                pid: child.pid,
+                command: child.command.clone(),
+                rss_bytes: reading(&child.rss_bytes, now),
+            });
+            let total = match unread {
+                Some(why) => unknown(&format!("a child could not be read: {why}"), "/proc"),
+                None => known(sum, sample.children_at, "/proc", now),
+            };
+            (total, each.collect())
+        }
+    };
+    wire::ProcessMemory { rss_bytes: reading(&sample.rss_bytes, now), children_rss_bytes, children }
+}
+
+fn host(host: &Result<HostSample, String>, now: Instant) -> wire::HostMemory {
+    let source = "/proc/meminfo";
+    let each = |get: fn(&HostSample) -> f64| match host {
+        Ok(host) => known(get(host), host.at, source, now),
+        Err(why) => unknown(why, source),
+    };
+    wire::HostMemory {
+        total_bytes: each(|host| host.total_bytes as f64),
+        available_bytes: each(|host| host.available_bytes as f64),
+        used_bytes: each(|host| host.used_bytes as f64),
+        used_percent: each(|host| host.used_percent),
+        swap_total_bytes: each(|host| host.swap_total_bytes as f64),
+        swap_used_bytes: each(|host| host.swap_used_bytes as f64),
+        swap_used_percent: each(|host| host.swap_used_percent),
+    }
+}
+
+fn gpu(card: &GpuSample, now: Instant) -> wire::Gpu {
+    let processes = card.processes.iter().flatten();
+    wire::Gpu {
+        index: card.index,
+        name: card.name.clone(),
+        uuid: card.uuid.clone(),
+        total_bytes: reading(&card.total_bytes, now),
+        used_bytes: reading(&card.used_bytes, now),
+        free_bytes: reading(&card.free_bytes, now),
+        utilization_percent: reading(&card.utilization_percent, now),
+        temperature_celsius: reading(&card.temperature_celsius, now),
+        power_watts: reading(&card.power_watts, now),
+        processes: processes.map(|process| wire::GpuProcess { pid: process.pid, used_bytes: reading(&process.used_bytes, now) }).collect(),
+        processes_unknown: card.processes.as_ref().err().cloned().unwrap_or_default(),
+    }
+}
+
+fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
+    wire::HookStatus {
+        name: hook.name.clone(),
+        r#type: hook.type_name.to_owned(),
+        origin: hook.origin.clone(),
+        policy: hook.policy.to_owned(),
+        priority: hook.priority,
+        calls: hook.calls,
+        decisions: hook.decisions,
+        disabled: hook.disabled.clone().unwrap_or_default(),
+        args: hook.args.iter().cloned().collect(),
+    }
+}
+
+/// The one list of hooks.
+pub(in crate::service) fn hooks() -> wire::HooksReply {
+    let hooks = hooks::LIST.iter().map(|kind| wire::HookInfo {
+        r#type: kind.type_name.to_owned(),
+        summary: kind.summary.to_owned(),
+        points: kind.points.iter().map(|point| (*point).to_owned()).collect(),
+        args: kind
+            .args
+            .iter()
+            .map(|arg| wire::HookArg { name: arg.name.to_owned(), default_value: arg.default.to_owned(), help: arg.help.to_owned() })
+            .collect(),
+        effect: kind.effect.to_owned(),
+    });
+    wire::HooksReply { hooks: hooks.collect() }
+}
+
+/// The daemon itself.
+pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
+    let findings = about.findings.iter().map(|finding| wire::Finding {
+        what: finding.what.to_owned(),
+        ok: finding.text.is_ok(),
+        text: finding.text.clone().unwrap_or_else(|why| format!("unknown: {why}")),
+        mend: if finding.text.is_ok() { String::new() } else { finding.mend.to_owned() },
+    });
+    wire::AboutReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: about.uptime.as_secs_f64(),
+        findings: findings.collect(),
+        listening: about.listening.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_has_no_value_and_a_reason() {
+        let look = Look {
+            now: Instant::now(),
+            run: None,
+            host: Err("there is no /proc".to_owned()),
+            processes: Default::default(),
+            gpus: Err("no driver".to_owned()),
+        };
+        let reply = snapshot(&look);
+        let total = reply.host.and_then(|host| host.total_bytes).expect("a reading is always there");
+        assert_eq!((total.value, total.unknown.as_str()), (None, "there is no /proc"));
+        assert_eq!(reply.gpu_unknown, "no driver");
+        assert_eq!(position(Position::default()), wire::Position::default());
+    }
+}

@@ -1,0 +1,57 @@
+//! The edge: validates, converts, sends one message, returns. The only user of tonic and of the wire.
+
+mod control;
+mod convert;
+mod inspect;
+mod outgoing;
+mod peer;
+mod session;
+
+use std::sync::Arc;
+
+use hookbus_proto::v1::control_server::ControlServer;
+use hookbus_proto::v1::hook_bus_server::HookBusServer;
+use hookbus_proto::v1::inspect_server::InspectServer;
+use tokio::runtime::Handle;
+use tonic::service::Routes;
+
+pub use convert::Limits;
+
+use crate::bus::Hub;
+use crate::inspect::Inspector;
+
+/// Names of the services, for health.
+const SERVICES: [&str; 3] = ["hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control"];
+
+/// Turns "serving" off, before the drain begins.
+pub struct Health(tonic_health::server::HealthReporter);
+
+impl Health {
+    /// From now on the standard health service says NOT_SERVING.
+    pub async fn not_serving(&self) {
+        for service in SERVICES.into_iter().chain([""]) {
+            self.0.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
+    }
+}
+
+/// All gRPC services. `inspection` is the runtime on which answers for operators are made.
+pub async fn routes(hub: Hub, inspector: Arc<Inspector>, limits: Limits, inspection: Handle) -> (axum::Router, Health) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in SERVICES.into_iter().chain([""]) {
+        reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(hookbus_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the committed descriptors are valid");
+    let frame_bytes = limits.frame_bytes;
+    let session = session::SessionService::new(hub.clone(), limits);
+    let routes = Routes::new(HookBusServer::new(session).max_decoding_message_size(frame_bytes))
+        .add_service(InspectServer::new(inspect::InspectService::new(Arc::clone(&inspector), inspection)))
+        .add_service(ControlServer::new(control::ControlService::new(hub)))
+        .add_service(health)
+        .add_service(reflection);
+    (routes.into_axum_router(), Health(reporter))
+}

@@ -1,0 +1,195 @@
+//! What a run shows: plain copies that its bus publishes and readers hold, so that looking never waits for deciding.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::domain::{Facts, Heartbeat, Incident, Position, Rank, RunId, TrainerResult};
+
+/// Where a run is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// At least one rank has not ended.
+    Running,
+    /// Every rank said goodbye.
+    Finished,
+    /// A hook or an operator ended it.
+    Stopped,
+    /// An exception left the training.
+    Failed,
+    /// A rank went without a goodbye.
+    Lost,
+}
+
+/// One rank.
+#[derive(Clone, Debug)]
+pub struct RankSnapshot {
+    /// Which.
+    pub rank: Rank,
+    /// Its number on its node.
+    pub local_rank: Option<u32>,
+    /// Its node.
+    pub node: String,
+    /// A session is open now.
+    pub connected: bool,
+    /// Its process as this daemon sees it, with start ticks; None: not known.
+    pub process: Option<(u32, u64)>,
+    /// Why the process is not known.
+    pub process_unknown: String,
+    /// Where it is.
+    pub position: Position,
+    /// The last point seen.
+    pub point: Arc<str>,
+    /// The last value of each recorded metric.
+    pub last: BTreeMap<Arc<str>, f64>,
+    /// Events received.
+    pub events: u64,
+    /// The highest settled number.
+    pub acked: u64,
+    /// Events in holes, by point.
+    pub dropped: BTreeMap<Arc<str>, u64>,
+    /// Median time from one after_train_iter to the next, of the last ones.
+    pub step: Option<Duration>,
+    /// When a frame last came.
+    pub last_heard: Instant,
+    /// The client's own counters.
+    pub heartbeat: Heartbeat,
+    /// The trainer's own resident set size, as last sent, and when.
+    pub own_rss_bytes: Option<(u64, Instant)>,
+    /// The largest one seen.
+    pub peak_rss_bytes: Option<u64>,
+    /// Gates answered.
+    pub gates: u64,
+    /// How it ended; None: it has not.
+    pub ended: Option<String>,
+}
+
+/// One hook of a run.
+#[derive(Clone, Debug)]
+pub struct HookSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_name: &'static str,
+    /// "config" or "trainer".
+    pub origin: String,
+    /// "act", "warn" or "observe".
+    pub policy: &'static str,
+    /// Smaller first.
+    pub priority: i32,
+    /// Events seen.
+    pub calls: u64,
+    /// Decisions made.
+    pub decisions: u64,
+    /// Why it was switched off.
+    pub disabled: Option<String>,
+    /// As asked for.
+    pub args: Vec<(String, String)>,
+}
+
+/// What one rank did with a decision or an order.
+#[derive(Clone, Debug)]
+pub struct ResultSeen {
+    /// Which rank.
+    pub rank: Rank,
+    /// What it did.
+    pub result: TrainerResult,
+    /// Who decided.
+    pub by: String,
+    /// "stop", "log".
+    pub what: &'static str,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// A line that a hook put in a trainer's log.
+#[derive(Clone, Debug)]
+pub struct LogSeen {
+    /// Which rank.
+    pub rank: Rank,
+    /// Where it was decided.
+    pub at: Position,
+    /// The line.
+    pub text: String,
+    /// The hook.
+    pub by: String,
+}
+
+/// One attempt of a run.
+#[derive(Clone, Debug)]
+pub struct RunSnapshot {
+    /// Which run.
+    pub id: RunId,
+    /// Which start of it, from 0.
+    pub attempt: u32,
+    /// How many ranks there shall be.
+    pub world_size: u32,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why it ended.
+    pub reason: String,
+    /// When the first rank attached.
+    pub started: Instant,
+    /// What rank 0 knows of the training.
+    pub facts: Facts,
+    /// By rank.
+    pub ranks: BTreeMap<Rank, Arc<RankSnapshot>>,
+    /// In the order in which they are called.
+    pub hooks: Vec<HookSnapshot>,
+    /// (what, reason, rank) of what was asked for and does not hold.
+    pub refused: Vec<(String, String, Rank)>,
+    /// The newest last.
+    pub results: VecDeque<ResultSeen>,
+    /// Open and closed.
+    pub incidents: Vec<(Incident, Instant)>,
+    /// The newest last.
+    pub logs: VecDeque<LogSeen>,
+}
+
+/// Every run's newest snapshot, for readers on any thread.
+#[derive(Clone, Default)]
+pub struct Board(Arc<Mutex<BTreeMap<RunId, watch::Receiver<Arc<RunSnapshot>>>>>);
+
+impl Board {
+    /// A run appears.
+    pub fn add(&self, run: RunId, latest: watch::Receiver<Arc<RunSnapshot>>) {
+        self.lock().insert(run, latest);
+    }
+
+    /// A run is forgotten.
+    pub fn remove(&self, run: &RunId) {
+        self.lock().remove(run);
+    }
+
+    /// All runs, by name and launch.
+    pub fn all(&self) -> Vec<Arc<RunSnapshot>> {
+        self.lock().values().map(|latest| latest.borrow().clone()).collect()
+    }
+
+    /// The run that an operator means by a name or an id; empty: the only one. Among several launches of one name the
+    /// newest is meant. Errors: the line names the runs there are.
+    pub fn find(&self, asked: &str) -> Result<Arc<RunSnapshot>, String> {
+        let runs = self.all();
+        if runs.is_empty() {
+            return Err("there is no run here yet: start a training with `hookbus run -- COMMAND`".to_owned());
+        }
+        let mut named: Vec<_> =
+            runs.iter().filter(|run| asked.is_empty() || *run.id.name == *asked || run.id.to_string() == asked).collect();
+        named.sort_by_key(|run| run.started);
+        let several = asked.is_empty() && runs.len() > 1;
+        match named.last() {
+            Some(run) if !several => Ok(Arc::clone(run)),
+            _ => {
+                let known: Vec<_> = runs.iter().map(|run| run.id.to_string()).collect();
+                let what = if several { "several runs are here; name one".to_owned() } else { format!("there is no run {asked:?}") };
+                Err(format!("{what}: {}", known.join(", ")))
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, watch::Receiver<Arc<RunSnapshot>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
