@@ -17,7 +17,6 @@ const STEPS: usize = 33;
 /// Ranks of a run.
 pub(super) struct Member {
     pub(super) hello: Hello,
-    pub(super) uid: Option<u32>,
     pub(super) process: Result<(u32, u64), String>,
     pub(super) serial: u64,
     pub(super) out: Option<mpsc::Sender<ToTrainer>>,
@@ -43,7 +42,6 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         hello: Hello,
-        uid: Option<u32>,
         process: Result<(u32, u64), String>,
         serial: u64,
         out: mpsc::Sender<ToTrainer>,
@@ -52,7 +50,6 @@ impl Member {
         Self {
             intake: Intake::new(hello.next_seq),
             hello,
-            uid,
             process,
             serial,
             out: Some(out),

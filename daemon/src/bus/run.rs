@@ -125,7 +125,7 @@ impl Run {
             let member = self.members.get_mut(&rank).expect("a resumed rank is held");
             member.resume(hello, serial, out, now);
         } else {
-            self.members.insert(rank, Member::new(hello, uid, process, serial, out, now));
+            self.members.insert(rank, Member::new(hello, process, serial, out, now));
         }
         self.close_incident(&format!("lost/{}/{rank}", self.attempt));
         let plan = self.roster.plan(&self.rules.record, self.rules.stall_budget, self.rules.probe);
