@@ -1,1 +1,58 @@
-fn main(){}
+//! `hookbus`: the operator's binary. Reads the command line, does one verb, ends with 0 (it worked), 1 (it did not) or
+//! 2 (the command line or the configuration is wrong); `run` ends as its command did.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod daemon_binary;
+mod doctor;
+mod failure;
+mod format;
+mod hooks;
+mod json;
+mod memory;
+mod reach;
+mod run;
+mod runs;
+mod send;
+mod show;
+mod table;
+mod terminal;
+
+use args::{Cli, Verb};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One thread is enough for a person, and the parent-death signal of a private daemon is bound to the thread that
+    // starts it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(act(cli)),
+        Err(error) => Err(Failure::failed(format!("cannot start: {error}"))),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            terminal::note(&failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn act(cli: Cli) -> Result<u8, Failure> {
+    let address = cli.address.as_deref();
+    match cli.verb {
+        Verb::Run(args) => run::run(address, args).await,
+        Verb::Runs(args) => runs::runs(address, args.json).await,
+        Verb::Show(args) => show::show(address, args).await,
+        Verb::Memory(args) => memory::memory(address, args).await,
+        Verb::Send(args) => send::send(address, args).await,
+        Verb::Hooks(args) => hooks::hooks(address, args.json).await,
+        Verb::Doctor(args) => doctor::doctor(address, args.json).await,
+    }
+}

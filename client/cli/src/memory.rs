@@ -1,0 +1,255 @@
+//! `hookbus memory`: host, swap, the trainer with its children, and the GPUs; every number with its age and source.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use hookbus_client::inspect::proto::{Gpu, HostMemory, Rank, Reading, SnapshotReply};
+
+use crate::args::MemoryArgs;
+use crate::failure::Failure;
+use crate::table::{Table, one_line};
+use crate::terminal::Style;
+use crate::{format, json, reach, terminal};
+
+/// Home, and clear what is below: no flicker, and the scroll-back stays.
+const TO_TOP: &str = "\x1b[H\x1b[J";
+
+/// Prints memory once, or again and again.
+pub(crate) async fn memory(address: Option<&str>, args: MemoryArgs) -> Result<u8, Failure> {
+    let mut inspector = reach::reach(address).await?;
+    let style = Style::stdout();
+    let interval = args.watch.or(args.count.map(|_| 1.0));
+    let Some(interval) = interval else {
+        let reply = inspector.snapshot(&args.run).await?;
+        print(&reply, args.output.json, "", style)?;
+        return Ok(0);
+    };
+    let separator = if std::io::stdout().is_terminal() {
+        TO_TOP
+    } else {
+        "\n"
+    };
+    let mut replies = inspector
+        .watch(&args.run, Duration::from_secs_f64(interval))
+        .await?;
+    let mut shown: u64 = 0;
+    while args.count.is_none_or(|count| shown < count) {
+        let Some(reply) = replies.next().await? else {
+            return Err(Failure::failed("the daemon ended the watch"));
+        };
+        let before = if shown == 0 && separator == "\n" {
+            ""
+        } else {
+            separator
+        };
+        print(&reply, args.output.json, before, style)?;
+        shown += 1;
+    }
+    Ok(0)
+}
+
+fn print(reply: &SnapshotReply, as_json: bool, before: &str, style: Style) -> Result<(), Failure> {
+    if as_json {
+        return terminal::answer_json(&json::memory(reply));
+    }
+    terminal::answer(&format!("{before}{}", text(reply, style)))
+}
+
+fn text(reply: &SnapshotReply, style: Style) -> String {
+    let mut page = style.bold("host") + "\n";
+    page.push_str(&match &reply.host {
+        Some(host) => host_table(host),
+        None => format!("  unknown: {}\n", format::NOT_SENT),
+    });
+    if let Some(run) = &reply.run {
+        let title = format!("run {} ({})", one_line(&run.id), format::phase(run.phase()));
+        page.push_str(&format!("\n{}\n", style.bold(&title)));
+        page.push_str(&processes(&reply.ranks));
+    }
+    if reply.gpus.is_empty() {
+        let why = if reply.gpu_unknown.is_empty() {
+            "no reason was given"
+        } else {
+            reply.gpu_unknown.as_str()
+        };
+        page.push_str(&format!(
+            "\n{}\n  unknown: {}\n",
+            style.bold("GPU"),
+            one_line(why)
+        ));
+    }
+    for gpu in &reply.gpus {
+        let title = format!("GPU {} {}", gpu.index, one_line(&gpu.name));
+        page.push_str(&format!("\n{}\n{}", style.bold(&title), gpu_table(gpu)));
+    }
+    if reply.missed > 0 {
+        page.push_str(&format!(
+            "\n{} readings were missed: this watcher was too slow for them\n",
+            reply.missed
+        ));
+    }
+    page
+}
+
+/// The four columns that every number has: what, value, age, source.
+struct Readings(Table);
+
+impl Readings {
+    fn new() -> Readings {
+        let mut table = Table::new(2);
+        table.row(["", "VALUE", "AGE", "SOURCE"]);
+        Readings(table)
+    }
+
+    fn add(&mut self, what: &str, reading: Option<&Reading>, write: impl Fn(f64) -> String) {
+        let value = format::reading(reading, write);
+        self.0.row([
+            what,
+            &value,
+            &format::reading_age(reading),
+            format::reading_source(reading),
+        ]);
+    }
+
+    fn render(&self) -> String {
+        self.0.render()
+    }
+}
+
+fn percent(value: f64) -> String {
+    format!("{value:.1} %")
+}
+
+fn host_table(host: &HostMemory) -> String {
+    let mut table = Readings::new();
+    table.add("total", host.total_bytes.as_ref(), format::bytes);
+    table.add("available", host.available_bytes.as_ref(), format::bytes);
+    table.add("used", host.used_bytes.as_ref(), format::bytes);
+    table.add("used share", host.used_percent.as_ref(), percent);
+    table.add("swap total", host.swap_total_bytes.as_ref(), format::bytes);
+    table.add("swap used", host.swap_used_bytes.as_ref(), format::bytes);
+    table.add("swap share", host.swap_used_percent.as_ref(), percent);
+    table.render()
+}
+
+fn processes(ranks: &[Rank]) -> String {
+    if ranks.is_empty() {
+        return "  no rank has attached\n".to_owned();
+    }
+    let mut table = Readings::new();
+    for rank in ranks {
+        let pid = if rank.pid == 0 {
+            "pid unknown".to_owned()
+        } else {
+            format!("pid {}", rank.pid)
+        };
+        let title = format!("rank {} {pid}", rank.rank);
+        let Some(memory) = &rank.memory else {
+            table.add(&title, None, format::bytes);
+            continue;
+        };
+        table.add(&title, memory.rss_bytes.as_ref(), format::bytes);
+        let title = format!("  its {} children", rank.children);
+        table.add(&title, memory.children_rss_bytes.as_ref(), format::bytes);
+        for child in &memory.children {
+            let command: String = child.command.chars().take(40).collect();
+            table.add(
+                &format!("    {} {command}", child.pid),
+                child.rss_bytes.as_ref(),
+                format::bytes,
+            );
+        }
+    }
+    table.render()
+}
+
+fn gpu_table(gpu: &Gpu) -> String {
+    let mut table = Readings::new();
+    table.add("total", gpu.total_bytes.as_ref(), format::bytes);
+    table.add("used", gpu.used_bytes.as_ref(), format::bytes);
+    table.add("free", gpu.free_bytes.as_ref(), format::bytes);
+    table.add("busy", gpu.utilization_percent.as_ref(), percent);
+    table.add("temperature", gpu.temperature_celsius.as_ref(), |value| {
+        format!("{value:.0} C")
+    });
+    table.add("power", gpu.power_watts.as_ref(), |value| {
+        format!("{value:.0} W")
+    });
+    for process in &gpu.processes {
+        table.add(
+            &format!("process {}", process.pid),
+            process.used_bytes.as_ref(),
+            format::bytes,
+        );
+    }
+    let mut text = table.render();
+    if !gpu.processes_unknown.is_empty() {
+        text.push_str(&format!(
+            "  processes unknown: {}\n",
+            one_line(&gpu.processes_unknown)
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use hookbus_client::inspect::proto::{ChildMemory, ProcessMemory, RunSummary};
+
+    use super::*;
+
+    fn bytes_reading(value: f64) -> Option<Reading> {
+        Some(Reading {
+            value: Some(value),
+            age_s: 0.1,
+            source: "/proc".into(),
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn known_and_unknown_stand_side_by_side() {
+        let unknown = Some(Reading {
+            unknown: "no /proc here".into(),
+            ..Default::default()
+        });
+        let child = ChildMemory {
+            pid: 8,
+            command: "worker".into(),
+            rss_bytes: bytes_reading(1048576.0),
+        };
+        let memory = ProcessMemory {
+            rss_bytes: bytes_reading(3.5e9),
+            children_rss_bytes: unknown,
+            children: vec![child],
+        };
+        let reply = SnapshotReply {
+            run: Some(RunSummary {
+                id: "digits@1".into(),
+                ..Default::default()
+            }),
+            ranks: vec![
+                Rank {
+                    pid: 7,
+                    children: 1,
+                    memory: Some(memory),
+                    ..Default::default()
+                },
+                Rank::default(),
+            ],
+            gpu_unknown: "no NVML library".into(),
+            ..Default::default()
+        };
+        let page = text(&reply, Style::plain());
+        for words in [
+            "host\n  unknown: the daemon did not send it",
+            "rank 0 pid 7        3.3 GiB",
+            "its 1 children    unknown: no /proc here",
+            "8 worker        1.0 MiB",
+            "rank 0 pid unknown",
+            "GPU\n  unknown: no NVML library",
+        ] {
+            assert!(page.contains(words), "{words:?} is missing in:\n{page}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The private daemon of one `hookbus run`: started, waited for, and ended.
+//!
+//! It has a process group of its own, so that a terminal's Ctrl-C reaches the training and not the daemon, which must
+//! still be there for the report.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use hookbus_client::address::Address;
+
+use super::private_dir::PrivateDir;
+use super::signals;
+use crate::daemon_binary;
+use crate::failure::{FAILED, Failure, USAGE};
+
+/// A daemon listens within a second; a machine under load gets this long.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How often the ready file is looked for.
+const READY_LOOK: Duration = Duration::from_millis(20);
+/// How long a daemon may take to drain before it is killed.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+/// How much of a log is shown where a daemon ended too early.
+const SHOWN_LINES: usize = 12;
+
+/// A running private daemon.
+#[derive(Debug)]
+pub(crate) struct PrivateDaemon {
+    child: Child,
+    directory: PrivateDir,
+}
+
+impl PrivateDaemon {
+    /// Starts the program. It is not ready yet.
+    pub(crate) fn start(config: Option<&Path>) -> Result<PrivateDaemon, Failure> {
+        let program = daemon_binary::find()?;
+        let directory = PrivateDir::make()?;
+        let errors = File::create(directory.errors()).map_err(|error| {
+            Failure::failed(format!(
+                "cannot write {}: {error}",
+                directory.errors().display()
+            ))
+        })?;
+        let mut command = Command::new(&program);
+        command
+            .arg("--socket")
+            .arg(directory.socket())
+            .arg("--ready-file")
+            .arg(directory.ready())
+            .arg("--log-file")
+            .arg(directory.log());
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        // Its output never mixes with the training's; standard error is a file, which no one needs to empty.
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .process_group(0)
+            .kill_on_drop(true);
+        signals::end_with_parent(&mut command);
+        let child = command.spawn().map_err(|error| {
+            Failure::failed(format!("cannot start {}: {error}", program.display()))
+        })?;
+        Ok(PrivateDaemon { child, directory })
+    }
+
+    /// Waits until the daemon listens. Where it ends instead, the failure has its own lines, and the exit code is 2 if
+    /// it said that its configuration is wrong.
+    pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + READY_DEADLINE;
+        loop {
+            if self.directory.ready().exists() {
+                return Ok(());
+            }
+            if let Ok(ended) = timeout(READY_LOOK, self.child.wait()).await {
+                let ended = ended.map_err(|error| {
+                    Failure::failed(format!("lost sight of the daemon: {error}"))
+                })?;
+                let code = if ended.code() == Some(i32::from(USAGE)) {
+                    USAGE
+                } else {
+                    FAILED
+                };
+                let words = self.last_words();
+                let text = format!(
+                    "{words}the daemon did not start ({ended}); the command was not started"
+                );
+                return Err(Failure { code, text });
+            }
+            if Instant::now() > until {
+                let words = self.last_words();
+                let waited = READY_DEADLINE.as_secs();
+                return Err(Failure::failed(format!(
+                    "{words}the daemon is not ready after {waited} s; the command was not started"
+                )));
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Address {
+        Address::Unix(self.directory.socket())
+    }
+
+    /// Waits for its end, which nobody asked for. Cancel safe.
+    pub(crate) async fn died(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// What it said last: its standard error, else the end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let read =
+            |path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let errors = read(self.directory.errors()).unwrap_or_default();
+        let text = if errors.trim().is_empty() {
+            read(self.directory.log()).unwrap_or_default()
+        } else {
+            errors
+        };
+        let lines: Vec<_> = text.lines().collect();
+        let from = lines.len().saturating_sub(SHOWN_LINES);
+        lines[from..]
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// Ends it: asks, waits, and kills it where it does not go.
+    pub(crate) async fn end(mut self) {
+        let Some(pid) = self.child.id() else { return };
+        signals::send(pid, libc::SIGTERM);
+        tokio::select! {
+            _ = self.child.wait() => {}
+            () = sleep(END_DEADLINE) => {
+                // Its state is in memory; the directory goes with it either way.
+                let _ = self.child.kill().await;
+            }
+        }
+    }
+}

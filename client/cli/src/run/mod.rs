@@ -1,0 +1,169 @@
+//! `hookbus run -- COMMAND`: a training with a daemon of its own beside it.
+//!
+//! The command's output, signals and exit status are its own. A daemon that dies takes nothing with it: the training
+//! goes on, and the report says so.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use hookbus_client::address::ADDRESS_VARIABLE;
+
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::terminal::{self, Style};
+
+mod daemon;
+mod observer;
+mod private_dir;
+mod report;
+mod signals;
+
+use daemon::PrivateDaemon;
+use observer::Observer;
+use signals::Signals;
+
+/// Starts the daemon, then the command, and ends as the command did.
+pub(crate) async fn run(address: Option<&str>, args: RunArgs) -> Result<u8, Failure> {
+    if let Some(address) = address {
+        return Err(Failure::usage(format!(
+            "`hookbus run` starts a daemon of its own, so --address has no place; \
+             to use the one that runs: {ADDRESS_VARIABLE}={address} COMMAND"
+        )));
+    }
+    let signals = Signals::install()
+        .map_err(|error| Failure::failed(format!("cannot take the signals over: {error}")))?;
+    let mut daemon = PrivateDaemon::start(args.config.as_deref())?;
+    let ready = tokio::select! {
+        ready = daemon.ready() => ready.map(|()| None),
+        number = asked_to_end(&signals) => Ok(Some(number)),
+    };
+    match ready {
+        Ok(None) => {}
+        Ok(Some(number)) => {
+            daemon.end().await;
+            return Ok(code_of_signal(number));
+        }
+        Err(failure) => {
+            daemon.end().await;
+            return Err(failure);
+        }
+    }
+    if args.print_address {
+        terminal::answer(&format!("{}\n", daemon.address()))?;
+    }
+    supervise(daemon, &signals, &args).await
+}
+
+async fn supervise(
+    mut daemon: PrivateDaemon,
+    signals: &Signals,
+    args: &RunArgs,
+) -> Result<u8, Failure> {
+    let address = daemon.address();
+    let mut command = tokio::process::Command::new(&args.command[0]);
+    command
+        .args(&args.command[1..])
+        .env(ADDRESS_VARIABLE, address.to_string());
+    signals.unblock_in(&mut command);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            daemon.end().await;
+            return Err(not_started(&args.command[0].to_string_lossy(), &error));
+        }
+    };
+    let pid = child.id();
+    let mut observer = Observer::new(address);
+    let mut daemon_gone = None;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            arrived = signals.next() => {
+                if let (Ok(arrived), Some(pid)) = (arrived, pid) {
+                    if !arrived.reached_group {
+                        signals::send(pid, arrived.number);
+                    }
+                }
+            }
+            ended = daemon.died(), if daemon_gone.is_none() => {
+                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                terminal::note(&format!("the daemon ended ({how}); the training goes on without it"));
+                daemon_gone = Some(format!("{how}\n{}", daemon.last_words()));
+            }
+            () = observer.look(), if daemon_gone.is_none() => {}
+        }
+    };
+    let status =
+        status.map_err(|error| Failure::failed(format!("lost sight of the command: {error}")))?;
+    if daemon_gone.is_none() {
+        // A second Ctrl-C does not wait for the report.
+        tokio::select! {
+            () = observer.last_look() => {}
+            _ = asked_to_end(signals) => {}
+        }
+    }
+    terminal::note(&report::text(
+        &observer.seen,
+        daemon_gone.as_deref(),
+        Style::stderr(),
+    ));
+    daemon.end().await;
+    Ok(code_of(status))
+}
+
+/// The number of the next signal that asks us to end.
+async fn asked_to_end(signals: &Signals) -> i32 {
+    loop {
+        match signals.next().await {
+            Ok(arrived) if arrived.ends() => return arrived.number,
+            Ok(_) => {}
+            // A signalfd of our own does not fail; if it did, waiting for it must not spin.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// As a shell says it: 127 not there, 126 there and not to be run.
+fn not_started(program: &str, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
+    Failure {
+        code,
+        text: format!("cannot run {program}: {error}"),
+    }
+}
+
+fn code_of(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (None, Some(number)) => code_of_signal(number),
+        (None, None) => crate::failure::FAILED,
+    }
+}
+
+fn code_of_signal(number: i32) -> u8 {
+    u8::try_from(128 + number).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_the_commands_own() {
+        for (raw, code) in [
+            (0, 0),
+            (3 << 8, 3),
+            (255 << 8, 255),
+            (15, 143),
+            (9, 137),
+            (6 | 0x80, 134),
+        ] {
+            assert_eq!(code_of(ExitStatus::from_raw(raw)), code, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! `hookbus show`: one run, as a page for a person. Sections with nothing in them are left out, but for ranks and hooks.
+
+use std::fmt::Write;
+
+use hookbus_client::inspect::proto::{Incident, Rank, RankResult, RunSummary, SnapshotReply};
+
+use crate::args::ShowArgs;
+use crate::failure::Failure;
+use crate::table::{Table, one_line};
+use crate::terminal::Style;
+use crate::{format, json, reach, terminal};
+
+/// Prints one run.
+pub(crate) async fn show(address: Option<&str>, args: ShowArgs) -> Result<u8, Failure> {
+    let reply = reach::reach(address).await?.snapshot(&args.run).await?;
+    if args.output.json {
+        terminal::answer_json(&json::snapshot(&reply))?;
+    } else {
+        terminal::answer(&text(&reply, Style::stdout()))?;
+    }
+    Ok(0)
+}
+
+fn text(reply: &SnapshotReply, style: Style) -> String {
+    let Some(run) = &reply.run else {
+        return "no run yet: no trainer has attached to this daemon\n".to_owned();
+    };
+    let mut page = heading(run, style);
+    let mut section = |title: &str, body: String| {
+        if !body.is_empty() {
+            // A String takes whatever is written to it.
+            let _ = write!(page, "\n{}\n{body}", style.bold(title));
+        }
+    };
+    section("ranks", ranks(&reply.ranks));
+    section("rank notes", rank_notes(&reply.ranks));
+    section("last values", last_values(&reply.ranks));
+    section("hooks", hooks(reply));
+    section("refused", refused(reply));
+    section("results", results(&reply.results));
+    section("incidents", incidents(&reply.incidents, style));
+    section("log lines sent to the trainer", logs(reply));
+    page
+}
+
+fn heading(run: &RunSummary, style: Style) -> String {
+    let phase = format::phase(run.phase());
+    let mut text = format!(
+        "{}: {phase}, attempt {}, ",
+        style.bold(&one_line(&run.id)),
+        run.attempt
+    );
+    let _ = write!(
+        text,
+        "{} of {} ranks connected, ",
+        run.connected, run.world_size
+    );
+    let _ = writeln!(
+        text,
+        "{}, since {}",
+        format::progress(run),
+        format::age(run.age_s)
+    );
+    if !run.reason.is_empty() {
+        let _ = writeln!(text, "reason: {}", one_line(&run.reason));
+    }
+    text
+}
+
+fn ranks(ranks: &[Rank]) -> String {
+    if ranks.is_empty() {
+        return "  none has attached\n".to_owned();
+    }
+    let mut table = Table::new(2);
+    table.row([
+        "RANK",
+        "NODE",
+        "PID",
+        "STATE",
+        "POSITION",
+        "LAST POINT",
+        "STEP",
+        "HEARD",
+        "EVENTS",
+        "DROPPED",
+        "GATES",
+    ]);
+    for rank in ranks {
+        table.row([
+            &rank.rank.to_string(),
+            &rank.node,
+            &if rank.pid == 0 {
+                "unknown".to_owned()
+            } else {
+                rank.pid.to_string()
+            },
+            if rank.connected { "connected" } else { "gone" },
+            &format::position(rank.position.as_ref()),
+            &rank.point,
+            &rank.step_s.map_or("-".to_owned(), format::short),
+            &format!("{} ago", format::age(rank.last_heard_s)),
+            &rank.events.to_string(),
+            &rank.dropped.to_string(),
+            &rank.gates.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// What a rank has beside its line: drops per point, gates that were not answered, how it ended.
+fn rank_notes(ranks: &[Rank]) -> String {
+    let mut text = String::new();
+    for rank in ranks {
+        let number = rank.rank;
+        if rank.dropped > 0 {
+            let _ = writeln!(
+                text,
+                "  rank {number} dropped {} events: {}",
+                rank.dropped,
+                drops(rank)
+            );
+        }
+        if rank.gate_timeouts > 0 || rank.breaker_open {
+            let breaker = if rank.breaker_open {
+                "; the breaker is open: gates answer by their `otherwise`"
+            } else {
+                ""
+            };
+            let waited = format::short(rank.gate_wait_s);
+            let _ = writeln!(
+                text,
+                "  rank {number} had {} gate timeouts, waited {waited}{breaker}",
+                rank.gate_timeouts
+            );
+        }
+        if !rank.reason.is_empty() {
+            let _ = writeln!(text, "  rank {number} ended: {}", one_line(&rank.reason));
+        }
+    }
+    text
+}
+
+/// Dropped events per point, the most first.
+pub(crate) fn drops(rank: &Rank) -> String {
+    let mut points: Vec<_> = rank.dropped_points.iter().collect();
+    points.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let points: Vec<_> = points
+        .iter()
+        .map(|(point, count)| format!("{} {count}", one_line(point)))
+        .collect();
+    if points.is_empty() {
+        "points unknown: the client has not said".to_owned()
+    } else {
+        points.join(", ")
+    }
+}
+
+fn last_values(ranks: &[Rank]) -> String {
+    let mut text = String::new();
+    for rank in ranks.iter().filter(|rank| !rank.last.is_empty()) {
+        let mut values: Vec<_> = rank.last.iter().collect();
+        values.sort_by(|a, b| a.0.cmp(b.0));
+        let values: Vec<_> = values
+            .iter()
+            .map(|(name, value)| format!("{} {}", one_line(name), format::number(**value)))
+            .collect();
+        let _ = writeln!(text, "  rank {}: {}", rank.rank, values.join(", "));
+    }
+    text
+}
+
+fn hooks(reply: &SnapshotReply) -> String {
+    if reply.hooks.is_empty() {
+        return "  none: the daemon records and samples only\n".to_owned();
+    }
+    let mut table = Table::new(2);
+    table.row([
+        "HOOK",
+        "FROM",
+        "POLICY",
+        "CALLS",
+        "DECISIONS",
+        "ARGUMENTS",
+        "",
+    ]);
+    for hook in &reply.hooks {
+        let mut args: Vec<_> = hook
+            .args
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        args.sort();
+        let name = if hook.name == hook.r#type {
+            hook.name.clone()
+        } else {
+            format!("{} ({})", hook.name, hook.r#type)
+        };
+        let off = if hook.disabled.is_empty() {
+            String::new()
+        } else {
+            format!("switched off: {}", hook.disabled)
+        };
+        let (calls, decisions) = (hook.calls.to_string(), hook.decisions.to_string());
+        table.row([
+            &name,
+            &hook.origin,
+            &hook.policy,
+            &calls,
+            &decisions,
+            &args.join(" "),
+            &off,
+        ]);
+    }
+    table.render()
+}
+
+fn refused(reply: &SnapshotReply) -> String {
+    let mut text = String::new();
+    for refused in &reply.refused {
+        let (what, reason) = (one_line(&refused.what), one_line(&refused.reason));
+        let _ = writeln!(text, "  rank {}: {what}: {reason}", refused.rank);
+    }
+    text
+}
+
+fn results(results: &[RankResult]) -> String {
+    let mut text = String::new();
+    for result in results {
+        let (what, by) = (one_line(&result.what), one_line(&result.by));
+        let said = outcome(result.result.as_ref());
+        let ago = format::age(result.age_s);
+        let _ = writeln!(
+            text,
+            "  rank {}: {what} by {by}: {said} ({ago} ago)",
+            result.rank
+        );
+    }
+    text
+}
+
+/// What one rank did, in one line: outcome, place, values and reason as far as they are there.
+pub(crate) fn outcome(result: Option<&hookbus_client::inspect::proto::Result>) -> String {
+    let Some(result) = result else {
+        return "no result".to_owned();
+    };
+    let mut text = json::outcome(result.outcome()).to_owned();
+    if result.at.is_some() {
+        let _ = write!(text, " at {}", format::position(result.at.as_ref()));
+    }
+    if !result.point.is_empty() {
+        let _ = write!(text, ", {}", one_line(&result.point));
+    }
+    if let (Some(old), Some(new)) = (&result.old, &result.new) {
+        let _ = write!(text, ", {} -> {}", one_line(old), one_line(new));
+    }
+    if !result.reason.is_empty() {
+        let _ = write!(text, ": {}", one_line(&result.reason));
+    }
+    text
+}
+
+fn incidents(incidents: &[Incident], style: Style) -> String {
+    let mut text = String::new();
+    for incident in incidents {
+        let _ = writeln!(text, "  {}", incident_line(incident, style));
+    }
+    text
+}
+
+/// One incident in one line; an open one stands out.
+pub(crate) fn incident_line(incident: &Incident, style: Style) -> String {
+    let state = if incident.open {
+        style.alert("open")
+    } else {
+        "closed".to_owned()
+    };
+    let rank = incident
+        .rank
+        .map_or(String::new(), |rank| format!(" rank {rank}"));
+    let at = incident.at.map_or(String::new(), |at| {
+        format!(" at {}", format::position(Some(&at)))
+    });
+    let (kind, words) = (one_line(&incident.kind), one_line(&incident.text));
+    format!(
+        "{state} {kind}{rank}{at}: {words} ({} ago)",
+        format::age(incident.age_s)
+    )
+}
+
+fn logs(reply: &SnapshotReply) -> String {
+    let mut text = String::new();
+    for log in &reply.logs {
+        let (by, words) = (one_line(&log.by), one_line(&log.text));
+        let _ = writeln!(
+            text,
+            "  rank {} {} {by}: {words}",
+            log.rank,
+            format::position(log.at.as_ref())
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use hookbus_client::inspect::proto::{self, LogSeen, Position, Refused};
+
+    use super::*;
+
+    #[test]
+    fn a_page_shows_what_went_wrong() {
+        let at = Some(Position {
+            epoch: 1,
+            iter: 50,
+            inner_iter: 10,
+        });
+        let applied = proto::Result {
+            outcome: proto::Outcome::Applied.into(),
+            at,
+            ..Default::default()
+        };
+        let reply = SnapshotReply {
+            run: Some(RunSummary {
+                id: "digits@1".into(),
+                position: at,
+                ..Default::default()
+            }),
+            ranks: vec![Rank {
+                dropped: 3,
+                dropped_points: [("before_iter".to_owned(), 1), ("after_iter".to_owned(), 2)]
+                    .into(),
+                last: [("loss".to_owned(), f64::NAN)].into(),
+                step_s: Some(0.0125),
+                ..Default::default()
+            }],
+            refused: vec![Refused {
+                what: "hook X".into(),
+                reason: "not known".into(),
+                rank: 0,
+            }],
+            results: vec![RankResult {
+                what: "stop".into(),
+                by: "CheckInvalidLossHook".into(),
+                result: Some(applied),
+                ..Default::default()
+            }],
+            incidents: vec![Incident {
+                kind: "invalid_loss".into(),
+                open: true,
+                at,
+                ..Default::default()
+            }],
+            logs: vec![LogSeen {
+                text: "Memory information".into(),
+                at,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let page = text(&reply, Style::plain());
+        for words in [
+            "digits@1: unknown, attempt 0",
+            "dropped 3 events: after_iter 2, before_iter 1",
+            "rank 0: loss nan",
+            "12.5 ms",
+            "hook X: not known",
+            "stop by CheckInvalidLossHook: applied at epoch 1 iter 50",
+            "open invalid_loss at epoch 1 iter 50",
+            "Memory information",
+            "none: the daemon records and samples only",
+        ] {
+            assert!(page.contains(words), "{words:?} is missing in:\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_trainers_text_cannot_steer_the_terminal() {
+        let run = RunSummary {
+            id: "a\x1b[2J".into(),
+            reason: "b\nc".into(),
+            ..Default::default()
+        };
+        let page = text(
+            &SnapshotReply {
+                run: Some(run),
+                ..Default::default()
+            },
+            Style::plain(),
+        );
+        assert!(
+            !page.contains('\x1b') && page.contains("reason: b c"),
+            "{page}"
+        );
+    }
+}
