@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn colour_needs_a_terminal_and_nobody_against_it() {
-        let table: [(bool, &[(&str, &str)], bool); 6] = [
+        type Row = (bool, &'static [(&'static str, &'static str)], bool);
+        let table: [Row; 6] = [
             (true, &[("TERM", "xterm")], true),
             (false, &[("TERM", "xterm")], false),
             (true, &[("TERM", "xterm"), ("NO_COLOR", "1")], false),

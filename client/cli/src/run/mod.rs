@@ -80,10 +80,10 @@ async fn supervise(
         tokio::select! {
             status = child.wait() => break status,
             arrived = signals.next() => {
-                if let (Ok(arrived), Some(pid)) = (arrived, pid) {
-                    if !arrived.reached_group {
-                        signals::send(pid, arrived.number);
-                    }
+                if let (Ok(arrived), Some(pid)) = (arrived, pid)
+                    && !arrived.reached_group
+                {
+                    signals::send(pid, arrived.number);
                 }
             }
             ended = daemon.died(), if daemon_gone.is_none() => {
