@@ -27,7 +27,7 @@ Examples:
   hookbus doctor                      why do I see nothing?
 
 Looking never disturbs a training. Only `send` changes one.
-Exit status: 0 it worked, 1 it did not, 2 the command line or the configuration is wrong.";
+Exit status: 0 it worked, 1 it did not, 2 wrong command line or configuration.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -60,10 +60,12 @@ Examples:
   hookbus run --config hooks.toml -- torchrun --nproc-per-node 8 train.py
   hookbus run --print-address -- ./train.sh
 
-The command finds the daemon by HOOKBUS_ADDRESS, which is set for it. Its output, its signals and its exit
-status are its own (128 + signal where a signal killed it); what happened is told on standard error at the end.
+The command finds the daemon by HOOKBUS_ADDRESS, which is set for it. Output,
+signals and exit status are the command's own (128 + signal where one killed
+it); what happened is told on standard error at the end.
 If the daemon dies, the training goes on without it.
-Where the daemon does not start, the command is not started: exit status 2 for a mistake in the configuration.";
+Where the daemon does not start, the command is not started (exit status 2 for
+a mistake in the configuration).";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -133,7 +135,8 @@ Examples:
   hookbus send digits stop --reason 'the learning rate is wrong' --timeout 120
   hookbus send digits stop --now
 
-Every rank stops at one position, before its next iteration; --now takes the next point of any kind.
+Every rank stops before its next iteration; --now takes the next point of any
+kind. Ranks that share a process group stop at one position.
 Exit status 0 only if every rank that was asked has stopped.";
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use hookbus_client::address::Address;
 
 use super::private_dir::PrivateDir;
-use super::signals;
+use super::signals::{self, Signals};
 use crate::daemon_binary;
 use crate::failure::{FAILED, Failure, USAGE};
 
@@ -36,7 +36,10 @@ pub(crate) struct PrivateDaemon {
 
 impl PrivateDaemon {
     /// Starts the program. It is not ready yet.
-    pub(crate) fn start(config: Option<&Path>) -> Result<PrivateDaemon, Failure> {
+    pub(crate) fn start(
+        config: Option<&Path>,
+        signals: &Signals,
+    ) -> Result<PrivateDaemon, Failure> {
         let program = daemon_binary::find()?;
         let directory = PrivateDir::make()?;
         let errors = File::create(directory.errors()).map_err(|error| {
@@ -63,6 +66,8 @@ impl PrivateDaemon {
             .stderr(errors)
             .process_group(0)
             .kill_on_drop(true);
+        // A daemon that has SIGTERM blocked would never drain.
+        signals.unblock_in(&mut command);
         signals::end_with_parent(&mut command);
         let child = command.spawn().map_err(|error| {
             Failure::failed(format!("cannot start {}: {error}", program.display()))

@@ -33,7 +33,7 @@ pub(crate) async fn run(address: Option<&str>, args: RunArgs) -> Result<u8, Fail
     }
     let signals = Signals::install()
         .map_err(|error| Failure::failed(format!("cannot take the signals over: {error}")))?;
-    let mut daemon = PrivateDaemon::start(args.config.as_deref())?;
+    let mut daemon = PrivateDaemon::start(args.config.as_deref(), &signals)?;
     let ready = tokio::select! {
         ready = daemon.ready() => ready.map(|()| None),
         number = asked_to_end(&signals) => Ok(Some(number)),
