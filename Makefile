@@ -1,0 +1,79 @@
+# Everything a person or a CI does here. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/python/README.md \
+	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
+PYTHON_SOURCES := client/python/python demo tests/python $(wildcard tests/bench)
+
+.PHONY: help build demo test test-rust test-python bench lint fmt clean
+
+help: ## This list
+	@echo 'hookbus: make TARGET'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+build: ## The daemon and the operator's binary, optimised
+	$(CARGO) build --release --locked -p hookbusd -p hookbus-cli
+
+demo: build $(VENV)/.client ## A real training with its memory shown, then stopped when it diverges
+	@$(BIN)/python demo/demo.py --bin $(TARGET)/release
+
+test: test-rust test-python ## Every test, Rust and Python, with what they need
+	@echo 'make test: all passed (what was skipped or ignored is named above)'
+
+test-rust: ## The Rust tests
+	$(CARGO) build --locked -p hookbusd -p hookbus-cli
+	$(CARGO) test --locked --workspace
+
+test-python: $(VENV)/.client ## The Python tests, the stub against the built module, the linter
+	$(CARGO) build --locked -p hookbusd -p hookbus-cli
+	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest tests/python
+	cd client/python && $(BIN)/python -m mypy
+	$(BIN)/python -m mypy.stubtest hookbus._native
+	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
+
+bench: build $(VENV)/.client $(VENV)/.bench ## Speed, beside its targets and peers
+	$(BIN)/python tests/bench/bench.py
+
+lint: $(VENV)/.tools ## clippy, rustfmt, ruff and mypy, without a change
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check --config client/python/pyproject.toml $(PYTHON_SOURCES)
+	cd client/python && $(BIN)/python -m mypy
+
+fmt: $(VENV)/.tools ## Formats Rust and Python
+	$(CARGO) fmt --all
+	$(BIN)/ruff format --config client/python/pyproject.toml $(PYTHON_SOURCES)
+
+clean: ## Removes what was built and the virtual environment
+	$(CARGO) clean
+	rm -rf $(VENV) .cache
+
+# --- the virtual environment: each stamp is made again only where what it was made from is newer
+
+$(VENV)/.made:
+	@bash scripts/make-venv.sh '$(PYTHON)' '$(VENV)'
+	@touch $@
+
+$(VENV)/.tools: tests/python/requirements.txt $(VENV)/.made
+	$(PIP) install -r $<
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.made
+	$(PIP) install -r $<
+	@touch $@
+
+$(VENV)/.client: $(CLIENT_SOURCES) $(VENV)/.tools
+	$(PIP) install --force-reinstall --no-deps ./client/python
+	@touch $@

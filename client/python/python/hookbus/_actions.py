@@ -1,0 +1,107 @@
+"""Applies, on the training thread, what the daemon has decided, and reports the result of each.
+
+Never lets a handler's exception reach the training loop; the only exception that leaves here is TrainingStopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._stopped import TrainingStopped
+
+if TYPE_CHECKING:
+    from ._log import TrainerLog
+    from ._native import Action, Session
+
+Handler = Callable[[Any], object]
+
+CHECKPOINT = "checkpoint"
+STOP = "stop"
+CUSTOM_PREFIX = "custom:"
+
+
+class Actions:
+    """The handlers of one bus, and the callable that the native session calls at a point where something is due."""
+
+    def __init__(self, session: Session, log: TrainerLog) -> None:
+        self._session = session
+        self._log = log
+        self._handlers: dict[str, Handler] = {}
+        self.stop_reason: str | None = None
+        self.closing = False
+
+    def add(self, kind: str, handler: Handler) -> None:
+        """Registers a handler and tells the daemon that this trainer can do this from now on."""
+        custom = kind.startswith(CUSTOM_PREFIX) and len(kind) > len(CUSTOM_PREFIX)
+        if kind not in (CHECKPOINT, STOP) and not custom:
+            raise ValueError(f"no handler for {kind!r}: there are 'checkpoint', 'stop' and 'custom:NAME'")
+        if not callable(handler):
+            raise TypeError(f"the handler for {kind!r} is not callable: {handler!r}")
+        self._handlers[kind] = handler
+        if kind != STOP:
+            self._session.add_capability(kind)
+
+    def apply(self, actions: list[Action], point: str) -> None:
+        """Applies all of them in order; a stop is raised last, so that nothing beside it is lost."""
+        stop: TrainingStopped | None = None
+        for action in actions:
+            if action[0] == "log":
+                self._log.write(action[2], action[3])
+                self._session.result(action[1], "applied", None, None, "")
+            elif action[0] == "stop":
+                stop = self._stop(action[1], action[2], action[3], point) or stop
+            elif action[0] == "checkpoint":
+                self._call(CHECKPOINT, action[1], action[2])
+            elif action[0] == "custom":
+                self._custom(action[1], action[2], action[3])
+            elif action[0] == "warning":
+                self._log.warning(action[1])
+            elif action[0] == "error":
+                self._log.error(action[1])
+        if stop is not None:
+            raise stop
+
+    def _stop(self, id: str, by: str, reason: str, point: str) -> TrainingStopped | None:
+        if self.closing:
+            self._session.result(id, "rejected", None, None, "the training had ended already")
+            return None
+        self.stop_reason = reason
+        handler = self._handlers.get(STOP)
+        if handler is not None:
+            try:
+                handler(reason)
+            except Exception as error:  # a handler is the user's code: it may fail, the stop may not
+                self._log.error(f"the handler for 'stop' raised {_named(error)}; the training is stopped all the same")
+        self._session.result(id, "applied", None, point, "")
+        return TrainingStopped(reason, by, id)
+
+    def _custom(self, id: str, name: str, payload: str) -> None:
+        import json
+
+        try:
+            value = json.loads(payload) if payload else None
+        except ValueError as error:
+            self._session.result(id, "rejected", None, None, f"not JSON: {error}")
+            return
+        self._call(CUSTOM_PREFIX + name, id, value)
+
+    def _call(self, kind: str, id: str, value: object) -> None:
+        """Calls the handler; what it returns, a path say, is the result's new value."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            self._session.result(id, "unsupported", None, None, f"no handler: bus.on({kind!r}, ...) was not called")
+            return
+        try:
+            returned = handler(value)
+            new = None if returned is None else str(returned)
+        except Exception as error:  # the user's code; reported to who asked, and the training goes on
+            self._session.result(id, "failed", None, None, _named(error))
+            self._log.error(f"the handler for {kind!r} raised {_named(error)}; the training goes on")
+            return
+        self._session.result(id, "applied", None, new, "")
+
+
+def _named(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

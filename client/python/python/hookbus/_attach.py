@@ -1,0 +1,60 @@
+"""`hookbus.attach`: from arguments to a Bus.
+
+Never waits longer than `timeout_s`, and not at all where no daemon can be.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from . import _native
+from ._bus import Bus
+from ._log import TrainerLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ._log import Logger
+
+
+def attach(
+    run: str | None = None,
+    *,
+    address: str | None = None,
+    hooks: Iterable[Mapping[str, object]] = (),
+    max_epochs: int | None = None,
+    max_iters: int | None = None,
+    iters_per_epoch: int | None = None,
+    logger: Logger | None = None,
+    timeout_s: float = 5.0,
+) -> Bus:
+    """Attaches this process to the daemon as one rank of a run, and returns the bus to report on.
+
+    `run` is the run's name, by default the script's; HOOKBUS_RUN in the environment wins. `address` is
+    `unix:///path` or `host:port`, by default HOOKBUS_ADDRESS, else the default socket. `hooks` are asked of the daemon,
+    written as in an MMEngine config: `dict(type="MemoryProfilerHook", interval=50)`. Log lines of hooks go to `logger`,
+    by default to `logging.getLogger("hookbus")`. Without a daemon there is one warning and everything is a no-op.
+    """
+    log = TrainerLog(logger)
+    asked = [dict(hook) for hook in hooks]
+    session = _native.attach(
+        run=run if run else _script_name(),
+        address=address,
+        hooks=asked,
+        capabilities=["log", "stop"],
+        timeout_s=float(timeout_s),
+    )
+    status = session.status()
+    for warning in status["warnings"]:
+        log.warning(warning)
+    for refusal in status["refused"]:
+        log.warning(f"hookbus: refused: {refusal}")
+    return Bus(session, log, max_epochs=max_epochs, max_iters=max_iters, iters_per_epoch=iters_per_epoch)
+
+
+def _script_name() -> str:
+    script = os.path.basename(sys.argv[0]) if sys.argv else ""
+    name, _ = os.path.splitext(script)
+    return name if name and name not in ("-c", "-m", "-") else "python"

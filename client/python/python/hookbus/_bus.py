@@ -1,0 +1,221 @@
+"""The bus: what a training loop talks to.
+
+It turns a plain loop into MMEngine's lifecycle points, in MMEngine's order. It never reorders, skips or repeats a
+batch, and holds no policy: what is decided is decided in the daemon and applied by `_actions`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from . import _facts
+from ._actions import Actions, Handler
+from ._stopped import TrainingStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from ._log import TrainerLog
+    from ._native import Session, Status
+
+Batch = TypeVar("Batch")
+
+# where one iteration of a loop stands
+OUTSIDE, OPEN, REPORTED = 0, 1, 2
+
+
+class Emit(Protocol):
+    """`event(point, **fields)`: says that a lifecycle point is reached."""
+
+    def __call__(self, point: str, /, **fields: object) -> None: ...
+
+
+class Bus:
+    """One rank's connection to its run; made by `hookbus.attach`, used as a context manager."""
+
+    event: Emit
+    """Says that a point is reached: `bus.event("after_train_iter", loss=0.5)`. The native function itself."""
+
+    def __init__(
+        self,
+        session: Session,
+        log: TrainerLog,
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        iters_per_epoch: int | None = None,
+    ) -> None:
+        self.event = session.emit
+        self._session = session
+        self._log = log
+        self._actions = Actions(session, log)
+        self._max_epochs = max_epochs
+        self._group: dict[str, object] | None = None
+        self._train = OUTSIDE
+        self._val = OUTSIDE
+        self._said_twice = False
+        self._run_begun = False
+        self._closed = False
+        self._pid = os.getpid()
+        session.set_apply(self._actions.apply)
+        given = {"max_epochs": max_epochs, "max_iters": max_iters, "iters_per_epoch": iters_per_epoch}
+        known = {name: value for name, value in given.items() if value is not None}
+        if known:
+            session.facts(**known)
+        self._iters_per_epoch_given = iters_per_epoch is not None
+        atexit.register(self._at_exit)
+
+    def bind(
+        self,
+        optimizer: object | None = None,
+        model: object | None = None,
+        sampler: object | None = None,
+        loader: object | None = None,
+    ) -> None:
+        """Tells the bus about the trainer's objects; what hooks need to know is read from them, nothing is changed.
+
+        With an optimizer each report carries the first group's learning rate. Any object with `param_groups` is one.
+        """
+        facts: _facts.Facts = {}
+        if optimizer is not None:
+            facts.update(_facts.of_optimizer(optimizer))
+            self._group = _facts.first_group(optimizer)
+        if loader is not None:
+            facts.update(_facts.of_loader(loader))
+            if self._iters_per_epoch_given:
+                facts.pop("iters_per_epoch", None)  # what the user said outranks len(loader)
+        self.model, self.sampler = model, sampler  # for the hooks that act on them
+        if facts:
+            self._session.facts(**facts)
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Calls `handler` on the training thread when it is asked for.
+
+        "checkpoint": handler(tag), what it returns is reported (a path, say). "custom:NAME": handler(payload).
+        "stop": handler(reason), just before TrainingStopped is raised. One that raises is reported, never felt.
+        """
+        self._actions.add(kind, handler)
+
+    def epochs(self) -> Iterator[int]:
+        """Yields each epoch's number, from the resumed epoch to max_epochs, between its lifecycle points."""
+        if self._max_epochs is None:
+            raise ValueError("epochs() needs to know where to end: attach(..., max_epochs=N)")
+        return self._epochs(self._session.position()[0], self._max_epochs)
+
+    def _epochs(self, first: int, end: int) -> Iterator[int]:
+        if not self._run_begun:
+            self._run_begun = True
+            self.event("before_run")
+        self.event("before_train")
+        for epoch in range(first, end):
+            self.event("before_train_epoch")
+            yield epoch
+            self.event("after_train_epoch")
+        self.event("after_train")
+        self.event("after_run")
+
+    def iters(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yields each batch between before_train_iter and after_train_iter; see `report`."""
+        try:
+            for batch in loader:
+                self.event("before_train_iter")
+                self._train = OPEN
+                yield batch
+                if self._train == OPEN:
+                    self.report()
+        finally:
+            self._train = OUTSIDE
+
+    def report(self, **metrics: object) -> None:
+        """Ends this iteration with its numbers: `report(loss=..., accuracy=...)`, once an iteration, in one call.
+
+        A stop that a hook decides on these numbers is raised here, as TrainingStopped.
+        """
+        if self._train == REPORTED:
+            self._warn_twice("report", metrics)
+            return
+        if self._train == OPEN:
+            self._train = REPORTED
+        if self._group is not None and "lr" not in metrics:
+            metrics["lr"] = self._group["lr"]
+        self.event("after_train_iter", **metrics)
+
+    def val_iters(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yields each validation batch between the points of a validation; numbers go to `report_val`."""
+        self.event("before_val")
+        self.event("before_val_epoch")
+        try:
+            for batch in loader:
+                self.event("before_val_iter")
+                self._val = OPEN
+                yield batch
+                if self._val == OPEN:
+                    self.report_val()
+        finally:
+            self._val = OUTSIDE
+        self.event("after_val_epoch")
+        self.event("after_val")
+
+    def report_val(self, **metrics: object) -> None:
+        """Ends this validation iteration with its numbers."""
+        if self._val == REPORTED:
+            self._warn_twice("report_val", metrics)
+            return
+        if self._val == OPEN:
+            self._val = REPORTED
+        self.event("after_val_iter", **metrics)
+
+    def _warn_twice(self, name: str, metrics: dict[str, object]) -> None:
+        if self._said_twice:
+            return
+        self._said_twice = True
+        lost = ", ".join(metrics) or "nothing"
+        self._log.warning(
+            f"hookbus: {name}() was called twice in one iteration; the second call's values ({lost}) are not recorded: "
+            f"pass them in one call (said once)"
+        )
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why a hook or an operator stopped this training, or None."""
+        return self._actions.stop_reason
+
+    def status(self) -> Status:
+        """What the client knows of its connection: connected, run_id, dropped events, and more."""
+        return self._session.status()
+
+    def close(self, reason: str | None = None, *, failed: bool = False) -> None:
+        """Says goodbye with a reason and lets what is buffered go out, for a second at most. May be called twice."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        self._actions.closing = True
+        atexit.unregister(self._at_exit)
+        if reason is None:
+            reason = "finished" if self.stop_reason is None else f"stopped: {self.stop_reason}"
+        self._session.close(reason, failed)
+
+    def _at_exit(self) -> None:
+        # a script that ends by an exception leaves it here; one that ends by itself leaves nothing
+        self._close_after(getattr(sys, "last_value", None))
+
+    def _close_after(self, error: BaseException | None) -> None:
+        left = isinstance(error, SystemExit) and not error.code
+        if error is None or left or isinstance(error, TrainingStopped):
+            self.close()
+        else:
+            text = str(error)
+            name = type(error).__name__
+            self.close(f"{name}: {text}" if text else name, failed=True)
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_after(error)
