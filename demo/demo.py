@@ -98,9 +98,7 @@ def stop_part(hookbus: Path, folder: Path) -> None:
     require(len(done) - 1 == due, f"the stop at iteration {due} (it was at {len(done) - 1})")
     require(done == losses[: len(done)], "the losses of the undisturbed run up to the stop")
     require(any("stop by CheckInvalidLossHook" in line for line in lines), "the report's line on who stopped it")
-    print(
-        f"\n  seen: stopped at iteration {due}, the first due one with an invalid loss; the report says who did it and why"
-    )
+    print(f"\n  seen: stopped at iteration {due}, the first due one with an invalid loss; the report says who and why")
 
 
 def run_beside_daemon(

@@ -43,14 +43,14 @@ class Actions:
             self._session.add_capability(kind)
 
     def apply(self, actions: list[Action], point: str) -> None:
-        """Applies all of them in order; a stop is raised last, so that nothing beside it is lost."""
+        """Applies all of them, reached at `point`, in order; a stop is raised last, so that nothing beside it is lost."""
         stop: TrainingStopped | None = None
         for action in actions:
             if action[0] == "log":
                 self._log.write(action[2], action[3])
                 self._session.result(action[1], "applied", None, None, "")
             elif action[0] == "stop":
-                stop = self._stop(action[1], action[2], action[3], point) or stop
+                stop = self._stop(action[1], action[2], action[3]) or stop
             elif action[0] == "checkpoint":
                 self._call(CHECKPOINT, action[1], action[2])
             elif action[0] == "custom":
@@ -62,7 +62,7 @@ class Actions:
         if stop is not None:
             raise stop
 
-    def _stop(self, id: str, by: str, reason: str, point: str) -> TrainingStopped | None:
+    def _stop(self, id: str, by: str, reason: str) -> TrainingStopped | None:
         if self.closing:
             self._session.result(id, "rejected", None, None, "the training had ended already")
             return None
@@ -73,7 +73,7 @@ class Actions:
                 handler(reason)
             except Exception as error:  # a handler is the user's code: it may fail, the stop may not
                 self._log.error(f"the handler for 'stop' raised {_named(error)}; the training is stopped all the same")
-        self._session.result(id, "applied", None, point, "")
+        self._session.result(id, "applied", None, None, "")
         return TrainingStopped(reason, by, id)
 
     def _custom(self, id: str, name: str, payload: str) -> None:

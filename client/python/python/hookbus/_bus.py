@@ -54,6 +54,8 @@ class Bus:
         self._log = log
         self._actions = Actions(session, log)
         self._max_epochs = max_epochs
+        self.model: object | None = None
+        self.sampler: object | None = None
         self._group: dict[str, object] | None = None
         self._train = OUTSIDE
         self._val = OUTSIDE
@@ -88,9 +90,16 @@ class Bus:
             facts.update(_facts.of_loader(loader))
             if self._iters_per_epoch_given:
                 facts.pop("iters_per_epoch", None)  # what the user said outranks len(loader)
-        self.model, self.sampler = model, sampler  # for the hooks that act on them
+        if model is not None:
+            self.model = model  # for the hooks that act on it
+        if sampler is not None:
+            self.sampler = sampler
         if facts:
             self._session.facts(**facts)
+
+    def resume(self, epoch: int, iter: int) -> None:
+        """Says, after a checkpoint was loaded, where the training goes on: both counted from 0, as MMEngine counts."""
+        self._session.set_position(epoch, iter, 0)
 
     def on(self, kind: str, handler: Handler) -> None:
         """Calls `handler` on the training thread when it is asked for.

@@ -1,0 +1,121 @@
+"""A private daemon per test, and scripts in processes of their own. Everything waits for a fact, never for a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
+
+
+def binary(name: str) -> Path:
+    """A built program: HOOKBUSD and its folder first, then what the workspace has built last."""
+    named = os.environ.get("HOOKBUSD")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    places = [Path(named).parent / name] if named else []
+    built = [path for path in (target / "release" / name, target / "debug" / name) if path.exists()]
+    places += sorted(built, key=lambda path: path.stat().st_mtime, reverse=True)
+    for place in places:
+        if place.exists():
+            return place
+    raise FileNotFoundError(f"{name} is not built: make build")
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This environment without what would tell a trainer of other daemons, launchers or schedulers."""
+    named = ("HOOKBUS", "SLURM_", "TORCHELASTIC_", "XDG_RUNTIME_DIR")
+    exact = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(named) and k not in exact}
+    return kept | more
+
+
+class Daemon:
+    """The real hookbusd on a socket in a folder of its own."""
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self.folder = folder
+        self.socket = folder / "hookbusd.sock"
+        self.address = f"unix://{self.socket}"
+        self.log = folder / "log"
+        ready = folder / "ready"
+        command = [str(binary("hookbusd")), "--socket", str(self.socket), "--ready-file", str(ready)]
+        if config:
+            (folder / "hookbusd.toml").write_text(config)
+            command += ["--config", str(folder / "hookbusd.toml")]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
+        for _ in range(PATIENCE_S * 100):
+            if ready.exists():
+                return
+            try:
+                code = self.process.wait(0.01)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"hookbusd ended with {code}: {self.log.read_text()}")
+        self.kill()
+        raise AssertionError(f"hookbusd was not ready in {PATIENCE_S} s: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, *words: str) -> dict:
+        """The operator's binary with --json."""
+        command = [str(binary("hookbus")), "--address", self.address, *words, "--json"]
+        reply = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=clean_environment())
+        assert reply.returncode == 0, reply.stderr
+        return json.loads(reply.stdout)
+
+
+@pytest.fixture
+def start_daemon() -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons, and ends them with the test."""
+    daemons: list[Daemon] = []
+    with tempfile.TemporaryDirectory(prefix="hb") as folder:  # short: a socket's path has 108 bytes at most
+
+        def start(config: str = "") -> Daemon:
+            place = Path(folder) / str(len(daemons))
+            place.mkdir()
+            daemons.append(Daemon(place, config))
+            return daemons[-1]
+
+        yield start
+        for daemon in daemons:
+            daemon.kill()
+
+
+@pytest.fixture
+def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon with its defaults."""
+    return start_daemon()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python text as the script `train.py` in a process of its own."""
+
+    def run(text: str, daemon: Daemon | None = None, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "train.py"
+        script.write_text(text)
+        if daemon is not None:
+            env["HOOKBUS_ADDRESS"] = daemon.address
+        return subprocess.run(
+            [sys.executable, str(script), *args],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path), **env),
+            cwd=tmp_path,
+        )
+
+    run.folder = tmp_path  # type: ignore[attr-defined]
+    return run
