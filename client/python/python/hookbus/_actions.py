@@ -5,16 +5,17 @@ Never lets a handler's exception reach the training loop; the only exception tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from ._stopped import TrainingStopped
 
+TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
     from ._log import TrainerLog
     from ._native import Action, Session
 
-Handler = Callable[[Any], object]
+    Handler: TypeAlias = Callable[[Any], object]
 
 CHECKPOINT = "checkpoint"
 STOP = "stop"
@@ -43,7 +44,7 @@ class Actions:
             self._session.add_capability(kind)
 
     def apply(self, actions: list[Action], point: str) -> None:
-        """Applies all of them, reached at `point`, in order; a stop is raised last, so that nothing beside it is lost."""
+        """Applies all of them in order, at `point`; a stop is raised last, so that nothing beside it is lost."""
         stop: TrainingStopped | None = None
         for action in actions:
             if action[0] == "log":

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from . import _native
 from ._bus import Bus
 from ._log import TrainerLog
 
+TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -9,29 +9,31 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from . import _facts
-from ._actions import Actions, Handler
+from ._actions import Actions
 from ._stopped import TrainingStopped
 
+TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
+    from typing import Protocol, TypeVar
 
+    from ._actions import Handler
     from ._log import TrainerLog
     from ._native import Session, Status
 
-Batch = TypeVar("Batch")
+    Batch = TypeVar("Batch")
+
+    class Emit(Protocol):
+        """`event(point, **fields)`: says that a lifecycle point is reached."""
+
+        def __call__(self, point: str, /, **fields: object) -> None: ...
+
 
 # where one iteration of a loop stands
 OUTSIDE, OPEN, REPORTED = 0, 1, 2
-
-
-class Emit(Protocol):
-    """`event(point, **fields)`: says that a lifecycle point is reached."""
-
-    def __call__(self, point: str, /, **fields: object) -> None: ...
 
 
 class Bus:

@@ -5,18 +5,19 @@ Never raises: an object of another shape yields fewer facts.
 
 from __future__ import annotations
 
-from typing import TypedDict
+TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
+if TYPE_CHECKING:
+    from typing import TypedDict
 
+    class Facts(TypedDict, total=False):
+        """What a trainer knows about itself; a key that is not known is absent."""
 
-class Facts(TypedDict, total=False):
-    """What a trainer knows about itself; a key that is not known is absent."""
-
-    max_epochs: int
-    max_iters: int
-    iters_per_epoch: int
-    groups: list[tuple[float, str]]
-    persistent_workers: bool
-    loader_workers: int
+        max_epochs: int
+        max_iters: int
+        iters_per_epoch: int
+        groups: list[tuple[float, str]]
+        persistent_workers: bool
+        loader_workers: int
 
 
 def of_optimizer(optimizer: object) -> Facts:

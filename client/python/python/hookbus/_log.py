@@ -6,20 +6,21 @@ Never configures logging: where nobody has, a line goes to standard error. Never
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
 
+TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Logger(Protocol):
+        """What hookbus needs of a logger; any logging.Logger has it."""
+
+        def log(self, level: int, msg: object, /) -> object: ...
+
 
 INFO = 20  # logging's own numbers, so that importing hookbus need not import logging
 WARNING = 30
 ERROR = 40
-
-
-class Logger(Protocol):
-    """What hookbus needs of a logger; any logging.Logger has it."""
-
-    def log(self, level: int, msg: object, /) -> object: ...
 
 
 class TrainerLog:
