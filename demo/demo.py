@@ -37,6 +37,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=HERE.parent / "target" / "release", help="where the binaries are")
     hookbus = parser.parse_args().bin.resolve() / "hookbus"
+    if not hookbus.exists():
+        print(f"demo: {hookbus} is not built; `make demo` builds it", file=sys.stderr)
+        return 1
     try:
         with tempfile.TemporaryDirectory(prefix="hookbus-demo-") as folder:
             memory_part(hookbus, Path(folder))
