@@ -1,1 +1,8 @@
-//! placeholder
+//! Daemon and clients together. This crate holds what its tests share: a sandbox with the real daemon in a private
+//! directory, and a raw trainer that speaks the protocol frame by frame, so that tests can also break it.
+
+mod raw;
+mod sandbox;
+
+pub use raw::{Raw, points};
+pub use sandbox::{Sandbox, binary};

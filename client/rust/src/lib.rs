@@ -1,5 +1,54 @@
 //! The client of hookbusd: attach a trainer, and ask the daemon what it sees.
+//!
+//! ```text
+//! training thread:  emit --encode--> hot buffer (a lock, no system call)      take_actions <-- inbox
+//! client's thread:  driver: swap -> retained -> stream                        stream -> inbox, answers, status
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `session` | what a trainer holds: emit, wait for a gate, take actions, close |
+//! | `driver`, `runtime` | the client's own thread: connect, flush, send, receive, reconnect for ever |
+//! | `hot`, `encode` | what the training thread touches: wishes and the buffer of encoded events |
+//! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
+//! | `inbox`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
+//! | [`identity`], `options`, `fork` | who this process is |
+//! | `shared`, `codec` | what both threads share; frames as bytes |
+//! | [`address`], [`connect`], [`inspect`] | finding a daemon, and looking at it |
+//!
+//! What a training is promised: `emit` never raises, never waits but in a gate, and makes no system call but to wake a
+//! parked or overfull flusher. A gate waits at most its deadline. A forked child is silent.
 
 pub mod address;
+mod breaker;
+mod codec;
 pub mod connect;
+mod driver;
+mod encode;
+mod fork;
+mod hot;
+pub mod identity;
+mod inbox;
 pub mod inspect;
+mod options;
+pub mod plan;
+mod position;
+mod retained;
+mod runtime;
+mod session;
+mod shared;
+
+pub use hookbus_proto::v1 as wire;
+pub use inbox::Action;
+pub use options::Options;
+pub use position::{Given, POINTS, Position};
+pub use session::{Session, Signal, Ticket, attach};
+pub use shared::Status;
+
+/// A point's place in this session's name table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PointId(pub(crate) u8);
+
+/// A metric's place in this session's name table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MetricId(pub(crate) u16);

@@ -307,6 +307,10 @@ impl Run {
         if self.live(link, now).is_none() {
             return;
         }
+        let known = |seen: &ResultSeen| seen.rank == link.rank && seen.result.id == result.id;
+        if self.results.iter().any(known) {
+            return; // sent again after a reconnect
+        }
         let updates = self.steering.result(link.rank, &result);
         self.tell(updates);
         let cause = self.causes.get(&result.id).cloned();

@@ -1,0 +1,458 @@
+//! One session on the client's own thread: connects, flushes, sends, receives, reconnects for ever. The training thread
+//! never waits for any of it but in a gate.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookbus_proto::v1::{self as wire, client_frame::Frame, server_frame};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::codec::RawCodec;
+use crate::connect::connect;
+use crate::identity;
+use crate::retained::Retained;
+use crate::shared::{Shared, Stage, lock};
+
+const FLUSH: Duration = Duration::from_millis(20);
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silent for so long, the flusher parks, and the next event wakes it.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// After a goodbye, at most this for the last acknowledgements.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const PATH: &str = "/hookbus.v1.HookBus/Session";
+
+/// An open stream.
+struct Link {
+    out: mpsc::Sender<Bytes>,
+    frames: Streaming<wire::ServerFrame>,
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    session: String,
+    retained: Retained,
+    spare: Vec<u8>,
+    link: Option<Link>,
+    connecting: Option<JoinHandle<Result<(Link, server_frame::Frame), String>>>,
+    retry_at: Instant,
+    backoff: Duration,
+    in_flight_bytes: usize,
+    quiet_since: Instant,
+    holes_changed: bool,
+    had_plan: bool,
+    said_bye: Option<Instant>,
+    last_points: u64,
+    moved_at: Instant,
+    fenced_as: String,
+}
+
+fn encode(frame: Frame) -> Bytes {
+    wire::ClientFrame { frame: Some(frame) }.encode_to_vec().into()
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            retained: Retained::new(shared.options.buffer_bytes),
+            shared,
+            session: identity::nonce(),
+            spare: Vec::new(),
+            link: None,
+            connecting: None,
+            retry_at: now,
+            backoff: BACKOFF.0,
+            in_flight_bytes: 4 << 20,
+            quiet_since: now,
+            holes_changed: false,
+            had_plan: false,
+            said_bye: None,
+            last_points: 0,
+            moved_at: now,
+            fenced_as: String::new(),
+        }
+    }
+
+    /// Runs until the session is closed or not wanted.
+    pub(crate) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if self.link.is_none() && self.connecting.is_none() && Instant::now() >= self.retry_at {
+                self.begin_connecting();
+            }
+            let parked = shared.parked.load(Ordering::SeqCst);
+            let flush_at = Instant::now() + FLUSH;
+            tokio::select! {
+                biased;
+                frame = next_frame(&mut self.link) => self.received(frame),
+                opened = opened(&mut self.connecting) => self.opened(opened),
+                () = shared.wake.notified() => { shared.parked.store(false, Ordering::SeqCst); }
+                _ = heartbeat.tick() => self.heartbeat(),
+                () = tokio::time::sleep_until(flush_at), if !parked => {}
+                () = tokio::time::sleep_until(self.retry_at), if self.link.is_none() && self.connecting.is_none() => {}
+            }
+            if lock(&shared.status).off {
+                break;
+            }
+            self.flush();
+            self.send();
+            if self.is_done() {
+                break;
+            }
+        }
+        shared.update(|status| {
+            status.connected = false;
+            status.stage = Stage::Closed;
+        });
+    }
+
+    fn begin_connecting(&mut self) {
+        let Some(address) = self.shared.options.address.clone() else {
+            self.retry_at = Instant::now() + Duration::from_secs(3600);
+            return;
+        };
+        let hello = self.hello();
+        self.connecting = Some(tokio::spawn(async move {
+            let channel = connect(&address, CONNECT_TIMEOUT).await.map_err(|error| error.to_string())?;
+            let mut grpc = tonic::client::Grpc::new(channel);
+            grpc.ready().await.map_err(|error| error.to_string())?;
+            let (out, frames) = mpsc::channel(64);
+            out.try_send(hello).map_err(|error| error.to_string())?;
+            let request = tonic::Request::new(ReceiverStream::new(frames));
+            let path = http::uri::PathAndQuery::from_static(PATH);
+            let opening = async {
+                let mut frames = grpc.streaming(request, path, RawCodec).await?.into_inner();
+                let first = frames.message().await?;
+                Ok::<_, tonic::Status>((frames, first))
+            };
+            let opening = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
+            let (frames, first) = opening
+                .map_err(|_| format!("{address} took the connection but sent no Welcome within 5 s"))?
+                .map_err(|status| format!("{address} refused the session: {}", status.message()))?;
+            let first = first.and_then(|frame| frame.frame).ok_or_else(|| format!("{address} ended the session without a word"))?;
+            Ok((Link { out, frames }, first))
+        }));
+    }
+
+    fn hello(&self) -> Bytes {
+        let options = &self.shared.options;
+        let hot = lock(&self.shared.hot);
+        let inbox = lock(&self.shared.inbox);
+        let identity = &options.identity;
+        encode(Frame::Hello(wire::Hello {
+            protocol: hookbus_proto::PROTOCOL,
+            run: identity.run.clone(),
+            launch: identity.launch.clone(),
+            attempt: identity.attempt,
+            rank: identity.rank,
+            world_size: identity.world_size,
+            local_rank: identity.local_rank,
+            node: identity::node(),
+            process: Some(identity::wire_process(&options.process)),
+            session: self.session.clone(),
+            points: hot.points.clone(),
+            metrics: hot.metrics.clone(),
+            capabilities: lock(&self.shared.capabilities).iter().cloned().collect(),
+            next_seq: self.retained.lowest(hot.next_unflushed()),
+            applied: inbox.applied(),
+            state_generation: inbox.generation(),
+            hooks: options.hooks.clone(),
+            client: options.client.clone(),
+        }))
+    }
+
+    fn opened(&mut self, opened: Result<(Link, server_frame::Frame), String>) {
+        self.connecting = None;
+        match opened {
+            Ok((link, server_frame::Frame::Welcome(welcome))) => {
+                self.link = Some(link);
+                self.welcome(welcome);
+            }
+            Ok((_, server_frame::Frame::Fence(fence))) => self.fenced(&fence),
+            Ok(_) => self.failed("the daemon's first frame is no Welcome".to_owned()),
+            Err(text) => self.failed(text),
+        }
+    }
+
+    fn failed(&mut self, text: String) {
+        self.shared.update(|status| {
+            status.connected = false;
+            if status.stage != Stage::Attached {
+                status.stage = Stage::Failed(text);
+            }
+        });
+        self.back_off();
+    }
+
+    fn back_off(&mut self) {
+        // Jitter without a random crate: ranks differ in their pids and in the nanosecond.
+        let spread = u64::from(std::process::id()) ^ lock(&self.shared.hot).elapsed().as_nanos() as u64;
+        let jitter = self.backoff.mul_f64((spread % 1000) as f64 / 2000.0);
+        self.retry_at = Instant::now() + self.backoff + jitter;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    fn welcome(&mut self, welcome: wire::Welcome) {
+        let shared = Arc::clone(&self.shared);
+        self.backoff = BACKOFF.0;
+        self.fenced_as.clear();
+        self.retained.settle(welcome.ack);
+        self.retained.rewind();
+        self.holes_changed = !self.retained.holes().is_empty();
+        lock(&shared.inbox).rewind();
+        shared.facts_changed.store(true, Ordering::Relaxed);
+        if let Some(limits) = welcome.limits {
+            self.in_flight_bytes = limits.in_flight_bytes.max(1 << 16) as usize;
+            lock(&shared.hot).batch_events = u64::from(limits.batch_events).clamp(1, 4096);
+        }
+        let verdict = match welcome.verdict() {
+            wire::Verdict::Resumed => "resumed",
+            wire::Verdict::Lost => "lost",
+            wire::Verdict::New | wire::Verdict::Unspecified => "new",
+        };
+        let plan = welcome.plan.unwrap_or_default();
+        let late = !self.had_plan && shared.training.load(Ordering::Relaxed);
+        if late {
+            let compiled = crate::plan::Compiled::new(&plan, true);
+            let gated = compiled.gated_hooks();
+            if !gated.is_empty() {
+                let hooks = gated.join(", ");
+                shared.warn(format!(
+                    "the daemon answered only after training had begun: {hooks} cannot stop this attempt; it records and samples, and an operator can steer"
+                ));
+            }
+        }
+        let gates = self.had_plan || !late;
+        self.had_plan |= gates;
+        shared.install(&plan, gates);
+        if let Some(state) = welcome.state {
+            self.state(state);
+        }
+        shared.update(|status| {
+            status.stage = Stage::Attached;
+            status.connected = true;
+            status.verdict = verdict.to_owned();
+            status.run_id = welcome.run_id;
+            status.attempt = welcome.attempt;
+            status.refused = welcome.refused.into_iter().map(|refusal| (refusal.what, refusal.reason)).collect();
+            status.acked = self.retained.settled();
+        });
+    }
+
+    fn fenced(&mut self, fence: &wire::Fence) {
+        use wire::FenceReason::{Duplicate, OverLimit, Shutdown, Unspecified};
+        self.disconnected();
+        let again = matches!(fence.reason(), Duplicate | OverLimit | Shutdown | Unspecified);
+        let text = format!("the daemon ended this session: {}", fence.text);
+        if fence.reason() != Shutdown && self.fenced_as != fence.text {
+            self.fenced_as.clone_from(&fence.text);
+            let then = if again { "; it keeps trying" } else { "; hookbus is off for this process, the training goes on" };
+            self.shared.warn(format!("{text}{then}"));
+        }
+        self.shared.update(|status| {
+            if status.stage != Stage::Attached || !again {
+                status.stage = Stage::Fenced(text);
+            }
+        });
+        if !again {
+            self.shared.switch_off();
+        }
+    }
+
+    fn received(&mut self, frame: Result<Option<wire::ServerFrame>, tonic::Status>) {
+        let shared = Arc::clone(&self.shared);
+        match frame {
+            Ok(Some(wire::ServerFrame { frame: Some(frame) })) => match frame {
+                server_frame::Frame::Gate(answer) => {
+                    // An answer that comes too late finds nobody who waits.
+                    if let Some(slot) = lock(&shared.answers).get_mut(&answer.seq) {
+                        *slot = Some(answer);
+                        shared.answered.notify_all();
+                    }
+                }
+                server_frame::Frame::Ack(ack) => {
+                    self.retained.settle(ack.seq);
+                    shared.update(|status| status.acked = self.retained.settled());
+                }
+                server_frame::Frame::State(state) => self.state(state),
+                server_frame::Frame::Command(command) => {
+                    let capabilities = lock(&shared.capabilities).clone();
+                    shared.deliver(|inbox| inbox.command(command, |what| capabilities.contains(what)));
+                }
+                server_frame::Frame::Plan(plan) => shared.install(&plan, self.had_plan),
+                server_frame::Frame::Schedule(chunk) => shared.deliver(|inbox| inbox.schedule(chunk.id)),
+                server_frame::Frame::Fence(fence) => self.fenced(&fence),
+                server_frame::Frame::Welcome(_) => {}
+            },
+            Ok(Some(_)) => {}
+            Ok(None) => self.disconnected(),
+            Err(status) => {
+                if matches!(status.code(), tonic::Code::InvalidArgument | tonic::Code::ResourceExhausted) {
+                    shared.warn(format!("the daemon ended the session: {}", status.message()));
+                }
+                self.disconnected();
+            }
+        }
+    }
+
+    fn state(&self, state: wire::State) {
+        let capabilities = lock(&self.shared.capabilities).clone();
+        self.shared.deliver(|inbox| inbox.state(state, |what| capabilities.contains(what)));
+    }
+
+    fn disconnected(&mut self) {
+        self.link = None;
+        self.retained.rewind();
+        self.shared.update(|status| status.connected = false);
+        // Whoever waits for an answer on this connection need not wait longer.
+        lock(&self.shared.answers).clear();
+        self.shared.answered.notify_all();
+        self.back_off();
+    }
+
+    fn flush(&mut self) {
+        let shared = &self.shared;
+        let now = Instant::now();
+        let mut hot = match shared.hot.try_lock() {
+            Ok(hot) => hot,
+            // The training thread is recording: it is not made to wait, the next turn comes at once.
+            Err(std::sync::TryLockError::WouldBlock) => {
+                shared.wake.notify_one();
+                return;
+            }
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        };
+        if hot.is_empty() {
+            if now.duration_since(self.quiet_since) > PARK_AFTER {
+                // Under the lock: an event either is in the buffer now or finds the flusher parked.
+                shared.parked.store(true, Ordering::SeqCst);
+            }
+            return;
+        }
+        let lost = hot.take_lost();
+        let (batches, mut names) = hot.swap(&mut self.spare);
+        drop(hot);
+        self.quiet_since = now;
+        for batch in lost {
+            self.holes_changed |= self.retained.lose(batch);
+        }
+        for batch in batches {
+            let (batch, bytes) = batch.frame(&mut names);
+            self.holes_changed |= self.retained.push(batch);
+            self.spare = bytes;
+        }
+        let (dropped, buffered_bytes) = (self.retained.dropped(), self.retained.bytes());
+        let mut status = lock(&shared.status);
+        status.dropped = dropped;
+        status.buffered_bytes = buffered_bytes;
+    }
+
+    fn send(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let Some(link) = &self.link else { return };
+        let out = link.out.clone();
+        let put = |frame: Bytes| out.try_send(frame).is_ok();
+        if shared.facts_changed.swap(false, Ordering::Relaxed)
+            && let Some(facts) = lock(&shared.facts).clone()
+            && !put(encode(Frame::Facts(facts)))
+        {
+            shared.facts_changed.store(true, Ordering::Relaxed);
+        }
+        if self.holes_changed && put(encode(Frame::Holes(wire::Holes { holes: self.retained.holes().to_vec() }))) {
+            self.holes_changed = false;
+        }
+        while let Some(batch) = self.retained.unsent(self.in_flight_bytes) {
+            if !put(batch.frame.clone()) {
+                break;
+            }
+            self.retained.mark_sent();
+        }
+        loop {
+            let mut inbox = lock(&shared.inbox);
+            let Some(result) = inbox.next_result().cloned() else { break };
+            if !put(encode(Frame::Result(result))) {
+                break;
+            }
+            inbox.result_sent();
+        }
+        if self.said_bye.is_none()
+            && self.retained.all_sent()
+            && lock(&shared.inbox).next_result().is_none()
+            && let Some(bye) = lock(&shared.bye).clone()
+            && lock(&shared.hot).is_empty()
+            && put(encode(Frame::Bye(bye)))
+        {
+            self.said_bye = Some(Instant::now());
+        }
+    }
+
+    fn heartbeat(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let now = Instant::now();
+        let points = shared.points_reached.load(Ordering::Relaxed);
+        if points != self.last_points {
+            self.last_points = points;
+            self.moved_at = now;
+        }
+        let Some(link) = &self.link else { return };
+        let at = shared.counters.now();
+        let last_point = shared.last_point.load(Ordering::Relaxed) as usize;
+        let breaker = lock(&shared.breaker);
+        let hot = lock(&shared.hot);
+        let beat = wire::Heartbeat {
+            now_ns: hot.elapsed().as_nanos() as u64,
+            points,
+            position: Some(wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter }),
+            open_point: hot.points.get(last_point).cloned().unwrap_or_default(),
+            since_point_s: now.duration_since(self.moved_at).as_secs_f64(),
+            since_interpreter_tick_s: None,
+            dropped_events: self.retained.dropped(),
+            dropped_texts: lock(&shared.inbox).dropped,
+            buffered_bytes: self.retained.bytes() as u64,
+            gate_timeouts: breaker.timeouts(),
+            breaker_open: breaker.is_open(),
+            gate_wait_s: breaker.waited().as_secs_f64(),
+        };
+        // A full queue is a daemon that does not read; the next heartbeat tells the same.
+        let _ = link.out.try_send(encode(Frame::Heartbeat(beat)));
+    }
+
+    /// Whether a session that shall end has ended.
+    fn is_done(&self) -> bool {
+        if lock(&self.shared.bye).is_none() {
+            return false;
+        }
+        match self.said_bye {
+            Some(at) => self.link.is_none() || self.retained.is_empty() || at.elapsed() > LAST_WORDS,
+            // Without a connection there is nobody to say it to.
+            None => self.link.is_none() && self.connecting.is_none(),
+        }
+    }
+}
+
+async fn next_frame(link: &mut Option<Link>) -> Result<Option<wire::ServerFrame>, tonic::Status> {
+    match link {
+        Some(link) => link.frames.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn opened(
+    connecting: &mut Option<JoinHandle<Result<(Link, server_frame::Frame), String>>>,
+) -> Result<(Link, server_frame::Frame), String> {
+    match connecting {
+        Some(task) => task.await.unwrap_or_else(|error| Err(format!("the connection's task failed: {error}"))),
+        None => std::future::pending().await,
+    }
+}

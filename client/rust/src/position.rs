@@ -1,0 +1,192 @@
+//! Where the training is, counted as MMEngine counts: `iter` after after_train_iter, `epoch` after after_train_epoch.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A place in a training, 0-based.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Grows after after_train_epoch.
+    pub epoch: u64,
+    /// Grows over the whole training, after after_train_iter.
+    pub iter: u64,
+    /// Restarts with each epoch, validation and test.
+    pub inner_iter: u64,
+}
+
+/// The lifecycle points of MMEngine 0.10.7 in their order, then after_save_checkpoint. A point's id is its place here.
+pub const POINTS: [&str; 23] = [
+    "before_run",
+    "after_load_checkpoint",
+    "before_train",
+    "before_train_epoch",
+    "before_train_iter",
+    "after_train_iter",
+    "after_train_epoch",
+    "before_val",
+    "before_val_epoch",
+    "before_val_iter",
+    "after_val_iter",
+    "after_val_epoch",
+    "after_val",
+    "before_save_checkpoint",
+    "after_train",
+    "before_test",
+    "before_test_epoch",
+    "before_test_iter",
+    "after_test_iter",
+    "after_test_epoch",
+    "after_test",
+    "after_run",
+    "after_save_checkpoint",
+];
+
+pub(crate) const BEFORE_RUN: u8 = 0;
+pub(crate) const AFTER_LOAD_CHECKPOINT: u8 = 1;
+const BEFORE_TRAIN_EPOCH: u8 = 3;
+const AFTER_TRAIN_ITER: u8 = 5;
+const AFTER_TRAIN_EPOCH: u8 = 6;
+const BEFORE_VAL: u8 = 7;
+const BEFORE_VAL_EPOCH: u8 = 8;
+const AFTER_VAL_ITER: u8 = 10;
+const AFTER_VAL: u8 = 12;
+const BEFORE_TEST: u8 = 15;
+const BEFORE_TEST_EPOCH: u8 = 16;
+const AFTER_TEST_ITER: u8 = 18;
+const AFTER_TEST: u8 = 20;
+
+/// What a caller knows of the position; the rest is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The epoch.
+    pub epoch: Option<u64>,
+    /// The iteration over the whole training.
+    pub iter: Option<u64>,
+    /// The iteration within the epoch, validation or test.
+    pub inner_iter: Option<u64>,
+}
+
+impl Given {
+    /// Nothing: everything is counted.
+    pub const NOTHING: Self = Self { epoch: None, iter: None, inner_iter: None };
+}
+
+/// The counters. Written by the training thread, read by the client's own; plain loads and stores, no locked operation.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    epoch: AtomicU64,
+    iter: AtomicU64,
+    train_inner: AtomicU64,
+    /// Of a validation or a test; they do not nest.
+    eval_inner: AtomicU64,
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn set(counter: &AtomicU64, value: u64) {
+    counter.store(value, Ordering::Relaxed);
+}
+
+impl Counters {
+    /// A point is reached: the position that its event has. `given` wins over what was counted.
+    #[inline]
+    pub(crate) fn reach(&self, point: u8, given: &Given) -> Position {
+        let evaluating = matches!(point, BEFORE_VAL..=AFTER_VAL | BEFORE_TEST..=AFTER_TEST);
+        let inner = if evaluating { &self.eval_inner } else { &self.train_inner };
+        match point {
+            BEFORE_TRAIN_EPOCH | BEFORE_VAL | BEFORE_VAL_EPOCH | BEFORE_TEST | BEFORE_TEST_EPOCH => set(inner, 0),
+            _ => {}
+        }
+        if *given != Given::NOTHING {
+            self.give(inner, given);
+        }
+        let at = Position { epoch: get(&self.epoch), iter: get(&self.iter), inner_iter: get(inner) };
+        match point {
+            AFTER_TRAIN_ITER => {
+                set(&self.iter, at.iter.wrapping_add(1));
+                set(inner, at.inner_iter.wrapping_add(1));
+            }
+            AFTER_TRAIN_EPOCH => set(&self.epoch, at.epoch.wrapping_add(1)),
+            AFTER_VAL_ITER | AFTER_TEST_ITER => set(inner, at.inner_iter.wrapping_add(1)),
+            _ => {}
+        }
+        at
+    }
+
+    /// Where the training is.
+    pub(crate) fn now(&self) -> Position {
+        Position { epoch: get(&self.epoch), iter: get(&self.iter), inner_iter: get(&self.train_inner) }
+    }
+
+    /// Training goes on from here, say after a resume.
+    pub(crate) fn set(&self, at: Position) {
+        set(&self.epoch, at.epoch);
+        set(&self.iter, at.iter);
+        set(&self.train_inner, at.inner_iter);
+    }
+
+    #[cold]
+    fn give(&self, inner: &AtomicU64, given: &Given) {
+        for (counter, value) in [(&self.epoch, given.epoch), (&self.iter, given.iter), (inner, given.inner_iter)] {
+            if let Some(value) = value {
+                set(counter, value);
+            }
+        }
+    }
+}
+
+/// Whether a point means that training has begun: what comes first from a daemon after it is late.
+pub(crate) fn begins_training(point: u8) -> bool {
+    !matches!(point, BEFORE_RUN | AFTER_LOAD_CHECKPOINT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE_TRAIN_ITER: u8 = 4;
+
+    #[test]
+    fn positions_are_those_of_mmengine() {
+        let counters = Counters::default();
+        let id = |name: &str| POINTS.iter().position(|point| *point == name).expect("a point") as u8;
+        let mut seen = Vec::new();
+        for epoch in 0..2 {
+            seen.push(("before_train_epoch", (epoch, 2 * epoch, 0)));
+            for inner in 0..2 {
+                seen.push(("before_train_iter", (epoch, 2 * epoch + inner, inner)));
+                seen.push(("after_train_iter", (epoch, 2 * epoch + inner, inner)));
+            }
+            // iter is the new one already, epoch is still the old one
+            seen.push(("after_train_epoch", (epoch, 2 * epoch + 2, 2)));
+            seen.push(("before_val_epoch", (epoch + 1, 2 * epoch + 2, 0)));
+            for inner in 0..3 {
+                seen.push(("before_val_iter", (epoch + 1, 2 * epoch + 2, inner)));
+                seen.push(("after_val_iter", (epoch + 1, 2 * epoch + 2, inner)));
+            }
+            seen.push(("after_val", (epoch + 1, 2 * epoch + 2, 3)));
+        }
+        for (point, (epoch, iter, inner_iter)) in seen {
+            let at = counters.reach(id(point), &Given::NOTHING);
+            assert_eq!(at, Position { epoch, iter, inner_iter }, "{point}");
+        }
+    }
+
+    #[test]
+    fn a_validation_between_iterations_leaves_the_inner_iteration_alone() {
+        let counters = Counters::default();
+        counters.reach(AFTER_TRAIN_ITER, &Given::NOTHING);
+        counters.reach(BEFORE_VAL_EPOCH, &Given::NOTHING);
+        counters.reach(AFTER_VAL_ITER, &Given::NOTHING);
+        assert_eq!(counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING).inner_iter, 1);
+    }
+
+    #[test]
+    fn what_is_given_wins_and_is_counted_on() {
+        let counters = Counters::default();
+        let given = Given { epoch: Some(4), iter: Some(100), inner_iter: None };
+        assert_eq!(counters.reach(AFTER_TRAIN_ITER, &given), Position { epoch: 4, iter: 100, inner_iter: 0 });
+        assert_eq!(counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING), Position { epoch: 4, iter: 101, inner_iter: 1 });
+    }
+}

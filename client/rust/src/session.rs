@@ -1,0 +1,362 @@
+//! A trainer's session, as the training thread holds it. `emit` copies into a buffer and returns; only a gate waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hookbus_proto::v1 as wire;
+
+use crate::driver::Driver;
+use crate::hot::Due;
+use crate::identity::cut;
+use crate::inbox::Action;
+use crate::position::{Given, Position, begins_training};
+use crate::shared::{Shared, Stage, Status, UNPLANNED, lock};
+use crate::{MetricId, Options, PointId, fork, runtime};
+
+/// At most this at a goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Texts that go over the wire are cut here.
+const TEXT_BYTES: usize = 1024;
+
+/// What an emit asks of its caller.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub enum Signal {
+    /// Nothing.
+    Quiet,
+    /// Something waits for this point: call [`Session::take_actions`].
+    Pending,
+    /// A gate: call [`Session::wait`] until it is decided, then [`Session::take_actions`].
+    Gate(Ticket),
+}
+
+/// A gate that waits for its answer.
+#[derive(Debug, PartialEq)]
+pub struct Ticket {
+    due: Due,
+    at: Position,
+    asked: Instant,
+    deadline: Duration,
+    /// The answer cannot come: it is decided already.
+    decided: bool,
+}
+
+/// A session of one rank. Cloning gives another handle of the same session.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Session({}@{})", self.shared.options.identity.run, self.shared.options.identity.launch)
+    }
+}
+
+/// Attaches. Never fails: without a daemon the session is silent, and [`Session::warnings`] says what is missing. Waits
+/// for the daemon's Welcome at most `options.timeout`, and only where an address was given or the default socket exists.
+pub fn attach(options: Options) -> Session {
+    fork::watch();
+    let wait = options.wait.then_some(options.timeout);
+    let shared = Arc::new(Shared::new(options));
+    let session = Session { shared: Arc::clone(&shared) };
+    if let Err(text) = runtime::spawn(Driver::new(Arc::clone(&shared)).run()) {
+        shared.warn(text);
+        shared.switch_off();
+        return session;
+    }
+    if let Some(timeout) = wait {
+        session.wait_status(timeout, |status| status.stage != Stage::Trying);
+    }
+    session
+}
+
+impl Session {
+    /// The id of a point's name; None beyond 256 names.
+    pub fn point(&self, name: &str) -> Option<PointId> {
+        let mut hot = lock(&self.shared.hot);
+        let id = hot.point(name)?;
+        let interest = &self.shared.interest[id.0 as usize];
+        if interest.load(Ordering::Relaxed) != UNPLANNED {
+            interest.store(u8::from(hot.wants(id)), Ordering::Relaxed);
+        }
+        Some(id)
+    }
+
+    /// The id of a metric's name; None beyond 1024 names.
+    pub fn metric(&self, name: &str) -> Option<MetricId> {
+        lock(&self.shared.hot).metric(name)
+    }
+
+    /// Whether this process is a fork of the one that attached: the session is silent in it.
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        self.shared.fork_generation != fork::generation()
+    }
+
+    /// A point is reached. `given` is what the caller knows of the position; the rest is counted.
+    #[inline]
+    pub fn emit(&self, point: PointId, given: &Given, values: &[(MetricId, f64)], unknown: &[(MetricId, &str)]) -> Signal {
+        let shared = &*self.shared;
+        if self.is_forked() {
+            return Signal::Quiet;
+        }
+        let reached = shared.points_reached.load(Ordering::Relaxed);
+        shared.points_reached.store(reached.wrapping_add(1), Ordering::Relaxed);
+        shared.last_point.store(point.0.into(), Ordering::Relaxed);
+        let at = shared.counters.reach(point.0, given);
+        let interest = shared.interest[point.0 as usize].load(Ordering::Relaxed);
+        if interest != 0
+            && let Some(ticket) = self.record(interest, point, at, values, unknown)
+        {
+            return Signal::Gate(ticket);
+        }
+        if shared.pending.load(Ordering::Acquire) { Signal::Pending } else { Signal::Quiet }
+    }
+
+    #[inline(never)]
+    fn record(
+        &self,
+        interest: u8,
+        point: PointId,
+        at: Position,
+        values: &[(MetricId, f64)],
+        unknown: &[(MetricId, &str)],
+    ) -> Option<Ticket> {
+        let shared = &*self.shared;
+        if interest == UNPLANNED {
+            if begins_training(point.0) {
+                shared.training.store(true, Ordering::Relaxed);
+            }
+            return None;
+        }
+        let mut hot = lock(&shared.hot);
+        let (due, high) = hot.record(point, at, values, unknown);
+        let Some(due) = due else {
+            drop(hot);
+            if high || shared.parked.load(Ordering::SeqCst) {
+                shared.parked.store(false, Ordering::SeqCst);
+                shared.wake.notify_one();
+            }
+            return None;
+        };
+        let (budget, probe) = (hot.plan().stall_budget, hot.plan().probe);
+        let asked = Instant::now();
+        let deadline = due.gates.iter().map(|gate| gate.deadline).max().unwrap_or_default();
+        let waits = lock(&shared.status).connected && lock(&shared.breaker).may_wait(asked, budget, probe);
+        if waits {
+            hot.ask(&due);
+            lock(&shared.answers).insert(due.seq, None);
+        }
+        drop(hot);
+        shared.parked.store(false, Ordering::SeqCst);
+        shared.wake.notify_one();
+        let mut ticket = Ticket { due, at, asked, deadline, decided: false };
+        if !waits {
+            self.otherwise(&mut ticket);
+        }
+        Some(ticket)
+    }
+
+    /// Waits for a gate's answer, at most `slice`. True: it is decided; what follows is in [`Session::take_actions`].
+    pub fn wait(&self, ticket: &mut Ticket, slice: Duration) -> bool {
+        if ticket.decided {
+            return true;
+        }
+        let shared = &*self.shared;
+        let left = ticket.deadline.saturating_sub(ticket.asked.elapsed());
+        let answers = lock(&shared.answers);
+        let waiting = |answers: &mut crate::shared::Answers| matches!(answers.get(&ticket.due.seq), Some(None));
+        let (mut answers, _) = shared
+            .answered
+            .wait_timeout_while(answers, left.min(slice), waiting)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let waited = ticket.asked.elapsed();
+        match answers.get(&ticket.due.seq) {
+            Some(None) if waited < ticket.deadline => return false,
+            Some(Some(_)) => {
+                let answer = answers.remove(&ticket.due.seq).flatten();
+                drop(answers);
+                ticket.decided = true;
+                lock(&shared.breaker).answered(waited);
+                shared.deliver(|inbox| inbox.gate(answer.expect("it was just seen")));
+            }
+            // In time, but the connection broke; or the deadline is over.
+            _ => {
+                answers.remove(&ticket.due.seq);
+                drop(answers);
+                lock(&shared.breaker).timed_out(waited, Instant::now());
+                self.otherwise(ticket);
+            }
+        }
+        true
+    }
+
+    /// No answer comes: the plan's `otherwise` decides.
+    fn otherwise(&self, ticket: &mut Ticket) {
+        ticket.decided = true;
+        let Some((gate, text)) = ticket.due.gates.iter().find_map(|gate| Some((gate, gate.otherwise_stop.as_ref()?))) else {
+            return;
+        };
+        let answer = wire::GateAnswer {
+            seq: ticket.due.seq,
+            verdict: wire::GateVerdict::Stop.into(),
+            reason: text.clone(),
+            decision_id: format!("local:{}:{}", gate.hook, ticket.at.iter),
+            by: gate.hook.clone(),
+            logs: vec![wire::LogLine { level: wire::LogLevel::Info.into(), text: text.clone() }],
+        };
+        self.shared.deliver(|inbox| inbox.gate(answer));
+    }
+
+    /// What is to be done at this point, on the thread that trains.
+    pub fn take_actions(&self, point: PointId) -> Vec<Action> {
+        if self.is_forked() {
+            return Vec::new();
+        }
+        let shared = &*self.shared;
+        let name = lock(&shared.hot).points.get(point.0 as usize).cloned().unwrap_or_default();
+        let mut inbox = lock(&shared.inbox);
+        let actions = inbox.take(&name, shared.counters.now());
+        if inbox.is_empty() {
+            shared.pending.store(false, Ordering::Release);
+        }
+        let results = inbox.next_result().is_some();
+        drop(inbox);
+        if results {
+            shared.wake.notify_one();
+        }
+        actions
+    }
+
+    /// What became of a checkpoint or custom action.
+    pub fn result(&self, id: &str, outcome: wire::Outcome, old: Option<String>, new: Option<String>, reason: &str) {
+        if self.is_forked() {
+            return;
+        }
+        let result = wire::Result {
+            id: id.to_owned(),
+            outcome: outcome.into(),
+            old: old.map(|old| cut(old, TEXT_BYTES)),
+            new: new.map(|new| cut(new, TEXT_BYTES)),
+            reason: cut(reason.to_owned(), TEXT_BYTES),
+            ..wire::Result::default()
+        };
+        let last = self.shared.last_point.load(Ordering::Relaxed) as usize;
+        let point = lock(&self.shared.hot).points.get(last).cloned().unwrap_or_default();
+        lock(&self.shared.inbox).result(result, &point, self.shared.counters.now());
+        self.shared.wake.notify_one();
+    }
+
+    /// The field whose value a gate that is due at this point must know, even where reading it is dear.
+    pub fn gate_field(&self, point: PointId) -> Option<String> {
+        let at = self.shared.counters.now();
+        lock(&self.shared.hot).gate_field(point, at).map(str::to_owned)
+    }
+
+    /// What the trainer knows about itself; the latest wins.
+    pub fn facts(&self, facts: wire::Facts) {
+        if self.is_forked() {
+            return;
+        }
+        *lock(&self.shared.facts) = Some(facts);
+        self.shared.facts_changed.store(true, Ordering::Relaxed);
+        self.shared.wake.notify_one();
+    }
+
+    /// From now on the trainer can do this too. The daemon hears of it at the next Hello; commands are taken at once.
+    pub fn add_capability(&self, what: &str) {
+        lock(&self.shared.capabilities).insert(what.to_owned());
+    }
+
+    /// Something for the user, at the next point.
+    pub fn say(&self, action: Action) {
+        self.shared.deliver(|inbox| inbox.say(action));
+    }
+
+    /// Where the training is.
+    pub fn position(&self) -> Position {
+        self.shared.counters.now()
+    }
+
+    /// Training goes on from here.
+    pub fn set_position(&self, at: Position) {
+        self.shared.counters.set(at);
+    }
+
+    /// Whether anybody wants events of this point now.
+    pub fn wants(&self, point: PointId) -> bool {
+        !self.is_forked() && self.shared.interest[point.0 as usize].load(Ordering::Relaxed) & crate::shared::WANTED != 0
+    }
+
+    /// What can be seen of the session.
+    pub fn status(&self) -> Status {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Gates that no answer came for in time, cumulative.
+    pub fn gate_timeouts(&self) -> u64 {
+        lock(&self.shared.breaker).timeouts()
+    }
+
+    /// What the user should be told after attach: why no daemon is there and which hooks are missing.
+    pub fn warnings(&self) -> Vec<String> {
+        let options = &self.shared.options;
+        let status = self.status();
+        let missing: Vec<_> = options.hooks.iter().map(|hook| if hook.name.is_empty() { &hook.r#type } else { &hook.name }).collect();
+        let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+        let without = if missing.is_empty() { String::new() } else { format!(" Without it there is no {}.", missing.join(", no ")) };
+        let why = match status.stage {
+            Stage::Attached | Stage::Closed => return Vec::new(),
+            Stage::Fenced(text) => text,
+            Stage::Failed(text) => text,
+            Stage::Trying => match &options.address {
+                Some(address) if options.wait => format!("no answer from {address} within {:.0} s", options.timeout.as_secs_f64()),
+                _ => "no hookbus daemon is here (HOOKBUS_ADDRESS is not set and the default socket does not exist)".to_owned(),
+            },
+        };
+        let mend = "Start the training with `hookbus run -- COMMAND`, or a daemon with `hookbusd`";
+        vec![format!("hookbus: {why}. The training goes on.{without} {mend}.")]
+    }
+
+    /// Waits until everything that was generated so far is settled. False: not within `timeout`.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        if self.is_forked() {
+            return true;
+        }
+        let target = lock(&self.shared.hot).next_seq - 1;
+        self.shared.parked.store(false, Ordering::SeqCst);
+        self.shared.wake.notify_one();
+        self.wait_status(timeout, |status| status.acked >= target || status.off)
+    }
+
+    /// Says goodbye. Returns the log lines that still waited. Takes at most a second, and none without a connection.
+    pub fn close(&self, reason: &str, failed: bool) -> Vec<Action> {
+        let shared = &*self.shared;
+        if self.is_forked() || lock(&shared.bye).is_some() {
+            return Vec::new();
+        }
+        // What was decided on the last events may still be on its way.
+        self.flush(CLOSE_TIMEOUT / 2);
+        let at = shared.counters.now();
+        let lines = lock(&shared.inbox).close(at);
+        let position = wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter };
+        let bye = wire::Bye { reason: cut(reason.to_owned(), TEXT_BYTES), position: Some(position), failed };
+        *lock(&shared.bye) = Some(bye);
+        shared.parked.store(false, Ordering::SeqCst);
+        shared.wake.notify_one();
+        self.wait_status(CLOSE_TIMEOUT / 2, |status| status.stage == Stage::Closed || status.off);
+        lines
+    }
+
+    fn wait_status(&self, timeout: Duration, reached: impl Fn(&Status) -> bool) -> bool {
+        let status = lock(&self.shared.status);
+        let (status, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(status, timeout, |status| !reached(status))
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reached(&status)
+    }
+}

@@ -1,0 +1,158 @@
+//! What the training thread and the client's own thread share. No lock here is ever held across a wait.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use hookbus_proto::v1 as wire;
+use tokio::sync::Notify;
+
+use crate::breaker::Breaker;
+use crate::hot::{Hot, MOST_POINTS};
+use crate::inbox::{Action, Inbox};
+use crate::position::Counters;
+use crate::{Options, fork};
+
+/// Bits of a point's interest.
+pub(crate) const WANTED: u8 = 1;
+/// No plan was received yet: the point is looked at, to know whether training has begun.
+pub(crate) const UNPLANNED: u8 = 2;
+
+/// How far an attach has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    #[default]
+    Trying,
+    Attached,
+    /// The last try failed, and why.
+    Failed(String),
+    /// The daemon does not want this session, now or for good.
+    Fenced(String),
+    Closed,
+}
+
+/// What can be seen of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub(crate) stage: Stage,
+    /// A connection is open now.
+    pub connected: bool,
+    /// "new", "resumed" or "lost"; empty before the first Welcome.
+    pub verdict: String,
+    /// The run, as operators can name it.
+    pub run_id: String,
+    /// The attempt.
+    pub attempt: u32,
+    /// What was asked for and does not hold: (what, why).
+    pub refused: Vec<(String, String)>,
+    /// Everything up to this number is settled.
+    pub acked: u64,
+    /// Events that were dropped.
+    pub dropped: u64,
+    /// Bytes that wait to be settled.
+    pub buffered_bytes: usize,
+    /// The session is off for good.
+    pub off: bool,
+}
+
+/// Gates that wait for an answer, by number.
+pub(crate) type Answers = HashMap<u64, Option<wire::GateAnswer>>;
+
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) fork_generation: u32,
+    pub(crate) counters: Counters,
+    pub(crate) points_reached: AtomicU64,
+    pub(crate) last_point: AtomicU32,
+    pub(crate) interest: [AtomicU8; MOST_POINTS],
+    pub(crate) pending: AtomicBool,
+    pub(crate) parked: AtomicBool,
+    pub(crate) training: AtomicBool,
+    pub(crate) hot: Mutex<Hot>,
+    pub(crate) inbox: Mutex<Inbox>,
+    pub(crate) breaker: Mutex<Breaker>,
+    pub(crate) capabilities: Mutex<BTreeSet<String>>,
+    pub(crate) facts: Mutex<Option<wire::Facts>>,
+    pub(crate) facts_changed: AtomicBool,
+    pub(crate) answers: Mutex<Answers>,
+    pub(crate) answered: Condvar,
+    pub(crate) status: Mutex<Status>,
+    pub(crate) changed: Condvar,
+    pub(crate) bye: Mutex<Option<wire::Bye>>,
+    pub(crate) wake: Notify,
+}
+
+/// A lock whose data is valid whatever a panicking holder did: each is a plain record.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options) -> Self {
+        let now = Instant::now();
+        Self {
+            capabilities: Mutex::new(options.capabilities.iter().cloned().collect()),
+            options,
+            fork_generation: fork::generation(),
+            counters: Counters::default(),
+            points_reached: AtomicU64::new(0),
+            last_point: AtomicU32::new(u32::MAX),
+            interest: [const { AtomicU8::new(UNPLANNED) }; MOST_POINTS],
+            pending: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            training: AtomicBool::new(false),
+            hot: Mutex::new(Hot::new(now)),
+            inbox: Mutex::default(),
+            breaker: Mutex::new(Breaker::new(now)),
+            facts: Mutex::default(),
+            facts_changed: AtomicBool::new(false),
+            answers: Mutex::default(),
+            answered: Condvar::new(),
+            status: Mutex::default(),
+            changed: Condvar::new(),
+            bye: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Changes what can be seen, and tells who waits for it.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut lock(&self.status));
+        self.changed.notify_all();
+    }
+
+    /// Puts something in the inbox; the training thread looks at its next point.
+    pub(crate) fn deliver(&self, put: impl FnOnce(&mut Inbox)) {
+        let mut inbox = lock(&self.inbox);
+        put(&mut inbox);
+        if !inbox.is_empty() {
+            self.pending.store(true, Ordering::Release);
+        }
+    }
+
+    /// Something for the user.
+    pub(crate) fn warn(&self, text: String) {
+        self.deliver(|inbox| inbox.say(Action::Warning(text)));
+    }
+
+    /// Puts a plan in force.
+    pub(crate) fn install(&self, plan: &wire::Plan, gates: bool) {
+        let mut hot = lock(&self.hot);
+        let wanted = hot.install(crate::plan::Compiled::new(plan, gates));
+        for (point, interest) in self.interest.iter().enumerate() {
+            let bits = if wanted.get(point).copied().unwrap_or(false) { WANTED } else { 0 };
+            interest.store(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing is wanted any more.
+    pub(crate) fn switch_off(&self) {
+        for interest in &self.interest {
+            interest.store(0, Ordering::Relaxed);
+        }
+        self.update(|status| status.off = true);
+        lock(&self.answers).clear();
+        self.answered.notify_all();
+    }
+}
