@@ -17,7 +17,7 @@ pub use every::{Base, Every};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
 pub use plan::{Otherwise, Plan, Subscription, Way, When};
-pub use sample::{GpuSample, HostSample, ProcessSample, Reading};
+pub use sample::{ChildSample, GpuProcess, GpuSample, HostSample, ProcessSample, Reading};
 pub use state::{DesiredState, Effective, Stop};
 pub use trainer::{Facts, Heartbeat, Hello, Hole, ParamGroup, ProcessIdentity};
 pub use value::{HookRequest, Value};

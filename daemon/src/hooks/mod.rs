@@ -5,7 +5,7 @@
 
 mod args;
 mod check_invalid_loss;
-mod memory_profiler;
+pub mod memory_profiler;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -152,7 +152,7 @@ pub struct Kind {
     /// Its arguments.
     pub args: &'static [Arg],
     /// Builds one. Errors: the text names the argument.
-    pub build: fn(&mut Args) -> Result<Box<dyn Hook>, String>,
+    pub build: fn(&mut Args<'_>) -> Result<Box<dyn Hook>, String>,
 }
 
 /// The one list of hooks.

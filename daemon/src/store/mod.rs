@@ -3,7 +3,7 @@
 
 mod live;
 
-pub use live::Live;
+pub use live::{Live, ProcessKey};
 
 use crate::domain::HostSample;
 

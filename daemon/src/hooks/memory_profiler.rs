@@ -1,0 +1,97 @@
+//! MemoryProfilerHook: a line on host memory, swap and the trainer's own process in the trainer's log.
+//!
+//! Sees the trainer's own resident set size at after_train_iter, after_val_iter and after_test_iter, every `interval` inner
+//! iterations. Writes the line of MMDetection 3.3.0 (psutil 7 formulas; "MB" are MiB, rounded half to even) at INFO. The
+//! original blocks the training 0.1 s a line; this one costs an emit. What is not known is said, with the reason.
+//! Arguments: `interval` (50); 0 or less: never.
+
+use super::{Arg, Context, Decision, Hook, Kind, Seen};
+use crate::domain::{Base, Every, HostSample, LogLevel, LogLine, Subscription};
+
+const POINTS: [&str; 3] = ["after_train_iter", "after_val_iter", "after_test_iter"];
+
+pub(super) const KIND: Kind = Kind {
+    type_name: "MemoryProfilerHook",
+    summary: "writes host memory, swap and the trainer's own memory to the trainer's log",
+    points: &POINTS,
+    effect: "a log line",
+    args: &[Arg { name: "interval", default: "50", help: "write every n inner iterations; 0 or less: never" }],
+    build: |args| Ok(Box::new(MemoryProfilerHook { interval: args.integer("interval")? })),
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryProfilerHook {
+    interval: i64,
+}
+
+impl Hook for MemoryProfilerHook {
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let every = Every::n(Base::InnerIter, self.interval);
+        POINTS.map(|point| Subscription::observe(point, every, &["rss_bytes"])).to_vec()
+    }
+
+    fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
+        let text = line(&cx.view.host(), seen.event.rss_bytes.map(|bytes| bytes as f64));
+        vec![Decision::Log(LogLine { level: LogLevel::Info, text })]
+    }
+}
+
+/// MiB, rounded half to even as Python's `round` does.
+fn mib(bytes: f64) -> String {
+    format!("{}", (bytes / (1 << 20) as f64).round_ties_even() as i64)
+}
+
+/// The line of the original. A float prints as Python prints it: `6.0`, never `6`.
+pub fn line(host: &Result<HostSample, String>, rss_bytes: Option<f64>) -> String {
+    let (each, percent): (Box<dyn Fn(f64) -> String>, Box<dyn Fn(f64) -> String>) = match host {
+        Ok(_) => (Box::new(|bytes| format!("{} MB", mib(bytes))), Box::new(|percent| format!("{percent:?} %"))),
+        Err(why) => (Box::new(move |_| format!("unknown ({why})")), Box::new(move |_| format!("unknown ({why})"))),
+    };
+    let field = |get: fn(&HostSample) -> f64| host.as_ref().map_or(0.0, get);
+    let own = rss_bytes.map_or_else(|| "unknown (the trainer could not read its own statm)".to_owned(), |rss| format!("{} MB", mib(rss)));
+    format!(
+        "Memory information available_memory: {}, used_memory: {}, memory_utilization: {}, available_swap_memory: {}, \
+         used_swap_memory: {}, swap_memory_utilization: {}, current_process_memory: {own}",
+        each(field(|host| host.available_bytes as f64)),
+        each(field(|host| host.used_bytes as f64)),
+        percent(field(|host| host.used_percent)),
+        each(field(|host| host.swap_total_bytes as f64 - host.swap_used_bytes as f64)),
+        each(field(|host| host.swap_used_bytes as f64)),
+        percent(field(|host| host.swap_used_percent)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_originals() {
+        let host = HostSample {
+            at: Instant::now(),
+            total_bytes: 16 << 30,
+            available_bytes: 3 << 19, // 1.5 MiB
+            used_bytes: 5 << 19,      // 2.5 MiB
+            used_percent: 6.0,
+            swap_total_bytes: 0,
+            swap_used_bytes: 0,
+            swap_used_percent: 0.0,
+        };
+        assert_eq!(
+            line(&Ok(host), Some(0.5 * 1_048_576.0)),
+            "Memory information available_memory: 2 MB, used_memory: 2 MB, memory_utilization: 6.0 %, \
+             available_swap_memory: 0 MB, used_swap_memory: 0 MB, swap_memory_utilization: 0.0 %, current_process_memory: 0 MB"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_zero() {
+        let text = line(&Err("no /proc".to_owned()), None);
+        assert_eq!(text.matches("unknown (no /proc)").count(), 6, "{text}");
+        assert!(text.ends_with("current_process_memory: unknown (the trainer could not read its own statm)"), "{text}");
+        assert!(!text.contains(" 0"), "{text}");
+    }
+}
