@@ -24,21 +24,32 @@ pub async fn run(
     on_ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let live = Live::default();
-    let sampler = Sampler::start(config.sampler.clone(), live.clone()).context("the sampler's thread does not start")?;
+    let sampler = Sampler::start(config.sampler.clone(), live.clone())
+        .context("the sampler's thread does not start")?;
     let board = Board::default();
     let tasks = TaskTracker::new();
     let rules = Rules {
         hooks: config.hooks.clone(),
         record: Record {
-            every: if config.record.enabled { config.record.every } else { 0 },
+            every: if config.record.enabled {
+                config.record.every
+            } else {
+                0
+            },
             fields: config.record.fields.clone(),
         },
         stall_budget: config.limits.stall_budget,
         probe: config.limits.probe,
         alive: identity::alive,
     };
-    let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || Box::new(TakenByTheBus));
-    let inspector = Arc::new(Inspector::new(board.clone(), live.clone(), listeners.addresses()));
+    let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || {
+        Box::new(TakenByTheBus)
+    });
+    let inspector = Arc::new(Inspector::new(
+        board.clone(),
+        live.clone(),
+        listeners.addresses(),
+    ));
     let inspection = Inspection::start().context("the inspection thread does not start")?;
     let limits = Limits {
         sessions: config.limits.sessions,
@@ -49,11 +60,18 @@ pub async fn run(
         in_flight_bytes: config.limits.in_flight_bytes,
         metrics: config.limits.metrics,
     };
-    let (grpc, health) = service::routes(hub.clone(), inspector, limits, inspection.handle.clone()).await;
+    let (grpc, health) =
+        service::routes(hub.clone(), inspector, limits, inspection.handle.clone()).await;
     let app = grpc.merge(crate::http::routes(board, live, shutdown.clone()));
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
     let connections = TaskTracker::new();
-    let serving = crate::listen::serve(listeners, app, stop_accepting.clone(), kill.clone(), connections.clone());
+    let serving = crate::listen::serve(
+        listeners,
+        app,
+        stop_accepting.clone(),
+        kill.clone(),
+        connections.clone(),
+    );
     let serving = tokio::spawn(serving);
     on_ready();
     shutdown.cancelled().await;
@@ -67,8 +85,14 @@ pub async fn run(
         tasks.close();
         tasks.wait().await;
     };
-    if tokio::time::timeout(config.drain.deadline, drain).await.is_err() {
-        tracing::warn!(deadline_ms = config.drain.deadline.as_millis(), "the drain's deadline is over; connections are cut");
+    if tokio::time::timeout(config.drain.deadline, drain)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            deadline_ms = config.drain.deadline.as_millis(),
+            "the drain's deadline is over; connections are cut"
+        );
     }
     kill.cancel();
     serving.await.context("the listener's task failed")?;
@@ -87,15 +111,23 @@ struct Inspection {
 
 impl Inspection {
     fn start() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let handle = runtime.handle().clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("inspection".to_owned()).spawn(move || {
-            runtime.block_on(stopped.cancelled());
-            runtime.shutdown_timeout(Duration::ZERO);
-        })?;
-        Ok(Self { handle, stop, thread })
+        let thread = std::thread::Builder::new()
+            .name("inspection".to_owned())
+            .spawn(move || {
+                runtime.block_on(stopped.cancelled());
+                runtime.shutdown_timeout(Duration::ZERO);
+            })?;
+        Ok(Self {
+            handle,
+            stop,
+            thread,
+        })
     }
 
     fn stop(self) {

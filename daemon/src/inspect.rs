@@ -53,7 +53,12 @@ pub struct About {
 impl Inspector {
     /// Looks at these.
     pub fn new(board: Board, live: Live, listening: Vec<String>) -> Self {
-        Self { board, live, started: Instant::now(), listening }
+        Self {
+            board,
+            live,
+            started: Instant::now(),
+            listening,
+        }
     }
 
     /// The daemon's monotonic clock.
@@ -92,13 +97,30 @@ impl Inspector {
 
     /// What the daemon is and sees.
     pub fn about(&self) -> About {
-        let host = self.live.host().map(|host| format!("{:.1} GiB, from /proc/meminfo", host.total_bytes as f64 / (1 << 30) as f64));
-        let gpus = self.live.gpus().map(|gpus| format!("{} by NVML", gpus.len()));
-        let ranks: Vec<_> = self.runs().iter().flat_map(|run| run.ranks.values().cloned().collect::<Vec<_>>()).collect();
-        let unknown = ranks.iter().find(|rank| rank.ended.is_none() && rank.process.is_none());
+        let host = self.live.host().map(|host| {
+            format!(
+                "{:.1} GiB, from /proc/meminfo",
+                host.total_bytes as f64 / (1 << 30) as f64
+            )
+        });
+        let gpus = self
+            .live
+            .gpus()
+            .map(|gpus| format!("{} by NVML", gpus.len()));
+        let ranks: Vec<_> = self
+            .runs()
+            .iter()
+            .flat_map(|run| run.ranks.values().cloned().collect::<Vec<_>>())
+            .collect();
+        let unknown = ranks
+            .iter()
+            .find(|rank| rank.ended.is_none() && rank.process.is_none());
         let trainers = match unknown {
             Some(rank) => Err(format!("rank {}: {}", rank.rank, rank.process_unknown)),
-            None => Ok(format!("{} attached, all seen by pid", ranks.iter().filter(|rank| rank.ended.is_none()).count())),
+            None => Ok(format!(
+                "{} attached, all seen by pid",
+                ranks.iter().filter(|rank| rank.ended.is_none()).count()
+            )),
         };
         About {
             uptime: self.started.elapsed(),

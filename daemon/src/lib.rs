@@ -13,7 +13,8 @@
 //! | [`daemon`] | the wiring; the only file that knows every part |
 //! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
 //! | [`logging`] | tracing as text or JSON |
-//! | [`listen`] | bind, announce, accept: one listener for gRPC and HTTP/1 |
+//! | [`listen`] | bind and accept: one listener for gRPC and HTTP/1 |
+//! | [`announce`] | the ready file, and systemd |
 //! | [`http`] | /healthz, /readyz, /metrics |
 //! | [`metrics`] | the Prometheus text, from snapshots |
 //! | [`domain`] | plain words, no I/O |
@@ -56,6 +57,7 @@
 //! | bus -> an operator's order | 1,024 updates | the update is dropped and counted in the log; the run's results still have it |
 //! | sampler -> store | 1 per source | the newest replaces the older |
 
+pub mod announce;
 pub mod bus;
 pub mod config;
 pub mod daemon;

@@ -1,1 +1,92 @@
-fn main(){}
+//! hookbusd: arguments, configuration, log, bind, announce, run, exit status.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use hookbusd::config::{self, Args, Config};
+use hookbusd::{announce, daemon, hooks, listen, logging};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list_hooks {
+        print!("{}", hooks::listed(args.json));
+        return ExitCode::SUCCESS;
+    }
+    let config = match config::load(&args) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if args.print_config {
+        print!("{}", config.printed);
+        return ExitCode::SUCCESS;
+    }
+    if args.check_config {
+        println!("the configuration is valid");
+        return ExitCode::SUCCESS;
+    }
+    match serve(&args, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hookbusd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &Args, config: Config) -> anyhow::Result<()> {
+    logging::start(&config.log).context("the log cannot be written (log.file)")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")?;
+    runtime.block_on(async {
+        let listeners = listen::bind(&config.listen)?;
+        let addresses = listeners.addresses();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(signals(shutdown.clone())?);
+        let notify_socket = config.notify_socket.clone();
+        let announce = || {
+            if let Err(error) = announce::announce(
+                args.ready_file.as_deref(),
+                notify_socket.as_deref(),
+                &addresses,
+            ) {
+                tracing::error!(%error, "the ready file or systemd could not be told");
+            }
+            tracing::info!(
+                addresses = addresses.join(" "),
+                version = env!("CARGO_PKG_VERSION"),
+                "listening"
+            );
+        };
+        daemon::run(config, listeners, shutdown, announce).await
+    })
+}
+
+/// The first SIGTERM or SIGINT drains, the second one ends at once.
+fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    Ok(async move {
+        for turn in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.cancel();
+            if turn == 1 {
+                eprintln!("hookbusd: ended at once by a second signal");
+                #[expect(clippy::disallowed_methods, reason = "this is main")]
+                std::process::exit(1);
+            }
+        }
+    })
+}

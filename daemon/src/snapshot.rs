@@ -165,7 +165,10 @@ impl Board {
 
     /// All runs, by name and launch.
     pub fn all(&self) -> Vec<Arc<RunSnapshot>> {
-        self.lock().values().map(|latest| latest.borrow().clone()).collect()
+        self.lock()
+            .values()
+            .map(|latest| latest.borrow().clone())
+            .collect()
     }
 
     /// The run that an operator means by a name or an id; empty: the only one. Among several launches of one name the
@@ -173,23 +176,34 @@ impl Board {
     pub fn find(&self, asked: &str) -> Result<Arc<RunSnapshot>, String> {
         let runs = self.all();
         if runs.is_empty() {
-            return Err("there is no run here yet: start a training with `hookbus run -- COMMAND`".to_owned());
+            return Err(
+                "there is no run here yet: start a training with `hookbus run -- COMMAND`"
+                    .to_owned(),
+            );
         }
-        let mut named: Vec<_> =
-            runs.iter().filter(|run| asked.is_empty() || *run.id.name == *asked || run.id.to_string() == asked).collect();
+        let mut named: Vec<_> = runs
+            .iter()
+            .filter(|run| asked.is_empty() || *run.id.name == *asked || run.id.to_string() == asked)
+            .collect();
         named.sort_by_key(|run| run.started);
         let several = asked.is_empty() && runs.len() > 1;
         match named.last() {
             Some(run) if !several => Ok(Arc::clone(run)),
             _ => {
                 let known: Vec<_> = runs.iter().map(|run| run.id.to_string()).collect();
-                let what = if several { "several runs are here; name one".to_owned() } else { format!("there is no run {asked:?}") };
+                let what = if several {
+                    "several runs are here; name one".to_owned()
+                } else {
+                    format!("there is no run {asked:?}")
+                };
                 Err(format!("{what}: {}", known.join(", ")))
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, watch::Receiver<Arc<RunSnapshot>>>> {
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<RunId, watch::Receiver<Arc<RunSnapshot>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use crate::domain::{Command, DesiredState, Effective, LogLine, Outcome, Position, Rank, Stop, TrainerResult};
+use crate::domain::{
+    Command, DesiredState, Effective, LogLine, Outcome, Position, Rank, Stop, TrainerResult,
+};
 
 /// Commands to one rank that are not answered yet; older ones expire beyond this.
 const PENDING_COMMANDS: usize = 1024;
@@ -40,7 +42,14 @@ pub struct Steering<R> {
 impl<R: Clone> Steering<R> {
     /// Nothing is wanted yet. Generations go on from `generation`, so that they never go back.
     pub fn new(generation: u64) -> Self {
-        Self { state: DesiredState { generation, stop: None }, commands: BTreeMap::new(), orders: Vec::new() }
+        Self {
+            state: DesiredState {
+                generation,
+                stop: None,
+            },
+            commands: BTreeMap::new(),
+            orders: Vec::new(),
+        }
     }
 
     /// The desired state, whole.
@@ -50,7 +59,9 @@ impl<R: Clone> Steering<R> {
 
     /// Asks for a stop. The first stop stands; only a `Now` replaces a `Next`. Errors: the stop that stands.
     pub fn stop(&mut self, stop: Stop) -> Result<&DesiredState, &Stop> {
-        let stands = self.state.stop.as_ref().is_some_and(|old| old.effective == Effective::Now || stop.effective == Effective::Next);
+        let stands = self.state.stop.as_ref().is_some_and(|old| {
+            old.effective == Effective::Now || stop.effective == Effective::Next
+        });
         if stands {
             return Err(self.state.stop.as_ref().expect("it stands, so it is there"));
         }
@@ -63,12 +74,21 @@ impl<R: Clone> Steering<R> {
     pub fn command(&mut self, rank: Rank, command: Command) -> Option<Command> {
         let pending = self.commands.entry(rank).or_default();
         pending.push_back(command);
-        if pending.len() > PENDING_COMMANDS { pending.pop_front() } else { None }
+        if pending.len() > PENDING_COMMANDS {
+            pending.pop_front()
+        } else {
+            None
+        }
     }
 
     /// A line for one rank's log, with an id that derives from its cause.
     pub fn log(id: String, by: &str, at: Position, log: LogLine) -> Command {
-        Command { id, by: by.to_owned(), at, log }
+        Command {
+            id,
+            by: by.to_owned(),
+            at,
+            log,
+        }
     }
 
     /// Commands that a rank has not answered: sent again at a reconnect.
@@ -84,10 +104,25 @@ impl<R: Clone> Steering<R> {
     }
 
     /// An order waits for these ranks.
-    pub fn expect(&mut self, id: String, ranks: BTreeSet<Rank>, deadline: Instant, reply: R) -> OrderUpdate {
-        let update = OrderUpdate { id: id.clone(), waiting: ranks.iter().copied().collect(), result: None };
+    pub fn expect(
+        &mut self,
+        id: String,
+        ranks: BTreeSet<Rank>,
+        deadline: Instant,
+        reply: R,
+    ) -> OrderUpdate {
+        let update = OrderUpdate {
+            id: id.clone(),
+            waiting: ranks.iter().copied().collect(),
+            result: None,
+        };
         if !ranks.is_empty() {
-            self.orders.push(Order { id, waiting: ranks, deadline, reply });
+            self.orders.push(Order {
+                id,
+                waiting: ranks,
+                deadline,
+                reply,
+            });
         }
         update
     }
@@ -111,7 +146,9 @@ impl<R: Clone> Steering<R> {
     pub fn rank_ended(&mut self, rank: Rank, at: Position, why: &str) -> Vec<(R, OrderUpdate)> {
         self.commands.remove(&rank);
         let ids: Vec<_> = self.orders.iter().map(|order| order.id.clone()).collect();
-        ids.iter().flat_map(|id| self.result(rank, &expired(id, at, why))).collect()
+        ids.iter()
+            .flat_map(|id| self.result(rank, &expired(id, at, why)))
+            .collect()
     }
 
     /// Orders whose time is over.
@@ -123,7 +160,16 @@ impl<R: Clone> Steering<R> {
             .flat_map(|order| order.waiting.iter().map(|rank| (*rank, order.id.clone())))
             .collect();
         late.iter()
-            .flat_map(|(rank, id)| self.result(*rank, &expired(id, Position::default(), "no answer in time; the order stands and is applied when the rank is back")))
+            .flat_map(|(rank, id)| {
+                self.result(
+                    *rank,
+                    &expired(
+                        id,
+                        Position::default(),
+                        "no answer in time; the order stands and is applied when the rank is back",
+                    ),
+                )
+            })
             .collect()
     }
 
@@ -135,7 +181,11 @@ impl<R: Clone> Steering<R> {
 
 impl<R> Order<R> {
     fn update(&self, rank: Rank, result: TrainerResult) -> OrderUpdate {
-        OrderUpdate { id: self.id.clone(), waiting: self.waiting.iter().copied().collect(), result: Some((rank, result)) }
+        OrderUpdate {
+            id: self.id.clone(),
+            waiting: self.waiting.iter().copied().collect(),
+            result: Some((rank, result)),
+        }
     }
 }
 
@@ -158,33 +208,76 @@ mod tests {
     use super::*;
 
     fn stop(id: &str, effective: Effective) -> Stop {
-        Stop { id: id.into(), effective, reason: "because".into(), by: "me".into() }
+        Stop {
+            id: id.into(),
+            effective,
+            reason: "because".into(),
+            by: "me".into(),
+        }
     }
 
     fn result(id: &str) -> TrainerResult {
-        TrainerResult { outcome: Outcome::Applied, ..expired(id, Position::default(), "") }
+        TrainerResult {
+            outcome: Outcome::Applied,
+            ..expired(id, Position::default(), "")
+        }
     }
 
     #[test]
     fn the_first_stop_stands_and_only_now_is_stronger() {
         let mut steering = Steering::<()>::new(4);
-        assert_eq!(steering.stop(stop("a", Effective::Next)).map(|state| state.generation), Ok(5));
-        assert_eq!(steering.stop(stop("b", Effective::Next)).map_err(|old| old.id.as_str()), Err("a"));
-        assert_eq!(steering.stop(stop("c", Effective::Now)).map(|state| state.generation), Ok(6));
-        assert_eq!(steering.stop(stop("d", Effective::Now)).map_err(|old| old.id.as_str()), Err("c"));
+        assert_eq!(
+            steering
+                .stop(stop("a", Effective::Next))
+                .map(|state| state.generation),
+            Ok(5)
+        );
+        assert_eq!(
+            steering
+                .stop(stop("b", Effective::Next))
+                .map_err(|old| old.id.as_str()),
+            Err("a")
+        );
+        assert_eq!(
+            steering
+                .stop(stop("c", Effective::Now))
+                .map(|state| state.generation),
+            Ok(6)
+        );
+        assert_eq!(
+            steering
+                .stop(stop("d", Effective::Now))
+                .map_err(|old| old.id.as_str()),
+            Err("c")
+        );
     }
 
     #[test]
     fn an_order_ends_when_every_rank_has_answered() {
         let now = Instant::now();
         let mut steering = Steering::new(0);
-        let first = steering.expect("o".into(), BTreeSet::from([Rank(0), Rank(1), Rank(2)]), now + Duration::from_secs(1), "op");
+        let first = steering.expect(
+            "o".into(),
+            BTreeSet::from([Rank(0), Rank(1), Rank(2)]),
+            now + Duration::from_secs(1),
+            "op",
+        );
         assert_eq!(first.waiting, [Rank(0), Rank(1), Rank(2)]);
         let updates = steering.result(Rank(1), &result("o"));
         assert_eq!(updates[0].1.waiting, [Rank(0), Rank(2)]);
-        assert!(steering.result(Rank(1), &result("o")).is_empty(), "a rank answers once");
+        assert!(
+            steering.result(Rank(1), &result("o")).is_empty(),
+            "a rank answers once"
+        );
         let updates = steering.rank_ended(Rank(0), Position::default(), "its process ended");
-        assert_eq!(updates[0].1.result.as_ref().map(|(_, result)| result.outcome), Some(Outcome::Expired));
+        assert_eq!(
+            updates[0]
+                .1
+                .result
+                .as_ref()
+                .map(|(_, result)| result.outcome),
+            Some(Outcome::Expired)
+        );
         assert!(steering.overdue(now).is_empty());
         let updates = steering.overdue(now + Duration::from_secs(2));
         assert_eq!(updates.len(), 1);
@@ -196,7 +289,10 @@ mod tests {
     fn a_command_stays_until_it_is_answered() {
         let mut steering = Steering::<()>::new(0);
         let line = |id: &str| {
-            let log = LogLine { level: crate::domain::LogLevel::Info, text: "x".into() };
+            let log = LogLine {
+                level: crate::domain::LogLevel::Info,
+                text: "x".into(),
+            };
             Steering::<()>::log(id.to_owned(), "hook", Position::default(), log)
         };
         for id in ["a", "b", "c"] {
@@ -204,10 +300,22 @@ mod tests {
         }
         steering.result(Rank(0), &result("b"));
         steering.applied(Rank(0), &["c".to_owned()]);
-        assert_eq!(steering.pending(Rank(0)).map(|command| command.id.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(
+            steering
+                .pending(Rank(0))
+                .map(|command| command.id.as_str())
+                .collect::<Vec<_>>(),
+            ["a"]
+        );
         for n in 0..PENDING_COMMANDS - 1 {
             assert_eq!(steering.command(Rank(0), line(&n.to_string())), None);
         }
-        assert_eq!(steering.command(Rank(0), line("z")).map(|command| command.id), Some("a".to_owned()), "the oldest goes");
+        assert_eq!(
+            steering
+                .command(Rank(0), line("z"))
+                .map(|command| command.id),
+            Some("a".to_owned()),
+            "the oldest goes"
+        );
     }
 }

@@ -9,8 +9,14 @@ const PROTOS: [&str; 4] = ["types", "session", "inspect", "control"];
 fn generated_code_is_what_the_protos_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = PROTOS.map(|name| root.join(format!("hookbus/v1/{name}.proto")));
-    let on_disk = fs::read_dir(root.join("hookbus/v1")).expect("proto folder").count();
-    assert_eq!(on_disk, PROTOS.len(), "a .proto file is not in this test's list");
+    let on_disk = fs::read_dir(root.join("hookbus/v1"))
+        .expect("proto folder")
+        .count();
+    assert_eq!(
+        on_disk,
+        PROTOS.len(),
+        "a .proto file is not in this test's list"
+    );
 
     let descriptors = protox::Compiler::new([root])
         .expect("include path")
@@ -31,7 +37,11 @@ fn generated_code_is_what_the_protos_say() {
     for file in &mut bare.file {
         file.source_code_info = None;
     }
-    fs::write(fresh.path().join("hookbus.v1.bin"), prost::Message::encode_to_vec(&bare)).expect("write");
+    fs::write(
+        fresh.path().join("hookbus.v1.bin"),
+        prost::Message::encode_to_vec(&bare),
+    )
+    .expect("write");
 
     let committed = root.join("src/generated");
     for name in ["hookbus.v1.rs", "hookbus.v1.bin"] {
@@ -41,6 +51,9 @@ fn generated_code_is_what_the_protos_say() {
             fs::write(committed.join(name), &new).expect("write generated file");
         }
         let old = fs::read(committed.join(name)).unwrap_or_default();
-        assert!(old == new, "proto/src/generated/{name} is not what the protos say; run: HOOKBUS_REGENERATE=1 cargo test -p hookbus-proto --test generated");
+        assert!(
+            old == new,
+            "proto/src/generated/{name} is not what the protos say; run: HOOKBUS_REGENERATE=1 cargo test -p hookbus-proto --test generated"
+        );
     }
 }

@@ -4,8 +4,8 @@ use hookbus_client::address::Address;
 use hookbus_client::connect::connect;
 use hookbus_proto::v1::hook_bus_client::HookBusClient;
 use hookbus_proto::v1::{
-    ClientFrame, Event, EventBatch, Fence, GateAnswer, GateRequest, Hello, HookRequest, Process, Result as TrainerResult,
-    ServerFrame, Value, Welcome, client_frame, server_frame, value,
+    ClientFrame, Event, EventBatch, Fence, GateAnswer, GateRequest, Hello, HookRequest, Process,
+    Result as TrainerResult, ServerFrame, Value, Welcome, client_frame, server_frame, value,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +15,16 @@ use crate::sandbox::PATIENCE;
 
 /// The points of a plain loop, in the order that gives them their ids.
 pub fn points() -> Vec<String> {
-    ["before_train", "before_train_iter", "after_train_iter", "after_val_iter", "after_test_iter", "after_run"].map(str::to_owned).to_vec()
+    [
+        "before_train",
+        "before_train_iter",
+        "after_train_iter",
+        "after_val_iter",
+        "after_test_iter",
+        "after_run",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// The id of `after_train_iter` in [`points`].
@@ -33,15 +42,27 @@ impl Raw {
     pub fn hello(run: &str, rank: u32, world_size: u32, session: &str) -> Hello {
         let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc/self/stat");
         let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
-        let start_ticks = after_name.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).expect("field 22");
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("boot id").trim().to_owned();
+        let start_ticks = after_name
+            .split_whitespace()
+            .nth(19)
+            .and_then(|ticks| ticks.parse().ok())
+            .expect("field 22");
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .expect("boot id")
+            .trim()
+            .to_owned();
         Hello {
             protocol: hookbus_proto::PROTOCOL,
             run: run.to_owned(),
             launch: "launch".to_owned(),
             rank,
             world_size,
-            process: Some(Process { ns_pids: vec![std::process::id()], start_ticks, boot_id, command: "test".to_owned() }),
+            process: Some(Process {
+                ns_pids: vec![std::process::id()],
+                start_ticks,
+                boot_id,
+                command: "test".to_owned(),
+            }),
             session: session.to_owned(),
             points: points(),
             metrics: vec!["loss".to_owned(), "lr".to_owned()],
@@ -57,25 +78,40 @@ impl Raw {
         HookRequest {
             r#type: type_name.to_owned(),
             name: String::new(),
-            args: [(key.to_owned(), Value { kind: Some(value::Kind::Integer(number)) })].into(),
+            args: [(
+                key.to_owned(),
+                Value {
+                    kind: Some(value::Kind::Integer(number)),
+                },
+            )]
+            .into(),
         }
     }
 
     /// Opens a stream and sends the first frames without waiting for anything.
     pub async fn open(address: &Address, first: Vec<client_frame::Frame>) -> Result<Self, Status> {
-        let channel = connect(address, PATIENCE).await.expect("the daemon listens");
+        let channel = connect(address, PATIENCE)
+            .await
+            .expect("the daemon listens");
         let (out, frames) = mpsc::channel(64);
         for frame in first {
-            out.send(ClientFrame { frame: Some(frame) }).await.expect("the stream is open");
+            out.send(ClientFrame { frame: Some(frame) })
+                .await
+                .expect("the stream is open");
         }
         let mut client = HookBusClient::new(channel);
-        let frames = client.session(ReceiverStream::new(frames)).await?.into_inner();
+        let frames = client
+            .session(ReceiverStream::new(frames))
+            .await?
+            .into_inner();
         Ok(Self { out, frames })
     }
 
     /// Attaches and returns the Welcome.
     pub async fn attach(address: &Address, hello: Hello) -> (Self, Welcome) {
-        let mut raw = Self::open(address, vec![client_frame::Frame::Hello(hello)]).await.expect("the stream opens");
+        let mut raw = Self::open(address, vec![client_frame::Frame::Hello(hello)])
+            .await
+            .expect("the stream opens");
         match raw.next().await {
             Ok(Some(server_frame::Frame::Welcome(welcome))) => (raw, welcome),
             other => panic!("not a Welcome: {other:?}"),
@@ -84,7 +120,9 @@ impl Raw {
 
     /// Attaches and returns the Fence.
     pub async fn fenced(address: &Address, hello: Hello) -> Fence {
-        let mut raw = Self::open(address, vec![client_frame::Frame::Hello(hello)]).await.expect("the stream opens");
+        let mut raw = Self::open(address, vec![client_frame::Frame::Hello(hello)])
+            .await
+            .expect("the stream opens");
         match raw.next().await {
             Ok(Some(server_frame::Frame::Fence(fence))) => fence,
             other => panic!("not a Fence: {other:?}"),
@@ -93,7 +131,10 @@ impl Raw {
 
     /// Sends a frame.
     pub async fn send(&self, frame: client_frame::Frame) {
-        self.out.send(ClientFrame { frame: Some(frame) }).await.expect("the stream is open");
+        self.out
+            .send(ClientFrame { frame: Some(frame) })
+            .await
+            .expect("the stream is open");
     }
 
     /// Events after_train_iter from `first_seq` on, with these losses; iterations count from 0.
@@ -110,13 +151,21 @@ impl Raw {
                 ..Event::default()
             }
         });
-        EventBatch { first_seq, events: events.collect(), ..EventBatch::default() }
+        EventBatch {
+            first_seq,
+            events: events.collect(),
+            ..EventBatch::default()
+        }
     }
 
     /// Sends a batch whose last event is a gate of `hook`, and waits for its answer.
     pub async fn gate(&mut self, mut batch: EventBatch, hook: &str) -> GateAnswer {
         let seq = batch.first_seq + batch.events.len() as u64 - 1;
-        batch.gates = vec![GateRequest { seq, subscribers: vec![hook.to_owned()], deadline_ms: 50 }];
+        batch.gates = vec![GateRequest {
+            seq,
+            subscribers: vec![hook.to_owned()],
+            deadline_ms: 50,
+        }];
         self.send(client_frame::Frame::Batch(batch)).await;
         loop {
             match self.next().await.expect("the session is healthy") {
@@ -134,7 +183,9 @@ impl Raw {
 
     /// The next frame; None at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<server_frame::Frame>, Status> {
-        let frame = tokio::time::timeout(PATIENCE, self.frames.message()).await.expect("a frame or the end comes in time")?;
+        let frame = tokio::time::timeout(PATIENCE, self.frames.message())
+            .await
+            .expect("a frame or the end comes in time")?;
         Ok(frame.map(|frame| frame.frame.expect("a frame is never empty")))
     }
 

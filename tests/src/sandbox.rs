@@ -17,13 +17,20 @@ pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let test = std::env::current_exe().expect("the test's own path");
-        let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_path_buf();
+        let folder = test
+            .ancestors()
+            .nth(2)
+            .expect("target/PROFILE/deps/test")
+            .to_path_buf();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "-p", "hookbusd", "-p", "hookbus-cli"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        let status = build
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
         assert!(status.success(), "the binaries do not build");
         folder
     });
@@ -44,7 +51,10 @@ impl Sandbox {
 
     /// A daemon with this TOML.
     pub fn with_config(config: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("hb").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("hb")
+            .tempdir()
+            .expect("a temporary directory");
         fs::write(directory.path().join("hookbusd.toml"), config).expect("write the config");
         let daemon = spawn(directory.path());
         let mut sandbox = Self { directory, daemon };
@@ -103,7 +113,8 @@ impl Sandbox {
     /// SIGTERM, and wait for the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.daemon);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the daemon can be signalled");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("the daemon can be signalled");
         self.daemon.wait().expect("the daemon's status")
     }
 }
@@ -115,7 +126,11 @@ impl Drop for Sandbox {
 }
 
 fn spawn(directory: &Path) -> Child {
-    let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).expect("the log file");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join("log"))
+        .expect("the log file");
     Command::new(binary("hookbusd"))
         .arg("--config")
         .arg(directory.join("hookbusd.toml"))
@@ -138,7 +153,10 @@ pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T 
         if let Some(found) = fact() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not come within {PATIENCE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come within {PATIENCE:?}"
+        );
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }

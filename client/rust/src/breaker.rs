@@ -16,13 +16,21 @@ pub(crate) struct Breaker {
 
 impl Breaker {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started: now, open_since: None, waited: Duration::ZERO, timeouts: 0 }
+        Self {
+            started: now,
+            open_since: None,
+            waited: Duration::ZERO,
+            timeouts: 0,
+        }
     }
 
     /// Whether a gate may wait now; else it answers by its `otherwise` at once.
     pub(crate) fn may_wait(&mut self, now: Instant, stall_budget: f64, probe: Duration) -> bool {
         let run = now.saturating_duration_since(self.started);
-        if stall_budget > 0.0 && run > BUDGET_AFTER && self.waited.as_secs_f64() > stall_budget * run.as_secs_f64() {
+        if stall_budget > 0.0
+            && run > BUDGET_AFTER
+            && self.waited.as_secs_f64() > stall_budget * run.as_secs_f64()
+        {
             return false;
         }
         match self.open_since {
@@ -79,7 +87,10 @@ mod tests {
         breaker.answered(Duration::ZERO);
         assert!(breaker.may_wait(start + SECOND, 0.005, SECOND));
         assert!(!breaker.is_open());
-        assert_eq!((breaker.timeouts(), breaker.waited()), (1, Duration::from_millis(50)));
+        assert_eq!(
+            (breaker.timeouts(), breaker.waited()),
+            (1, Duration::from_millis(50))
+        );
     }
 
     #[test]
@@ -87,9 +98,18 @@ mod tests {
         let start = Instant::now();
         let mut breaker = Breaker::new(start);
         breaker.answered(SECOND);
-        assert!(breaker.may_wait(start + 29 * SECOND, 0.005, SECOND), "not counted yet");
-        assert!(!breaker.may_wait(start + 31 * SECOND, 0.005, SECOND), "1 s of 31 s is over 0.5 %");
-        assert!(breaker.may_wait(start + 31 * SECOND, 0.0, SECOND), "no budget");
+        assert!(
+            breaker.may_wait(start + 29 * SECOND, 0.005, SECOND),
+            "not counted yet"
+        );
+        assert!(
+            !breaker.may_wait(start + 31 * SECOND, 0.005, SECOND),
+            "1 s of 31 s is over 0.5 %"
+        );
+        assert!(
+            breaker.may_wait(start + 31 * SECOND, 0.0, SECOND),
+            "no budget"
+        );
         assert!(breaker.may_wait(start + 201 * SECOND, 0.005, SECOND));
     }
 }

@@ -44,6 +44,8 @@ impl Decoder for FrameDecoder {
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<ServerFrame>, Status> {
-        ServerFrame::decode(bytes).map(Some).map_err(|error| Status::internal(format!("a frame does not decode: {error}")))
+        ServerFrame::decode(bytes)
+            .map(Some)
+            .map_err(|error| Status::internal(format!("a frame does not decode: {error}")))
     }
 }

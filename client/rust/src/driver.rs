@@ -56,7 +56,9 @@ pub(crate) struct Driver {
 }
 
 fn encode(frame: Frame) -> Bytes {
-    wire::ClientFrame { frame: Some(frame) }.encode_to_vec().into()
+    wire::ClientFrame { frame: Some(frame) }
+        .encode_to_vec()
+        .into()
 }
 
 impl Driver {
@@ -124,7 +126,9 @@ impl Driver {
         };
         let hello = self.hello();
         self.connecting = Some(tokio::spawn(async move {
-            let channel = connect(&address, CONNECT_TIMEOUT).await.map_err(|error| error.to_string())?;
+            let channel = connect(&address, CONNECT_TIMEOUT)
+                .await
+                .map_err(|error| error.to_string())?;
             let mut grpc = tonic::client::Grpc::new(channel);
             grpc.ready().await.map_err(|error| error.to_string())?;
             let (out, frames) = mpsc::channel(64);
@@ -138,9 +142,13 @@ impl Driver {
             };
             let opening = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
             let (frames, first) = opening
-                .map_err(|_| format!("{address} took the connection but sent no Welcome within 5 s"))?
+                .map_err(|_| {
+                    format!("{address} took the connection but sent no Welcome within 5 s")
+                })?
                 .map_err(|status| format!("{address} refused the session: {}", status.message()))?;
-            let first = first.and_then(|frame| frame.frame).ok_or_else(|| format!("{address} ended the session without a word"))?;
+            let first = first
+                .and_then(|frame| frame.frame)
+                .ok_or_else(|| format!("{address} ended the session without a word"))?;
             Ok((Link { out, frames }, first))
         }));
     }
@@ -197,7 +205,8 @@ impl Driver {
 
     fn back_off(&mut self) {
         // Jitter without a random crate: ranks differ in their pids and in the nanosecond.
-        let spread = u64::from(std::process::id()) ^ lock(&self.shared.hot).elapsed().as_nanos() as u64;
+        let spread =
+            u64::from(std::process::id()) ^ lock(&self.shared.hot).elapsed().as_nanos() as u64;
         let jitter = self.backoff.mul_f64((spread % 1000) as f64 / 2000.0);
         self.retry_at = Instant::now() + self.backoff + jitter;
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
@@ -245,7 +254,11 @@ impl Driver {
             status.verdict = verdict.to_owned();
             status.run_id = welcome.run_id;
             status.attempt = welcome.attempt;
-            status.refused = welcome.refused.into_iter().map(|refusal| (refusal.what, refusal.reason)).collect();
+            status.refused = welcome
+                .refused
+                .into_iter()
+                .map(|refusal| (refusal.what, refusal.reason))
+                .collect();
             status.acked = self.retained.settled();
         });
     }
@@ -253,11 +266,18 @@ impl Driver {
     fn fenced(&mut self, fence: &wire::Fence) {
         use wire::FenceReason::{Duplicate, OverLimit, Shutdown, Unspecified};
         self.disconnected();
-        let again = matches!(fence.reason(), Duplicate | OverLimit | Shutdown | Unspecified);
+        let again = matches!(
+            fence.reason(),
+            Duplicate | OverLimit | Shutdown | Unspecified
+        );
         let text = format!("the daemon ended this session: {}", fence.text);
         if fence.reason() != Shutdown && self.fenced_as != fence.text {
             self.fenced_as.clone_from(&fence.text);
-            let then = if again { "; it keeps trying" } else { "; hookbus is off for this process, the training goes on" };
+            let then = if again {
+                "; it keeps trying"
+            } else {
+                "; hookbus is off for this process, the training goes on"
+            };
             self.shared.warn(format!("{text}{then}"));
         }
         self.shared.update(|status| {
@@ -288,18 +308,28 @@ impl Driver {
                 server_frame::Frame::State(state) => self.state(state),
                 server_frame::Frame::Command(command) => {
                     let capabilities = lock(&shared.capabilities).clone();
-                    shared.deliver(|inbox| inbox.command(command, |what| capabilities.contains(what)));
+                    shared.deliver(|inbox| {
+                        inbox.command(command, |what| capabilities.contains(what))
+                    });
                 }
                 server_frame::Frame::Plan(plan) => shared.install(&plan, self.had_plan),
-                server_frame::Frame::Schedule(chunk) => shared.deliver(|inbox| inbox.schedule(chunk.id)),
+                server_frame::Frame::Schedule(chunk) => {
+                    shared.deliver(|inbox| inbox.schedule(chunk.id))
+                }
                 server_frame::Frame::Fence(fence) => self.fenced(&fence),
                 server_frame::Frame::Welcome(_) => {}
             },
             Ok(Some(_)) => {}
             Ok(None) => self.disconnected(),
             Err(status) => {
-                if matches!(status.code(), tonic::Code::InvalidArgument | tonic::Code::ResourceExhausted) {
-                    shared.warn(format!("the daemon ended the session: {}", status.message()));
+                if matches!(
+                    status.code(),
+                    tonic::Code::InvalidArgument | tonic::Code::ResourceExhausted
+                ) {
+                    shared.warn(format!(
+                        "the daemon ended the session: {}",
+                        status.message()
+                    ));
                 }
                 self.disconnected();
             }
@@ -308,7 +338,8 @@ impl Driver {
 
     fn state(&self, state: wire::State) {
         let capabilities = lock(&self.shared.capabilities).clone();
-        self.shared.deliver(|inbox| inbox.state(state, |what| capabilities.contains(what)));
+        self.shared
+            .deliver(|inbox| inbox.state(state, |what| capabilities.contains(what)));
     }
 
     fn disconnected(&mut self) {
@@ -369,7 +400,11 @@ impl Driver {
         {
             shared.facts_changed.store(true, Ordering::Relaxed);
         }
-        if self.holes_changed && put(encode(Frame::Holes(wire::Holes { holes: self.retained.holes().to_vec() }))) {
+        if self.holes_changed
+            && put(encode(Frame::Holes(wire::Holes {
+                holes: self.retained.holes().to_vec(),
+            })))
+        {
             self.holes_changed = false;
         }
         while let Some(batch) = self.retained.unsent(self.in_flight_bytes) {
@@ -380,7 +415,9 @@ impl Driver {
         }
         loop {
             let mut inbox = lock(&shared.inbox);
-            let Some(result) = inbox.next_result().cloned() else { break };
+            let Some(result) = inbox.next_result().cloned() else {
+                break;
+            };
             if !put(encode(Frame::Result(result))) {
                 break;
             }
@@ -413,7 +450,11 @@ impl Driver {
         let beat = wire::Heartbeat {
             now_ns: hot.elapsed().as_nanos() as u64,
             points,
-            position: Some(wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter }),
+            position: Some(wire::Position {
+                epoch: at.epoch,
+                iter: at.iter,
+                inner_iter: at.inner_iter,
+            }),
             open_point: hot.points.get(last_point).cloned().unwrap_or_default(),
             since_point_s: now.duration_since(self.moved_at).as_secs_f64(),
             since_interpreter_tick_s: None,
@@ -434,7 +475,9 @@ impl Driver {
             return false;
         }
         match self.said_bye {
-            Some(at) => self.link.is_none() || self.retained.is_empty() || at.elapsed() > LAST_WORDS,
+            Some(at) => {
+                self.link.is_none() || self.retained.is_empty() || at.elapsed() > LAST_WORDS
+            }
             // Without a connection there is nobody to say it to.
             None => self.link.is_none() && self.connecting.is_none(),
         }
@@ -452,7 +495,9 @@ async fn opened(
     connecting: &mut Option<JoinHandle<Result<(Link, server_frame::Frame), String>>>,
 ) -> Result<(Link, server_frame::Frame), String> {
     match connecting {
-        Some(task) => task.await.unwrap_or_else(|error| Err(format!("the connection's task failed: {error}"))),
+        Some(task) => task
+            .await
+            .unwrap_or_else(|error| Err(format!("the connection's task failed: {error}"))),
         None => std::future::pending().await,
     }
 }

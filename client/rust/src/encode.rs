@@ -58,10 +58,16 @@ pub(crate) fn put_event(out: &mut Vec<u8>, event: &Fields<'_>, wanted: impl Fn(M
         + optional(event.at.inner_iter)
         + optional(event.offset_ns);
     if count > 0 {
-        body += 1 + varint_len(ids_len as u64) + ids_len + 1 + varint_len(8 * count as u64) + 8 * count;
+        body +=
+            1 + varint_len(ids_len as u64) + ids_len + 1 + varint_len(8 * count as u64) + 8 * count;
     }
     let unknown_len = |id: MetricId, reason: &str| {
-        optional(id.0.into()) + if reason.is_empty() { 0 } else { 1 + varint_len(reason.len() as u64) + reason.len() }
+        optional(id.0.into())
+            + if reason.is_empty() {
+                0
+            } else {
+                1 + varint_len(reason.len() as u64) + reason.len()
+            }
     };
     for (id, reason) in event.unknown {
         let len = unknown_len(*id, reason);
@@ -128,23 +134,55 @@ mod tests {
     #[test]
     fn prost_reads_what_was_written_by_hand() {
         let mut out = Vec::new();
-        let values = [(MetricId(0), f64::NAN), (MetricId(300), f64::NEG_INFINITY), (MetricId(2), 0.1), (MetricId(5), 9.0)];
-        let at = Position { epoch: 3, iter: u64::MAX, inner_iter: 128 };
+        let values = [
+            (MetricId(0), f64::NAN),
+            (MetricId(300), f64::NEG_INFINITY),
+            (MetricId(2), 0.1),
+            (MetricId(5), 9.0),
+        ];
+        let at = Position {
+            epoch: 3,
+            iter: u64::MAX,
+            inner_iter: 128,
+        };
         let unknown = [(MetricId(1), "on device")];
         put_event(
             &mut out,
-            &Fields { point: 5, at, offset_ns: 1 << 40, values: &values, unknown: &unknown, rss_bytes: Some(0) },
+            &Fields {
+                point: 5,
+                at,
+                offset_ns: 1 << 40,
+                values: &values,
+                unknown: &unknown,
+                rss_bytes: Some(0),
+            },
             |id| id != MetricId(5),
         );
-        let bare = Fields { point: 0, at: Position::default(), offset_ns: 0, values: &[], unknown: &[], rss_bytes: None };
+        let bare = Fields {
+            point: 0,
+            at: Position::default(),
+            offset_ns: 0,
+            values: &[],
+            unknown: &[],
+            rss_bytes: None,
+        };
         put_event(&mut out, &bare, |_| true);
         let batch = EventBatch::decode(out.as_slice()).expect("valid");
         let event = &batch.events[0];
-        assert_eq!((event.point, event.epoch, event.iter, event.inner_iter), (5, 3, u64::MAX, 128));
-        assert_eq!((event.offset_ns, event.rss_bytes, event.metrics.as_slice()), (1 << 40, Some(0), [0, 300, 2].as_slice()));
+        assert_eq!(
+            (event.point, event.epoch, event.iter, event.inner_iter),
+            (5, 3, u64::MAX, 128)
+        );
+        assert_eq!(
+            (event.offset_ns, event.rss_bytes, event.metrics.as_slice()),
+            (1 << 40, Some(0), [0, 300, 2].as_slice())
+        );
         assert!(event.values[0].is_nan());
         assert_eq!(event.values[1..], [f64::NEG_INFINITY, 0.1]);
-        assert_eq!((event.unknown[0].metric, event.unknown[0].reason.as_str()), (1, "on device"));
+        assert_eq!(
+            (event.unknown[0].metric, event.unknown[0].reason.as_str()),
+            (1, "on device")
+        );
         assert_eq!(batch.events[1], hookbus_proto::v1::Event::default());
     }
 

@@ -90,7 +90,10 @@ impl Hot {
             named_metrics: 0,
             plan: Compiled::default(),
             wishes: Vec::new(),
-            open: Open { bytes: Vec::with_capacity(2 * HIGH_WATER_BYTES), ..Open::default() },
+            open: Open {
+                bytes: Vec::with_capacity(2 * HIGH_WATER_BYTES),
+                ..Open::default()
+            },
             closed: VecDeque::new(),
             next_seq: 1,
             batch_events: 4096,
@@ -102,17 +105,21 @@ impl Hot {
 
     /// The id of a name, given once; None beyond the limit.
     pub(crate) fn point(&mut self, name: &str) -> Option<PointId> {
-        let at = self.points.iter().position(|known| known == name).or_else(|| {
-            let fits = self.points.len() < MOST_POINTS && !name.is_empty();
-            fits.then(|| {
-                self.points.push(name.to_owned());
-                let wishes = self.compile(name);
-                if !self.wishes.is_empty() {
-                    self.wishes.push(wishes);
-                }
-                self.points.len() - 1
-            })
-        });
+        let at = self
+            .points
+            .iter()
+            .position(|known| known == name)
+            .or_else(|| {
+                let fits = self.points.len() < MOST_POINTS && !name.is_empty();
+                fits.then(|| {
+                    self.points.push(name.to_owned());
+                    let wishes = self.compile(name);
+                    if !self.wishes.is_empty() {
+                        self.wishes.push(wishes);
+                    }
+                    self.points.len() - 1
+                })
+            });
         at.map(|at| PointId(at as u8))
     }
 
@@ -127,7 +134,8 @@ impl Hot {
         let id = MetricId(self.metrics.len() as u16);
         self.metrics.push(name.to_owned());
         for (wish, ids) in self.wishes.iter_mut().flat_map(|wishes| &mut wishes.wishes) {
-            if matches!(&wish.wanted, Wanted::Named(names) if names.iter().any(|wanted| wanted == name)) {
+            if matches!(&wish.wanted, Wanted::Named(names) if names.iter().any(|wanted| wanted == name))
+            {
                 ids.push(id);
             }
         }
@@ -138,7 +146,10 @@ impl Hot {
     pub(crate) fn install(&mut self, plan: Compiled) -> Vec<bool> {
         self.plan = plan;
         self.wishes = self.points.iter().map(|name| self.compile(name)).collect();
-        self.wishes.iter().map(|wishes| !wishes.wishes.is_empty()).collect()
+        self.wishes
+            .iter()
+            .map(|wishes| !wishes.wishes.is_empty())
+            .collect()
     }
 
     pub(crate) fn plan(&self) -> &Compiled {
@@ -147,7 +158,9 @@ impl Hot {
 
     /// Whether anybody wants something at a point.
     pub(crate) fn wants(&self, point: PointId) -> bool {
-        self.wishes.get(point.0 as usize).is_some_and(|wishes| !wishes.wishes.is_empty())
+        self.wishes
+            .get(point.0 as usize)
+            .is_some_and(|wishes| !wishes.wishes.is_empty())
     }
 
     fn compile(&self, point: &str) -> Wishes {
@@ -160,7 +173,10 @@ impl Hot {
                     Wanted::All => Vec::new(),
                     Wanted::Named(names) => {
                         let wanted = |at: &usize| names.contains(&self.metrics[*at]);
-                        (0..self.metrics.len()).filter(wanted).map(|at| MetricId(at as u16)).collect()
+                        (0..self.metrics.len())
+                            .filter(wanted)
+                            .map(|at| MetricId(at as u16))
+                            .collect()
                     }
                 };
                 (wish, ids)
@@ -179,8 +195,12 @@ impl Hot {
     /// The field that a gate due at `at` must know the value of, even if that is dear.
     pub(crate) fn gate_field(&self, point: PointId, at: Position) -> Option<&str> {
         let wishes = self.wishes.get(point.0 as usize)?;
-        let due = wishes.wishes.iter().filter(|(wish, _)| is_due(&wish.every, at));
-        due.filter_map(|(wish, _)| wish.gate.as_ref()).find_map(|gate| gate.not_finite.as_deref())
+        let due = wishes
+            .wishes
+            .iter()
+            .filter(|(wish, _)| is_due(&wish.every, at));
+        due.filter_map(|(wish, _)| wish.gate.as_ref())
+            .find_map(|gate| gate.not_finite.as_deref())
     }
 
     /// Records an event if it is due for anybody. Returns its gates whose condition holds, and whether the flusher is to
@@ -193,12 +213,18 @@ impl Hot {
         values: &[(MetricId, f64)],
         unknown: &[(MetricId, &str)],
     ) -> (Option<Due>, bool) {
-        let Some(wishes) = self.wishes.get(point.0 as usize) else { return (None, false) };
+        let Some(wishes) = self.wishes.get(point.0 as usize) else {
+            return (None, false);
+        };
         let mut gates = Vec::new();
         let (mut all, mut rss, mut any) = (wishes.plain, false, wishes.plain);
         let mut named: Vec<MetricId> = Vec::new();
         if !wishes.plain {
-            for (wish, ids) in wishes.wishes.iter().filter(|(wish, _)| is_due(&wish.every, at)) {
+            for (wish, ids) in wishes
+                .wishes
+                .iter()
+                .filter(|(wish, _)| is_due(&wish.every, at))
+            {
                 if let Some(gate) = &wish.gate {
                     let field = gate.not_finite.as_deref();
                     let holds = |(id, value): &(MetricId, f64)| {
@@ -226,7 +252,14 @@ impl Hot {
             self.open.first_seq = self.next_seq;
         }
         let before = self.open.bytes.len();
-        let fields = Fields { point: point.0, at, offset_ns, values, unknown, rss_bytes };
+        let fields = Fields {
+            point: point.0,
+            at,
+            offset_ns,
+            values,
+            unknown,
+            rss_bytes,
+        };
         if all {
             put_event(&mut self.open.bytes, &fields, |_| true);
         } else {
@@ -247,7 +280,12 @@ impl Hot {
 
     /// The trainer waits for the event that was recorded last.
     pub(crate) fn ask(&mut self, due: &Due) {
-        let deadline = due.gates.iter().map(|gate| gate.deadline).max().unwrap_or_default();
+        let deadline = due
+            .gates
+            .iter()
+            .map(|gate| gate.deadline)
+            .max()
+            .unwrap_or_default();
         self.open.gates.push(wire::GateRequest {
             seq: due.seq,
             subscribers: due.gates.iter().map(|gate| gate.hook.clone()).collect(),
@@ -300,14 +338,21 @@ impl Hot {
     fn rss_bytes(&self) -> Option<u64> {
         let mut text = [0; 128];
         let read = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;
-        let pages = std::str::from_utf8(&text[..read]).ok()?.split_whitespace().nth(1)?;
+        let pages = std::str::from_utf8(&text[..read])
+            .ok()?
+            .split_whitespace()
+            .nth(1)?;
         Some(pages.parse::<u64>().ok()? * self.page_bytes)
     }
 
     /// The lowest number that was not swapped out yet.
     pub(crate) fn next_unflushed(&self) -> u64 {
         let oldest = self.closed.front().unwrap_or(&self.open);
-        if oldest.events > 0 { oldest.first_seq } else { self.next_seq }
+        if oldest.events > 0 {
+            oldest.first_seq
+        } else {
+            self.next_seq
+        }
     }
 
     /// Since the session began.
@@ -325,12 +370,21 @@ pub(crate) struct Names {
 
 fn new_names(names: &[String], said: usize) -> Vec<wire::Name> {
     let new = names.iter().enumerate().skip(said);
-    new.map(|(id, name)| wire::Name { id: id as u32, name: name.clone() }).collect()
+    new.map(|(id, name)| wire::Name {
+        id: id as u32,
+        name: name.clone(),
+    })
+    .collect()
 }
 
 impl Open {
     fn meta(self, frame: Bytes) -> Batch {
-        Batch { first_seq: self.first_seq, last_seq: self.first_seq + self.events - 1, points: self.points, frame }
+        Batch {
+            first_seq: self.first_seq,
+            last_seq: self.first_seq + self.events - 1,
+            points: self.points,
+            frame,
+        }
     }
 
     /// The whole ClientFrame. Returns the batch and the buffer, emptied.

@@ -98,10 +98,24 @@ impl Inbox {
         if let Some(stop) = state.stop
             && self.remember(&stop.id)
         {
-            self.waiting.retain(|(_, action)| !matches!(action, Action::Stop { .. }));
-            let now = stop.effective.is_some_and(|effective| effective.when() == EffectiveWhen::Now);
-            let place = if now { Place::AnyPoint } else { Place::BeforeTrainIter };
-            self.wait(place, Action::Stop { id: stop.id, by: stop.by, reason: stop.reason });
+            self.waiting
+                .retain(|(_, action)| !matches!(action, Action::Stop { .. }));
+            let now = stop
+                .effective
+                .is_some_and(|effective| effective.when() == EffectiveWhen::Now);
+            let place = if now {
+                Place::AnyPoint
+            } else {
+                Place::BeforeTrainIter
+            };
+            self.wait(
+                place,
+                Action::Stop {
+                    id: stop.id,
+                    by: stop.by,
+                    reason: stop.reason,
+                },
+            );
         }
         let others = [
             ("lr", state.lr.map(|lr| lr.id)),
@@ -114,7 +128,11 @@ impl Inbox {
             if let Some(id) = id
                 && self.remember(&id)
             {
-                let can = if can(what) { "this version of the client" } else { "this trainer" };
+                let can = if can(what) {
+                    "this version of the client"
+                } else {
+                    "this trainer"
+                };
                 self.unsupported(id, &format!("{can} cannot apply {what}"));
             }
         }
@@ -128,16 +146,34 @@ impl Inbox {
         }
         match command.what {
             Some(What::Log(line)) => {
-                self.wait(Place::AnyPoint, Action::Log { id, level: level(line.level()), text: line.text });
+                self.wait(
+                    Place::AnyPoint,
+                    Action::Log {
+                        id,
+                        level: level(line.level()),
+                        text: line.text,
+                    },
+                );
             }
             Some(What::Checkpoint(save)) if can("checkpoint") => {
                 self.wait(Place::Boundary, Action::Checkpoint { id, tag: save.tag });
             }
-            Some(What::Checkpoint(_)) => self.unsupported(id, "nothing is bound that could save a checkpoint"),
-            Some(What::Custom(custom)) if can(&format!("custom:{}", custom.name)) => {
-                self.wait(Place::Boundary, Action::Custom { id, name: custom.name, json: custom.json });
+            Some(What::Checkpoint(_)) => {
+                self.unsupported(id, "nothing is bound that could save a checkpoint")
             }
-            Some(What::Custom(custom)) => self.unsupported(id, &format!("no handler for custom {:?}", custom.name)),
+            Some(What::Custom(custom)) if can(&format!("custom:{}", custom.name)) => {
+                self.wait(
+                    Place::Boundary,
+                    Action::Custom {
+                        id,
+                        name: custom.name,
+                        json: custom.json,
+                    },
+                );
+            }
+            Some(What::Custom(custom)) => {
+                self.unsupported(id, &format!("no handler for custom {:?}", custom.name))
+            }
             None => self.unsupported(id, "this client does not know this kind of command"),
         }
     }
@@ -152,11 +188,19 @@ impl Inbox {
     /// An answer's logs and stop, to be taken where the gate was asked.
     pub(crate) fn gate(&mut self, answer: wire::GateAnswer) {
         for line in answer.logs.iter().rev() {
-            let action = Action::Log { id: String::new(), level: level(line.level()), text: line.text.clone() };
+            let action = Action::Log {
+                id: String::new(),
+                level: level(line.level()),
+                text: line.text.clone(),
+            };
             self.waiting.push_front((Place::AnyPoint, action));
         }
         if answer.verdict() == wire::GateVerdict::Stop && self.remember(&answer.decision_id) {
-            let stop = Action::Stop { id: answer.decision_id, by: answer.by, reason: answer.reason };
+            let stop = Action::Stop {
+                id: answer.decision_id,
+                by: answer.by,
+                reason: answer.reason,
+            };
             self.waiting.push_back((Place::AnyPoint, stop));
         }
     }
@@ -175,7 +219,10 @@ impl Inbox {
     pub(crate) fn take(&mut self, point: &str, at: Position) -> Vec<Action> {
         let mut taken = Vec::new();
         let mut stop = None;
-        let boundary = matches!(point, "before_train_iter" | "before_train_epoch" | "before_val_epoch");
+        let boundary = matches!(
+            point,
+            "before_train_iter" | "before_train_epoch" | "before_val_epoch"
+        );
         for (place, action) in std::mem::take(&mut self.waiting) {
             let here = match place {
                 Place::AnyPoint => true,
@@ -193,7 +240,15 @@ impl Inbox {
             if let Action::Log { id, .. } | Action::Stop { id, .. } = action
                 && !id.is_empty()
             {
-                self.result(wire::Result { id: id.clone(), outcome: wire::Outcome::Applied.into(), ..wire::Result::default() }, point, at);
+                self.result(
+                    wire::Result {
+                        id: id.clone(),
+                        outcome: wire::Outcome::Applied.into(),
+                        ..wire::Result::default()
+                    },
+                    point,
+                    at,
+                );
             }
         }
         taken
@@ -205,17 +260,26 @@ impl Inbox {
         for (_, action) in std::mem::take(&mut self.waiting) {
             let (id, outcome) = match &action {
                 Action::Log { id, .. } => (id.clone(), wire::Outcome::Applied),
-                Action::Stop { id, .. } | Action::Checkpoint { id, .. } | Action::Custom { id, .. } => {
-                    (id.clone(), wire::Outcome::Expired)
-                }
+                Action::Stop { id, .. }
+                | Action::Checkpoint { id, .. }
+                | Action::Custom { id, .. } => (id.clone(), wire::Outcome::Expired),
                 Action::Warning(_) | Action::Error(_) => (String::new(), wire::Outcome::Applied),
             };
             if outcome == wire::Outcome::Applied {
                 lines.push(action);
             }
             if !id.is_empty() {
-                let reason = if outcome == wire::Outcome::Applied { "" } else { "the training ended before" };
-                let result = wire::Result { id, outcome: outcome.into(), reason: reason.to_owned(), ..Default::default() };
+                let reason = if outcome == wire::Outcome::Applied {
+                    ""
+                } else {
+                    "the training ended before"
+                };
+                let result = wire::Result {
+                    id,
+                    outcome: outcome.into(),
+                    reason: reason.to_owned(),
+                    ..Default::default()
+                };
                 self.result(result, "close", at);
             }
         }
@@ -224,7 +288,11 @@ impl Inbox {
 
     /// What this rank did with something.
     pub(crate) fn result(&mut self, mut result: wire::Result, point: &str, at: Position) {
-        result.at = Some(wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter });
+        result.at = Some(wire::Position {
+            epoch: at.epoch,
+            iter: at.iter,
+            inner_iter: at.inner_iter,
+        });
         point.clone_into(&mut result.point);
         if self.results.len() >= WAITING {
             self.results.pop_front();
@@ -262,7 +330,12 @@ impl Inbox {
     }
 
     fn unsupported(&mut self, id: String, reason: &str) {
-        let result = wire::Result { id, outcome: wire::Outcome::Unsupported.into(), reason: reason.to_owned(), ..Default::default() };
+        let result = wire::Result {
+            id,
+            outcome: wire::Outcome::Unsupported.into(),
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
         self.result(result, "", Position::default());
     }
 
@@ -295,14 +368,33 @@ mod tests {
     use super::*;
 
     fn stop(generation: u64, id: &str, when: EffectiveWhen) -> wire::State {
-        let effective = Some(wire::Effective { when: when.into(), ..Default::default() });
-        let stop = wire::StopState { id: id.into(), effective, reason: "enough".into(), by: "operator".into() };
-        wire::State { generation, stop: Some(stop), ..Default::default() }
+        let effective = Some(wire::Effective {
+            when: when.into(),
+            ..Default::default()
+        });
+        let stop = wire::StopState {
+            id: id.into(),
+            effective,
+            reason: "enough".into(),
+            by: "operator".into(),
+        };
+        wire::State {
+            generation,
+            stop: Some(stop),
+            ..Default::default()
+        }
     }
 
     fn log(id: &str) -> wire::Command {
-        let line = wire::LogLine { level: LogLevel::Info.into(), text: "hello".into() };
-        wire::Command { id: id.into(), what: Some(What::Log(line)), ..Default::default() }
+        let line = wire::LogLine {
+            level: LogLevel::Info.into(),
+            text: "hello".into(),
+        };
+        wire::Command {
+            id: id.into(),
+            what: Some(What::Log(line)),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -320,16 +412,33 @@ mod tests {
             inbox.state(stop(3, "s", when), |_| true);
             let taken = inbox.take(point, Position::default());
             assert_eq!(taken.len(), usize::from(here), "{when:?} at {point}");
-            assert_eq!(inbox.next_result().map(|result| result.outcome()), here.then_some(wire::Outcome::Applied));
+            assert_eq!(
+                inbox.next_result().map(|result| result.outcome()),
+                here.then_some(wire::Outcome::Applied)
+            );
         }
     }
 
     #[test]
     fn what_a_trainer_cannot_do_is_said_at_once() {
         let mut inbox = Inbox::default();
-        let lr = wire::LrState { id: "lr".into(), ..Default::default() };
-        inbox.state(wire::State { generation: 1, lr: Some(lr), ..Default::default() }, |_| false);
-        let save = wire::Command { id: "c".into(), what: Some(What::Checkpoint(Default::default())), ..Default::default() };
+        let lr = wire::LrState {
+            id: "lr".into(),
+            ..Default::default()
+        };
+        inbox.state(
+            wire::State {
+                generation: 1,
+                lr: Some(lr),
+                ..Default::default()
+            },
+            |_| false,
+        );
+        let save = wire::Command {
+            id: "c".into(),
+            what: Some(What::Checkpoint(Default::default())),
+            ..Default::default()
+        };
         inbox.command(save.clone(), |_| false);
         inbox.command(save, |_| false);
         inbox.schedule("curve".into());
@@ -339,7 +448,10 @@ mod tests {
             inbox.result_sent();
         }
         let unsupported = |id: &str| (id.to_owned(), wire::Outcome::Unsupported);
-        assert_eq!(said, [unsupported("lr"), unsupported("c"), unsupported("curve")]);
+        assert_eq!(
+            said,
+            [unsupported("lr"), unsupported("c"), unsupported("curve")]
+        );
         assert!(inbox.is_empty());
     }
 
@@ -349,17 +461,30 @@ mod tests {
         inbox.state(stop(1, "s", EffectiveWhen::Now), |_| true);
         inbox.command(log("l"), |_| true);
         let taken = inbox.take("after_train_iter", Position::default());
-        assert!(matches!(taken.as_slice(), [Action::Log { .. }, Action::Stop { .. }]), "{taken:?}");
+        assert!(
+            matches!(taken.as_slice(), [Action::Log { .. }, Action::Stop { .. }]),
+            "{taken:?}"
+        );
         inbox.command(log("l"), |_| true);
         inbox.command(log("m"), |_| true);
         inbox.state(stop(2, "t", EffectiveWhen::Next), |_| true);
         while inbox.next_result().is_some() {
             inbox.result_sent();
         }
-        assert!(matches!(inbox.close(Position::default()).as_slice(), [Action::Log { id, .. }] if id == "m"));
-        assert_eq!(inbox.next_result().map(|result| result.outcome()), Some(wire::Outcome::Applied));
+        assert!(
+            matches!(inbox.close(Position::default()).as_slice(), [Action::Log { id, .. }] if id == "m")
+        );
+        assert_eq!(
+            inbox.next_result().map(|result| result.outcome()),
+            Some(wire::Outcome::Applied)
+        );
         inbox.result_sent();
-        assert_eq!(inbox.next_result().map(|result| (result.id.as_str(), result.outcome())), Some(("t", wire::Outcome::Expired)));
+        assert_eq!(
+            inbox
+                .next_result()
+                .map(|result| (result.id.as_str(), result.outcome())),
+            Some(("t", wire::Outcome::Expired))
+        );
         assert_eq!(inbox.applied(), ["s", "l", "m", "t"]);
     }
 }

@@ -63,18 +63,32 @@ pub struct Wish {
 impl Wish {
     /// A subscription as the client understands it. UNSPECIFIED values are read as the protocol defines.
     pub fn new(wish: &wire::Subscription) -> Self {
-        let names: Vec<_> = wish.fields.iter().filter(|name| *name != RSS_BYTES).cloned().collect();
+        let names: Vec<_> = wish
+            .fields
+            .iter()
+            .filter(|name| *name != RSS_BYTES)
+            .cloned()
+            .collect();
         let gate = (wish.way() == wire::Way::Gate).then(|| Gate {
             hook: wish.subscriber.clone(),
-            not_finite: wish.when.as_ref().and_then(|when| when.condition.as_ref()).map(|condition| match condition {
-                wire::when::Condition::NotFinite(field) => field.clone(),
-            }),
+            not_finite: wish
+                .when
+                .as_ref()
+                .and_then(|when| when.condition.as_ref())
+                .map(|condition| match condition {
+                    wire::when::Condition::NotFinite(field) => field.clone(),
+                }),
             deadline: Duration::from_millis(wish.deadline_ms.into()),
-            otherwise_stop: (wish.otherwise() == wire::Otherwise::Stop).then(|| wish.otherwise_text.clone()),
+            otherwise_stop: (wish.otherwise() == wire::Otherwise::Stop)
+                .then(|| wish.otherwise_text.clone()),
         });
         Self {
             every: wish.every.unwrap_or_default(),
-            wanted: if names.iter().any(|name| name == "*") { Wanted::All } else { Wanted::Named(names) },
+            wanted: if names.iter().any(|name| name == "*") {
+                Wanted::All
+            } else {
+                Wanted::Named(names)
+            },
             rss: wish.fields.iter().any(|name| name == RSS_BYTES),
             gate,
         }
@@ -97,7 +111,11 @@ impl Compiled {
     pub fn new(plan: &wire::Plan, gates: bool) -> Self {
         let mut compiled = Self {
             stall_budget: plan.stall_budget,
-            probe: Duration::from_millis(if plan.probe_ms == 0 { 1000 } else { plan.probe_ms }),
+            probe: Duration::from_millis(if plan.probe_ms == 0 {
+                1000
+            } else {
+                plan.probe_ms
+            }),
             ..Self::default()
         };
         for subscription in &plan.subscriptions {
@@ -116,13 +134,21 @@ impl Compiled {
 
     /// The wishes at a point, in the plan's order.
     pub fn at(&self, point: &str) -> Vec<Wish> {
-        let named = self.by_point.iter().filter(|(name, _)| name == point).map(|(_, wish)| wish);
+        let named = self
+            .by_point
+            .iter()
+            .filter(|(name, _)| name == point)
+            .map(|(_, wish)| wish);
         self.everywhere.iter().chain(named).cloned().collect()
     }
 
     /// The hooks whose gates this plan has.
     pub fn gated_hooks(&self) -> Vec<&str> {
-        let mut hooks: Vec<_> = self.by_point.iter().filter_map(|(_, wish)| Some(wish.gate.as_ref()?.hook.as_str())).collect();
+        let mut hooks: Vec<_> = self
+            .by_point
+            .iter()
+            .filter_map(|(_, wish)| Some(wish.gate.as_ref()?.hook.as_str()))
+            .collect();
         hooks.dedup();
         hooks
     }
@@ -141,23 +167,52 @@ mod tests {
         for n in [-1, 0, 1, 2, 7, 50, i64::MAX] {
             for start in [0, 1, 5, -3] {
                 for count in [0, 1, 4, 6, 48, 49, 50, 99, 1 << 40] {
-                    let every = wire::Every { base: wire::Base::Iter.into(), n, start };
-                    let at = Position { iter: count, ..Position::default() };
-                    assert_eq!(is_due(&every, at), naive(n, start, count), "n {n} start {start} count {count}");
+                    let every = wire::Every {
+                        base: wire::Base::Iter.into(),
+                        n,
+                        start,
+                    };
+                    let at = Position {
+                        iter: count,
+                        ..Position::default()
+                    };
+                    assert_eq!(
+                        is_due(&every, at),
+                        naive(n, start, count),
+                        "n {n} start {start} count {count}"
+                    );
                 }
             }
         }
-        assert!(is_due(&wire::Every::default(), Position::default()), "no base: always");
+        assert!(
+            is_due(&wire::Every::default(), Position::default()),
+            "no base: always"
+        );
     }
 
     #[test]
     fn a_late_daemon_gets_no_gates() {
-        let gate = wire::Subscription { point: "after_train_iter".into(), way: wire::Way::Gate.into(), subscriber: "Check".into(), ..Default::default() };
-        let all = wire::Subscription { point: "*".into(), fields: vec!["*".into()], ..Default::default() };
-        let plan = wire::Plan { subscriptions: vec![gate, all], ..Default::default() };
+        let gate = wire::Subscription {
+            point: "after_train_iter".into(),
+            way: wire::Way::Gate.into(),
+            subscriber: "Check".into(),
+            ..Default::default()
+        };
+        let all = wire::Subscription {
+            point: "*".into(),
+            fields: vec!["*".into()],
+            ..Default::default()
+        };
+        let plan = wire::Plan {
+            subscriptions: vec![gate, all],
+            ..Default::default()
+        };
         assert_eq!(Compiled::new(&plan, true).at("after_train_iter").len(), 2);
         assert_eq!(Compiled::new(&plan, false).at("after_train_iter").len(), 1);
         assert_eq!(Compiled::new(&plan, true).gated_hooks(), ["Check"]);
-        assert_eq!(Compiled::new(&plan, true).at("a point of one's own").len(), 1);
+        assert_eq!(
+            Compiled::new(&plan, true).at("a point of one's own").len(),
+            1
+        );
     }
 }

@@ -67,7 +67,11 @@ pub struct Given {
 
 impl Given {
     /// Nothing: everything is counted.
-    pub const NOTHING: Self = Self { epoch: None, iter: None, inner_iter: None };
+    pub const NOTHING: Self = Self {
+        epoch: None,
+        iter: None,
+        inner_iter: None,
+    };
 }
 
 /// The counters. Written by the training thread, read by the client's own; plain loads and stores, no locked operation.
@@ -93,15 +97,24 @@ impl Counters {
     #[inline]
     pub(crate) fn reach(&self, point: u8, given: &Given) -> Position {
         let evaluating = matches!(point, BEFORE_VAL..=AFTER_VAL | BEFORE_TEST..=AFTER_TEST);
-        let inner = if evaluating { &self.eval_inner } else { &self.train_inner };
+        let inner = if evaluating {
+            &self.eval_inner
+        } else {
+            &self.train_inner
+        };
         match point {
-            BEFORE_TRAIN_EPOCH | BEFORE_VAL | BEFORE_VAL_EPOCH | BEFORE_TEST | BEFORE_TEST_EPOCH => set(inner, 0),
+            BEFORE_TRAIN_EPOCH | BEFORE_VAL | BEFORE_VAL_EPOCH | BEFORE_TEST
+            | BEFORE_TEST_EPOCH => set(inner, 0),
             _ => {}
         }
         if *given != Given::NOTHING {
             self.give(inner, given);
         }
-        let at = Position { epoch: get(&self.epoch), iter: get(&self.iter), inner_iter: get(inner) };
+        let at = Position {
+            epoch: get(&self.epoch),
+            iter: get(&self.iter),
+            inner_iter: get(inner),
+        };
         match point {
             AFTER_TRAIN_ITER => {
                 set(&self.iter, at.iter.wrapping_add(1));
@@ -116,7 +129,11 @@ impl Counters {
 
     /// Where the training is.
     pub(crate) fn now(&self) -> Position {
-        Position { epoch: get(&self.epoch), iter: get(&self.iter), inner_iter: get(&self.train_inner) }
+        Position {
+            epoch: get(&self.epoch),
+            iter: get(&self.iter),
+            inner_iter: get(&self.train_inner),
+        }
     }
 
     /// Training goes on from here, say after a resume.
@@ -128,7 +145,11 @@ impl Counters {
 
     #[cold]
     fn give(&self, inner: &AtomicU64, given: &Given) {
-        for (counter, value) in [(&self.epoch, given.epoch), (&self.iter, given.iter), (inner, given.inner_iter)] {
+        for (counter, value) in [
+            (&self.epoch, given.epoch),
+            (&self.iter, given.iter),
+            (inner, given.inner_iter),
+        ] {
             if let Some(value) = value {
                 set(counter, value);
             }
@@ -150,7 +171,12 @@ mod tests {
     #[test]
     fn positions_are_those_of_mmengine() {
         let counters = Counters::default();
-        let id = |name: &str| POINTS.iter().position(|point| *point == name).expect("a point") as u8;
+        let id = |name: &str| {
+            POINTS
+                .iter()
+                .position(|point| *point == name)
+                .expect("a point") as u8
+        };
         let mut seen = Vec::new();
         for epoch in 0..2 {
             seen.push(("before_train_epoch", (epoch, 2 * epoch, 0)));
@@ -169,7 +195,15 @@ mod tests {
         }
         for (point, (epoch, iter, inner_iter)) in seen {
             let at = counters.reach(id(point), &Given::NOTHING);
-            assert_eq!(at, Position { epoch, iter, inner_iter }, "{point}");
+            assert_eq!(
+                at,
+                Position {
+                    epoch,
+                    iter,
+                    inner_iter
+                },
+                "{point}"
+            );
         }
     }
 
@@ -179,14 +213,37 @@ mod tests {
         counters.reach(AFTER_TRAIN_ITER, &Given::NOTHING);
         counters.reach(BEFORE_VAL_EPOCH, &Given::NOTHING);
         counters.reach(AFTER_VAL_ITER, &Given::NOTHING);
-        assert_eq!(counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING).inner_iter, 1);
+        assert_eq!(
+            counters
+                .reach(BEFORE_TRAIN_ITER, &Given::NOTHING)
+                .inner_iter,
+            1
+        );
     }
 
     #[test]
     fn what_is_given_wins_and_is_counted_on() {
         let counters = Counters::default();
-        let given = Given { epoch: Some(4), iter: Some(100), inner_iter: None };
-        assert_eq!(counters.reach(AFTER_TRAIN_ITER, &given), Position { epoch: 4, iter: 100, inner_iter: 0 });
-        assert_eq!(counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING), Position { epoch: 4, iter: 101, inner_iter: 1 });
+        let given = Given {
+            epoch: Some(4),
+            iter: Some(100),
+            inner_iter: None,
+        };
+        assert_eq!(
+            counters.reach(AFTER_TRAIN_ITER, &given),
+            Position {
+                epoch: 4,
+                iter: 100,
+                inner_iter: 0
+            }
+        );
+        assert_eq!(
+            counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING),
+            Position {
+                epoch: 4,
+                iter: 101,
+                inner_iter: 1
+            }
+        );
     }
 }

@@ -32,7 +32,16 @@ pub(crate) struct Retained {
 
 impl Retained {
     pub(crate) fn new(most_bytes: usize) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, most_bytes, sent: 0, sent_bytes: 0, settled: 0, holes: Vec::new(), dropped: 0 }
+        Self {
+            batches: VecDeque::new(),
+            bytes: 0,
+            most_bytes,
+            sent: 0,
+            sent_bytes: 0,
+            settled: 0,
+            holes: Vec::new(),
+            dropped: 0,
+        }
     }
 
     /// Keeps a batch. True: an older one had to go, so the holes have changed.
@@ -51,7 +60,8 @@ impl Retained {
     /// The next batch to send, if so many bytes may be under way.
     pub(crate) fn unsent(&self, in_flight_bytes: usize) -> Option<&Batch> {
         let next = self.batches.get(self.sent)?;
-        (self.sent_bytes == 0 || self.sent_bytes + next.frame.len() <= in_flight_bytes).then_some(next)
+        (self.sent_bytes == 0 || self.sent_bytes + next.frame.len() <= in_flight_bytes)
+            .then_some(next)
     }
 
     /// The batch that `unsent` gave is under way.
@@ -65,7 +75,11 @@ impl Retained {
     /// Everything up to `seq` is settled.
     pub(crate) fn settle(&mut self, seq: u64) {
         self.settled = self.settled.max(seq);
-        while self.batches.front().is_some_and(|batch| batch.last_seq <= self.settled) {
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.last_seq <= self.settled)
+        {
             self.pop_front();
         }
     }
@@ -78,7 +92,9 @@ impl Retained {
 
     /// The lowest number that is still held, or the next one.
     pub(crate) fn lowest(&self, next_seq: u64) -> u64 {
-        self.batches.front().map_or(next_seq, |batch| batch.first_seq)
+        self.batches
+            .front()
+            .map_or(next_seq, |batch| batch.first_seq)
     }
 
     pub(crate) fn holes(&self) -> &[wire::Hole] {
@@ -116,9 +132,17 @@ impl Retained {
     pub(crate) fn lose(&mut self, batch: Batch) -> bool {
         self.dropped += batch.last_seq + 1 - batch.first_seq;
         // Holes that touch become one, so that a long outage is one hole.
-        match self.holes.last_mut().filter(|hole| hole.last_seq + 1 == batch.first_seq) {
+        match self
+            .holes
+            .last_mut()
+            .filter(|hole| hole.last_seq + 1 == batch.first_seq)
+        {
             Some(hole) => hole.last_seq = batch.last_seq,
-            None => self.holes.push(wire::Hole { first_seq: batch.first_seq, last_seq: batch.last_seq, points: Default::default() }),
+            None => self.holes.push(wire::Hole {
+                first_seq: batch.first_seq,
+                last_seq: batch.last_seq,
+                points: Default::default(),
+            }),
         }
         let hole = self.holes.last_mut().expect("one was just made sure of");
         for (point, count) in batch.points {
@@ -143,7 +167,12 @@ mod tests {
     use super::*;
 
     fn batch(first_seq: u64, last_seq: u64) -> Batch {
-        Batch { first_seq, last_seq, points: vec![(5, last_seq + 1 - first_seq)], frame: Bytes::from(vec![0; 40]) }
+        Batch {
+            first_seq,
+            last_seq,
+            points: vec![(5, last_seq + 1 - first_seq)],
+            frame: Bytes::from(vec![0; 40]),
+        }
     }
 
     #[test]
@@ -153,9 +182,19 @@ mod tests {
         assert!(!retained.push(batch(4, 4)));
         assert!(retained.push(batch(5, 9)));
         assert!(retained.push(batch(10, 10)));
-        assert_eq!((retained.dropped(), retained.holes().len(), retained.lowest(11)), (4, 1, 5));
+        assert_eq!(
+            (
+                retained.dropped(),
+                retained.holes().len(),
+                retained.lowest(11)
+            ),
+            (4, 1, 5)
+        );
         let hole = &retained.holes()[0];
-        assert_eq!((hole.first_seq, hole.last_seq, hole.points.get(&5)), (1, 4, Some(&4)));
+        assert_eq!(
+            (hole.first_seq, hole.last_seq, hole.points.get(&5)),
+            (1, 4, Some(&4))
+        );
     }
 
     #[test]
@@ -167,13 +206,20 @@ mod tests {
         while retained.unsent(80).is_some() {
             retained.mark_sent();
         }
-        assert_eq!(retained.unsent(1000).map(|batch| batch.first_seq), Some(3), "80 bytes are two batches");
+        assert_eq!(
+            retained.unsent(1000).map(|batch| batch.first_seq),
+            Some(3),
+            "80 bytes are two batches"
+        );
         retained.settle(1);
         assert_eq!(retained.unsent(80).map(|batch| batch.first_seq), Some(3));
         retained.rewind();
         assert_eq!(retained.unsent(80).map(|batch| batch.first_seq), Some(2));
         retained.settle(4);
-        assert_eq!((retained.lowest(5), retained.bytes(), retained.settled()), (5, 0, 4));
+        assert_eq!(
+            (retained.lowest(5), retained.bytes(), retained.settled()),
+            (5, 0, 4)
+        );
         assert!(retained.unsent(80).is_none());
     }
 }

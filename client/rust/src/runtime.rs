@@ -17,13 +17,18 @@ pub(crate) fn spawn(session: impl Future<Output = ()> + Send + 'static) -> Resul
         Ok(runtime) => runtime,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         // Two threads attach at once; in a child that was forked in just that moment the lock would stay held.
-        Err(TryLockError::WouldBlock) if fork::generation() == 0 => RUNTIME.lock().unwrap_or_else(PoisonError::into_inner),
-        Err(TryLockError::WouldBlock) => return Err("this process was forked while its parent attached".to_owned()),
+        Err(TryLockError::WouldBlock) if fork::generation() == 0 => {
+            RUNTIME.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+        Err(TryLockError::WouldBlock) => {
+            return Err("this process was forked while its parent attached".to_owned());
+        }
     };
     let handle = match &*runtime {
         Some((generation, handle)) if *generation == fork::generation() => handle.clone(),
         _ => {
-            let handle = start().map_err(|error| format!("hookbus's thread does not start: {error}"))?;
+            let handle =
+                start().map_err(|error| format!("hookbus's thread does not start: {error}"))?;
             *runtime = Some((fork::generation(), handle.clone()));
             handle
         }
@@ -33,13 +38,17 @@ pub(crate) fn spawn(session: impl Future<Output = ()> + Send + 'static) -> Resul
 }
 
 fn start() -> std::io::Result<Handle> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let handle = runtime.handle().clone();
     // Signals belong to the training: the thread is born with all of them blocked.
     let before = block_signals();
-    let started = std::thread::Builder::new().name("hookbus".to_owned()).spawn(move || {
-        runtime.block_on(std::future::pending::<()>());
-    });
+    let started = std::thread::Builder::new()
+        .name("hookbus".to_owned())
+        .spawn(move || {
+            runtime.block_on(std::future::pending::<()>());
+        });
     restore_signals(&before);
     started.map(|_| handle)
 }

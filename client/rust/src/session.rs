@@ -50,7 +50,11 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Session({}@{})", self.shared.options.identity.run, self.shared.options.identity.launch)
+        write!(
+            out,
+            "Session({}@{})",
+            self.shared.options.identity.run, self.shared.options.identity.launch
+        )
     }
 }
 
@@ -60,7 +64,9 @@ pub fn attach(options: Options) -> Session {
     fork::watch();
     let wait = options.wait.then_some(options.timeout);
     let shared = Arc::new(Shared::new(options));
-    let session = Session { shared: Arc::clone(&shared) };
+    let session = Session {
+        shared: Arc::clone(&shared),
+    };
     if let Err(text) = runtime::spawn(Driver::new(Arc::clone(&shared)).run()) {
         shared.warn(text);
         shared.switch_off();
@@ -97,13 +103,21 @@ impl Session {
 
     /// A point is reached. `given` is what the caller knows of the position; the rest is counted.
     #[inline]
-    pub fn emit(&self, point: PointId, given: &Given, values: &[(MetricId, f64)], unknown: &[(MetricId, &str)]) -> Signal {
+    pub fn emit(
+        &self,
+        point: PointId,
+        given: &Given,
+        values: &[(MetricId, f64)],
+        unknown: &[(MetricId, &str)],
+    ) -> Signal {
         let shared = &*self.shared;
         if self.is_forked() {
             return Signal::Quiet;
         }
         let reached = shared.points_reached.load(Ordering::Relaxed);
-        shared.points_reached.store(reached.wrapping_add(1), Ordering::Relaxed);
+        shared
+            .points_reached
+            .store(reached.wrapping_add(1), Ordering::Relaxed);
         shared.last_point.store(point.0.into(), Ordering::Relaxed);
         let at = shared.counters.reach(point.0, given);
         let interest = shared.interest[point.0 as usize].load(Ordering::Relaxed);
@@ -112,7 +126,11 @@ impl Session {
         {
             return Signal::Gate(ticket);
         }
-        if shared.pending.load(Ordering::Acquire) { Signal::Pending } else { Signal::Quiet }
+        if shared.pending.load(Ordering::Acquire) {
+            Signal::Pending
+        } else {
+            Signal::Quiet
+        }
     }
 
     #[inline(never)]
@@ -143,8 +161,14 @@ impl Session {
         };
         let (budget, probe) = (hot.plan().stall_budget, hot.plan().probe);
         let asked = Instant::now();
-        let deadline = due.gates.iter().map(|gate| gate.deadline).max().unwrap_or_default();
-        let waits = lock(&shared.status).connected && lock(&shared.breaker).may_wait(asked, budget, probe);
+        let deadline = due
+            .gates
+            .iter()
+            .map(|gate| gate.deadline)
+            .max()
+            .unwrap_or_default();
+        let waits =
+            lock(&shared.status).connected && lock(&shared.breaker).may_wait(asked, budget, probe);
         if waits {
             hot.ask(&due);
             lock(&shared.answers).insert(due.seq, None);
@@ -152,7 +176,13 @@ impl Session {
         drop(hot);
         shared.parked.store(false, Ordering::SeqCst);
         shared.wake.notify_one();
-        let mut ticket = Ticket { due, at, asked, deadline, decided: false };
+        let mut ticket = Ticket {
+            due,
+            at,
+            asked,
+            deadline,
+            decided: false,
+        };
         if !waits {
             self.otherwise(&mut ticket);
         }
@@ -167,7 +197,9 @@ impl Session {
         let shared = &*self.shared;
         let left = ticket.deadline.saturating_sub(ticket.asked.elapsed());
         let answers = lock(&shared.answers);
-        let waiting = |answers: &mut crate::shared::Answers| matches!(answers.get(&ticket.due.seq), Some(None));
+        let waiting = |answers: &mut crate::shared::Answers| {
+            matches!(answers.get(&ticket.due.seq), Some(None))
+        };
         let (mut answers, _) = shared
             .answered
             .wait_timeout_while(answers, left.min(slice), waiting)
@@ -196,7 +228,12 @@ impl Session {
     /// No answer comes: the plan's `otherwise` decides.
     fn otherwise(&self, ticket: &mut Ticket) {
         ticket.decided = true;
-        let Some((gate, text)) = ticket.due.gates.iter().find_map(|gate| Some((gate, gate.otherwise_stop.as_ref()?))) else {
+        let Some((gate, text)) = ticket
+            .due
+            .gates
+            .iter()
+            .find_map(|gate| Some((gate, gate.otherwise_stop.as_ref()?)))
+        else {
             return;
         };
         let answer = wire::GateAnswer {
@@ -205,7 +242,10 @@ impl Session {
             reason: text.clone(),
             decision_id: format!("local:{}:{}", gate.hook, ticket.at.iter),
             by: gate.hook.clone(),
-            logs: vec![wire::LogLine { level: wire::LogLevel::Info.into(), text: text.clone() }],
+            logs: vec![wire::LogLine {
+                level: wire::LogLevel::Info.into(),
+                text: text.clone(),
+            }],
         };
         self.shared.deliver(|inbox| inbox.gate(answer));
     }
@@ -216,7 +256,11 @@ impl Session {
             return Vec::new();
         }
         let shared = &*self.shared;
-        let name = lock(&shared.hot).points.get(point.0 as usize).cloned().unwrap_or_default();
+        let name = lock(&shared.hot)
+            .points
+            .get(point.0 as usize)
+            .cloned()
+            .unwrap_or_default();
         let mut inbox = lock(&shared.inbox);
         let actions = inbox.take(&name, shared.counters.now());
         if inbox.is_empty() {
@@ -231,7 +275,14 @@ impl Session {
     }
 
     /// What became of a checkpoint or custom action.
-    pub fn result(&self, id: &str, outcome: wire::Outcome, old: Option<String>, new: Option<String>, reason: &str) {
+    pub fn result(
+        &self,
+        id: &str,
+        outcome: wire::Outcome,
+        old: Option<String>,
+        new: Option<String>,
+        reason: &str,
+    ) {
         if self.is_forked() {
             return;
         }
@@ -244,7 +295,11 @@ impl Session {
             ..wire::Result::default()
         };
         let last = self.shared.last_point.load(Ordering::Relaxed) as usize;
-        let point = lock(&self.shared.hot).points.get(last).cloned().unwrap_or_default();
+        let point = lock(&self.shared.hot)
+            .points
+            .get(last)
+            .cloned()
+            .unwrap_or_default();
         lock(&self.shared.inbox).result(result, &point, self.shared.counters.now());
         self.shared.wake.notify_one();
     }
@@ -252,7 +307,9 @@ impl Session {
     /// The field whose value a gate that is due at this point must know, even where reading it is dear.
     pub fn gate_field(&self, point: PointId) -> Option<String> {
         let at = self.shared.counters.now();
-        lock(&self.shared.hot).gate_field(point, at).map(str::to_owned)
+        lock(&self.shared.hot)
+            .gate_field(point, at)
+            .map(str::to_owned)
     }
 
     /// What the trainer knows about itself; the latest wins.
@@ -287,7 +344,10 @@ impl Session {
 
     /// Whether anybody wants events of this point now.
     pub fn wants(&self, point: PointId) -> bool {
-        !self.is_forked() && self.shared.interest[point.0 as usize].load(Ordering::Relaxed) & crate::shared::WANTED != 0
+        !self.is_forked()
+            && self.shared.interest[point.0 as usize].load(Ordering::Relaxed)
+                & crate::shared::WANTED
+                != 0
     }
 
     /// What can be seen of the session.
@@ -304,9 +364,23 @@ impl Session {
     pub fn warnings(&self) -> Vec<String> {
         let options = &self.shared.options;
         let status = self.status();
-        let missing: Vec<_> = options.hooks.iter().map(|hook| if hook.name.is_empty() { &hook.r#type } else { &hook.name }).collect();
+        let missing: Vec<_> = options
+            .hooks
+            .iter()
+            .map(|hook| {
+                if hook.name.is_empty() {
+                    &hook.r#type
+                } else {
+                    &hook.name
+                }
+            })
+            .collect();
         let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
-        let without = if missing.is_empty() { String::new() } else { format!(" Without it there is no {}.", missing.join(", no ")) };
+        let without = if missing.is_empty() {
+            String::new()
+        } else {
+            format!(" Without it there is no {}.", missing.join(", no "))
+        };
         let why = match status.stage {
             Stage::Attached | Stage::Closed => return Vec::new(),
             Stage::Fenced(text) => text,
@@ -317,7 +391,9 @@ impl Session {
             },
         };
         let mend = "Start the training with `hookbus run -- COMMAND`, or a daemon with `hookbusd`";
-        vec![format!("hookbus: {why}. The training goes on.{without} {mend}.")]
+        vec![format!(
+            "hookbus: {why}. The training goes on.{without} {mend}."
+        )]
     }
 
     /// Waits until everything that was generated so far is settled. False: not within `timeout`.
@@ -341,12 +417,22 @@ impl Session {
         self.flush(CLOSE_TIMEOUT / 2);
         let at = shared.counters.now();
         let lines = lock(&shared.inbox).close(at);
-        let position = wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter };
-        let bye = wire::Bye { reason: cut(reason.to_owned(), TEXT_BYTES), position: Some(position), failed };
+        let position = wire::Position {
+            epoch: at.epoch,
+            iter: at.iter,
+            inner_iter: at.inner_iter,
+        };
+        let bye = wire::Bye {
+            reason: cut(reason.to_owned(), TEXT_BYTES),
+            position: Some(position),
+            failed,
+        };
         *lock(&shared.bye) = Some(bye);
         shared.parked.store(false, Ordering::SeqCst);
         shared.wake.notify_one();
-        self.wait_status(CLOSE_TIMEOUT / 2, |status| status.stage == Stage::Closed || status.off);
+        self.wait_status(CLOSE_TIMEOUT / 2, |status| {
+            status.stage == Stage::Closed || status.off
+        });
         lines
     }
 

@@ -141,7 +141,11 @@ impl Shared {
         let mut hot = lock(&self.hot);
         let wanted = hot.install(crate::plan::Compiled::new(plan, gates));
         for (point, interest) in self.interest.iter().enumerate() {
-            let bits = if wanted.get(point).copied().unwrap_or(false) { WANTED } else { 0 };
+            let bits = if wanted.get(point).copied().unwrap_or(false) {
+                WANTED
+            } else {
+                0
+            };
             interest.store(bits, Ordering::Relaxed);
         }
     }

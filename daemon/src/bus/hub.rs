@@ -29,8 +29,21 @@ pub struct Hub {
 
 impl Hub {
     /// No runs yet. Tasks are spawned on the runtime of whoever calls [`Hub::run`].
-    pub fn new(rules: Rules, live: Live, board: Board, tasks: TaskTracker, journal: fn() -> Box<dyn Journal>) -> Self {
-        Self { rules: Arc::new(rules), live, board, tasks, journal, runs: Arc::default() }
+    pub fn new(
+        rules: Rules,
+        live: Live,
+        board: Board,
+        tasks: TaskTracker,
+        journal: fn() -> Box<dyn Journal>,
+    ) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            live,
+            board,
+            tasks,
+            journal,
+            runs: Arc::default(),
+        }
     }
 
     /// Every run's snapshots.
@@ -77,7 +90,12 @@ impl Hub {
     }
 
     fn forget_old(&self, runs: &mut HashMap<RunId, mpsc::Sender<ToBus>>) {
-        let mut over: Vec<_> = self.board.all().into_iter().filter(|run| run.phase != Phase::Running).collect();
+        let mut over: Vec<_> = self
+            .board
+            .all()
+            .into_iter()
+            .filter(|run| run.phase != Phase::Running)
+            .collect();
         over.sort_by_key(|run| run.started);
         for run in over.iter().take(over.len().saturating_sub(KEPT_RUNS - 1)) {
             runs.remove(&run.id);

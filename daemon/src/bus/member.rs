@@ -73,7 +73,13 @@ impl Member {
     }
 
     /// The session is back on another connection.
-    pub(super) fn resume(&mut self, hello: Hello, serial: u64, out: mpsc::Sender<ToTrainer>, now: Instant) {
+    pub(super) fn resume(
+        &mut self,
+        hello: Hello,
+        serial: u64,
+        out: mpsc::Sender<ToTrainer>,
+        now: Instant,
+    ) {
         self.hello = hello;
         self.serial = serial;
         self.out = Some(out);
@@ -108,7 +114,11 @@ impl Member {
     pub(super) fn record(&mut self, event: &Event, names: &Arc<Names>, now: Instant) {
         if !Arc::ptr_eq(&self.names, names) {
             self.names = Arc::clone(names);
-            self.after_train_iter = names.points.iter().position(|name| &**name == "after_train_iter").map(|at| at as u32);
+            self.after_train_iter = names
+                .points
+                .iter()
+                .position(|name| &**name == "after_train_iter")
+                .map(|at| at as u32);
         }
         self.events += 1;
         self.position = event.position;
@@ -157,9 +167,18 @@ impl Member {
 
     fn fresh_snapshot(&self) -> RankSnapshot {
         let unnamed: Arc<str> = Arc::from("");
-        let point_name = |id: u32| self.names.points.get(id as usize).unwrap_or(&unnamed).clone();
-        let last: BTreeMap<_, _> =
-            self.last.iter().filter_map(|(id, value)| Some((self.names.metrics.get(*id as usize)?.clone(), *value))).collect();
+        let point_name = |id: u32| {
+            self.names
+                .points
+                .get(id as usize)
+                .unwrap_or(&unnamed)
+                .clone()
+        };
+        let last: BTreeMap<_, _> = self
+            .last
+            .iter()
+            .filter_map(|(id, value)| Some((self.names.metrics.get(*id as usize)?.clone(), *value)))
+            .collect();
         let mut steps: Vec<_> = self.steps.iter().copied().collect();
         steps.sort_unstable();
         RankSnapshot {
@@ -174,7 +193,12 @@ impl Member {
             last,
             events: self.events,
             acked: self.intake.settled(),
-            dropped: self.intake.dropped().into_iter().map(|(id, count)| (point_name(id), count)).collect(),
+            dropped: self
+                .intake
+                .dropped()
+                .into_iter()
+                .map(|(id, count)| (point_name(id), count))
+                .collect(),
             step: steps.get(steps.len() / 2).copied(),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),

@@ -2,7 +2,10 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::{Batch, Command, DesiredState, Effective, Facts, Heartbeat, Hello, Hole, LogLine, Plan, Rank, RunId, TrainerResult};
+use crate::domain::{
+    Batch, Command, DesiredState, Effective, Facts, Heartbeat, Hello, Hole, LogLine, Plan, Rank,
+    RunId, TrainerResult,
+};
 use crate::steering::OrderUpdate;
 
 /// One connection of one rank; a message of an older connection is not looked at.

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 pub use hub::Hub;
 pub use messages::{
-    Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToBus, ToTrainer, Verdict, Welcome,
+    Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToBus, ToTrainer, Verdict,
+    Welcome,
 };
 pub use roster::{RECORD, Record};
 
@@ -51,7 +52,8 @@ pub struct Rules {
 /// Where events are made to last. Acknowledgement means that this said yes.
 pub trait Journal: Send {
     /// Takes the events of a batch from index `skip` on. True: they are settled now.
-    fn append(&mut self, run: &RunId, attempt: u32, rank: Rank, batch: &Batch, skip: usize) -> bool;
+    fn append(&mut self, run: &RunId, attempt: u32, rank: Rank, batch: &Batch, skip: usize)
+    -> bool;
 }
 
 /// Settled when the bus took them: they do not survive the daemon.
@@ -107,11 +109,19 @@ async fn task(
     tracing::debug!(run = %id, "the run's task ends");
 }
 
-fn handle(run: &mut Run, message: ToBus, live: &Live, journal: &mut dyn Journal, alive: fn((u32, u64)) -> bool) {
+fn handle(
+    run: &mut Run,
+    message: ToBus,
+    live: &Live,
+    journal: &mut dyn Journal,
+    alive: fn((u32, u64)) -> bool,
+) {
     let now = Instant::now().into_std();
     match message {
         ToBus::Attach(attach) => run.attach(*attach, now, alive),
-        ToBus::Batch(link, first_seq, batch) => run.batch(link, first_seq, batch, live, journal, now),
+        ToBus::Batch(link, first_seq, batch) => {
+            run.batch(link, first_seq, batch, live, journal, now)
+        }
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
         ToBus::Facts(link, facts) => run.facts(link, facts, now),
         ToBus::Result(link, result) => run.result(link, result, now),
@@ -124,7 +134,11 @@ fn handle(run: &mut Run, message: ToBus, live: &Live, journal: &mut dyn Journal,
 }
 
 /// The sampler looks at the processes of ranks that have not ended.
-fn watch_processes(run: &mut Run, live: &Live, watched: &mut std::collections::BTreeSet<(u32, u64)>) {
+fn watch_processes(
+    run: &mut Run,
+    live: &Live,
+    watched: &mut std::collections::BTreeSet<(u32, u64)>,
+) {
     let mut wanted = std::collections::BTreeSet::new();
     for member in run.members.values_mut() {
         if let Ok(process) = member.process

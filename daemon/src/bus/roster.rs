@@ -28,7 +28,7 @@ struct Member {
 }
 
 /// A decision with the hook that made it.
-pub struct Decided {
+pub(super) struct Decided {
     /// The hook's name.
     pub by: String,
     /// What happens with it.
@@ -39,7 +39,7 @@ pub struct Decided {
 
 /// What one event led to.
 #[derive(Default)]
-pub struct Calls {
+pub(super) struct Calls {
     /// In the hooks' order.
     pub decided: Vec<Decided>,
     /// Hooks that panicked just now: (name, what, the `otherwise` of the gate that waits for it).
@@ -47,7 +47,7 @@ pub struct Calls {
 }
 
 /// The hooks of one run, in the order of their priorities.
-pub struct Roster {
+pub(super) struct Roster {
     members: Vec<Member>,
     /// Which members to look at for a point, by the point's name.
     by_point: HashMap<String, Vec<usize>>,
@@ -56,12 +56,20 @@ pub struct Roster {
 
 impl Roster {
     /// The hooks of the daemon's configuration. What does not build was already refused at the daemon's start.
-    pub fn new(requests: &[HookRequest]) -> Self {
-        let mut roster = Self { members: Vec::new(), by_point: HashMap::new(), generation: 1 };
+    pub(super) fn new(requests: &[HookRequest]) -> Self {
+        let mut roster = Self {
+            members: Vec::new(),
+            by_point: HashMap::new(),
+            generation: 1,
+        };
         for request in requests {
             match hooks::build(request, Origin::Config) {
                 Ok(configured) => roster.members.push(Member::new(configured)),
-                Err(reason) => tracing::error!(hook = request.name, reason, "a configured hook does not build"),
+                Err(reason) => tracing::error!(
+                    hook = request.name,
+                    reason,
+                    "a configured hook does not build"
+                ),
             }
         }
         roster.index();
@@ -69,14 +77,17 @@ impl Roster {
     }
 
     /// Adds what a trainer asks for. Returns what is refused: (what, why). A name that is there already runs once.
-    pub fn ask(&mut self, requests: &[HookRequest]) -> Vec<(String, String)> {
+    pub(super) fn ask(&mut self, requests: &[HookRequest]) -> Vec<(String, String)> {
         let mut refused = Vec::new();
         let before = self.members.len();
         for request in requests {
             match hooks::build(request, Origin::Trainer) {
                 Err(reason) => refused.push((format!("hook {}", request.name), reason)),
                 Ok(configured) => {
-                    let there = self.members.iter().find(|member| member.configured.name == request.name);
+                    let there = self
+                        .members
+                        .iter()
+                        .find(|member| member.configured.name == request.name);
                     match there {
                         None => self.members.push(Member::new(configured)),
                         Some(there) => refused.extend(there.differs(request)),
@@ -92,7 +103,12 @@ impl Roster {
     }
 
     /// What is asked of a client that can emit `points`.
-    pub fn plan(&self, record: &Record, stall_budget: f64, probe: std::time::Duration) -> Plan {
+    pub(super) fn plan(
+        &self,
+        record: &Record,
+        stall_budget: f64,
+        probe: std::time::Duration,
+    ) -> Plan {
         let mut subscriptions = Vec::new();
         if record.every > 0 {
             let fields: Vec<_> = record.fields.iter().map(String::as_str).collect();
@@ -103,48 +119,70 @@ impl Roster {
             RECORD.clone_into(&mut own.subscriber);
             subscriptions.push(own);
         }
-        for member in self.members.iter().filter(|member| member.disabled.is_none()) {
+        for member in self
+            .members
+            .iter()
+            .filter(|member| member.disabled.is_none())
+        {
             subscriptions.extend(member.subscriptions.iter().cloned());
         }
-        Plan { generation: self.generation, subscriptions, stall_budget, probe }
+        Plan {
+            generation: self.generation,
+            subscriptions,
+            stall_budget,
+            probe,
+        }
     }
 
     /// Points that hooks want and a client cannot emit: (what, why).
-    pub fn unreachable(&self, points: &[String]) -> Vec<(String, String)> {
+    pub(super) fn unreachable(&self, points: &[String]) -> Vec<(String, String)> {
         self.members
             .iter()
             .flat_map(|member| &member.subscriptions)
             .filter(|subscription| !points.contains(&subscription.point))
             .map(|subscription| {
-                let reason = format!("this trainer does not emit it, so hook {} never sees it", subscription.subscriber);
+                let reason = format!(
+                    "this trainer does not emit it, so hook {} never sees it",
+                    subscription.subscriber
+                );
                 (format!("point {}", subscription.point), reason)
             })
             .collect()
     }
 
     /// Calls every hook that `seen` is due for; a gate's hook only if it is in `asked`.
-    pub fn call(&mut self, cx: &Context<'_>, seen: &Seen<'_>, asked: &[String]) -> Calls {
+    pub(super) fn call(&mut self, cx: &Context<'_>, seen: &Seen<'_>, asked: &[String]) -> Calls {
         let mut calls = Calls::default();
-        let Some(members) = self.by_point.get(seen.point) else { return calls };
+        let Some(members) = self.by_point.get(seen.point) else {
+            return calls;
+        };
         for at in members {
             let member = &mut self.members[*at];
-            let Some(wish) = member.wish(seen.point, seen.position(), asked) else { continue };
+            let Some(wish) = member.wish(seen.point, seen.position(), asked) else {
+                continue;
+            };
             let gate = wish.way == Way::Gate;
             let otherwise = gate.then(|| (wish.otherwise, wish.otherwise_text.clone()));
             member.calls += 1;
-            match catch_unwind(AssertUnwindSafe(|| member.configured.hook.on_event(cx, seen))) {
+            match catch_unwind(AssertUnwindSafe(|| {
+                member.configured.hook.on_event(cx, seen)
+            })) {
                 Ok(decisions) => {
                     member.decisions += decisions.len() as u64;
-                    calls.decided.extend(decisions.into_iter().map(|decision| Decided {
-                        by: member.configured.name.clone(),
-                        policy: member.configured.policy,
-                        decision,
-                    }));
+                    calls
+                        .decided
+                        .extend(decisions.into_iter().map(|decision| Decided {
+                            by: member.configured.name.clone(),
+                            policy: member.configured.policy,
+                            decision,
+                        }));
                 }
                 Err(panic) => {
                     let what = panic_text(&*panic);
                     member.disabled = Some(format!("it panicked: {what}"));
-                    calls.failed.push((member.configured.name.clone(), what, otherwise));
+                    calls
+                        .failed
+                        .push((member.configured.name.clone(), what, otherwise));
                 }
             }
         }
@@ -156,14 +194,20 @@ impl Roster {
     }
 
     /// For `hookbus show`.
-    pub fn snapshot(&self) -> Vec<HookSnapshot> {
+    pub(super) fn snapshot(&self) -> Vec<HookSnapshot> {
         self.members.iter().map(Member::snapshot).collect()
     }
 
     fn index(&mut self) {
-        self.members.sort_by_key(|member| member.configured.priority);
+        self.members
+            .sort_by_key(|member| member.configured.priority);
         self.by_point.clear();
-        for (at, member) in self.members.iter().enumerate().filter(|(_, member)| member.disabled.is_none()) {
+        for (at, member) in self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| member.disabled.is_none())
+        {
             for subscription in &member.subscriptions {
                 let members = self.by_point.entry(subscription.point.clone()).or_default();
                 if members.last() != Some(&at) {
@@ -180,7 +224,13 @@ impl Member {
         for subscription in &mut subscriptions {
             subscription.subscriber.clone_from(&configured.name);
         }
-        Self { configured, subscriptions, calls: 0, decisions: 0, disabled: None }
+        Self {
+            configured,
+            subscriptions,
+            calls: 0,
+            decisions: 0,
+            disabled: None,
+        }
     }
 
     /// The subscription that makes this hook see an event.
@@ -196,11 +246,21 @@ impl Member {
 
     /// What to tell a trainer that asks for this name with something else.
     fn differs(&self, request: &HookRequest) -> Option<(String, String)> {
-        let same_args = self.configured.args.iter().map(|(key, value)| (key, value)).eq(request.args.iter());
+        let same_args = self
+            .configured
+            .args
+            .iter()
+            .map(|(key, value)| (key, value))
+            .eq(request.args.iter());
         if same_args && self.configured.type_name == request.type_name {
             return None;
         }
-        let mine: Vec<_> = self.configured.args.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let mine: Vec<_> = self
+            .configured
+            .args
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
         let from = match self.configured.origin {
             Origin::Config => "the daemon's configuration",
             Origin::Trainer => "another rank",
@@ -208,7 +268,11 @@ impl Member {
         let reason = format!(
             "{from} has it already as {} ({}); that one runs, once; give yours another name to run both",
             self.configured.type_name,
-            if mine.is_empty() { "defaults".to_owned() } else { mine.join(", ") },
+            if mine.is_empty() {
+                "defaults".to_owned()
+            } else {
+                mine.join(", ")
+            },
         );
         Some((format!("hook {}", request.name), reason))
     }
@@ -223,7 +287,12 @@ impl Member {
             calls: self.calls,
             decisions: self.decisions,
             disabled: self.disabled.clone(),
-            args: self.configured.args.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+            args: self
+                .configured
+                .args
+                .iter()
+                .map(|(key, value)| (key.clone(), value.to_string()))
+                .collect(),
         }
     }
 }

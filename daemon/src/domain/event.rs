@@ -56,7 +56,10 @@ pub struct Event {
 impl Event {
     /// The value of a metric by name; None if the event does not carry it.
     pub fn metric(&self, names: &Names, name: &str) -> Option<f64> {
-        let at = self.metrics.iter().position(|id| &*names.metrics[*id as usize] == name)?;
+        let at = self
+            .metrics
+            .iter()
+            .position(|id| &*names.metrics[*id as usize] == name)?;
         self.values.get(at).copied()
     }
 }

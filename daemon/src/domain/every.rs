@@ -28,7 +28,11 @@ pub struct Every {
 
 impl Every {
     /// At every position.
-    pub const ALWAYS: Self = Self { base: Base::Always, n: 1, start: 0 };
+    pub const ALWAYS: Self = Self {
+        base: Base::Always,
+        n: 1,
+        start: 0,
+    };
 
     /// Every `n` of `base`, from 0.
     pub const fn n(base: Base, n: i64) -> Self {
@@ -54,7 +58,10 @@ mod tests {
 
     #[test]
     fn counts_as_mmengine_counts() {
-        let at = |iter| Position { iter, ..Position::default() };
+        let at = |iter| Position {
+            iter,
+            ..Position::default()
+        };
         for (n, start, iter, due) in [
             (1, 0, 0, true),
             (50, 0, 49, true),
@@ -66,7 +73,16 @@ mod tests {
             (-1, 0, 9, false),
             (i64::MAX, i64::MIN, u64::MAX, false),
         ] {
-            assert_eq!(Every { base: Base::Iter, n, start }.is_due(at(iter)), due, "n {n} start {start} iter {iter}");
+            assert_eq!(
+                Every {
+                    base: Base::Iter,
+                    n,
+                    start
+                }
+                .is_due(at(iter)),
+                due,
+                "n {n} start {start} iter {iter}"
+            );
         }
     }
 }

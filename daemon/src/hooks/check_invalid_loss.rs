@@ -18,8 +18,16 @@ pub(super) const KIND: Kind = Kind {
     summary: "stops the training when the loss is NaN or infinite",
     points: &[POINT],
     effect: "stop at this iteration",
-    args: &[Arg { name: "interval", default: "50", help: "look every n global iterations; 0 or less: never" }],
-    build: |args| Ok(Box::new(CheckInvalidLossHook { interval: args.integer("interval")? })),
+    args: &[Arg {
+        name: "interval",
+        default: "50",
+        help: "look every n global iterations; 0 or less: never",
+    }],
+    build: |args| {
+        Ok(Box::new(CheckInvalidLossHook {
+            interval: args.integer("interval")?,
+        }))
+    },
 };
 
 /// See the module.
@@ -41,11 +49,19 @@ impl Hook for CheckInvalidLossHook {
     }
 
     fn on_event(&mut self, _: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
-        let Some(loss) = seen.metric("loss").filter(|loss| !loss.is_finite()) else { return Vec::new() };
+        let Some(loss) = seen.metric("loss").filter(|loss| !loss.is_finite()) else {
+            return Vec::new();
+        };
         let at = seen.position();
         vec![Decision::Stop {
-            reason: format!("{LINE} (loss {loss} at iteration {}, epoch {})", at.iter, at.epoch),
-            logs: vec![LogLine { level: LogLevel::Info, text: LINE.to_owned() }],
+            reason: format!(
+                "{LINE} (loss {loss} at iteration {}, epoch {})",
+                at.iter, at.epoch
+            ),
+            logs: vec![LogLine {
+                level: LogLevel::Info,
+                text: LINE.to_owned(),
+            }],
             incident: IncidentKind::InvalidLoss,
         }]
     }
@@ -69,7 +85,10 @@ mod tests {
 
     #[test]
     fn only_what_is_not_finite_stops() {
-        let names = Names { points: vec![POINT.into()], metrics: vec!["lr".into(), "loss".into()] };
+        let names = Names {
+            points: vec![POINT.into()],
+            metrics: vec!["lr".into(), "loss".into()],
+        };
         for (loss, stops) in [
             (Some(0.0), false),
             (Some(-1.0), false),
@@ -80,16 +99,44 @@ mod tests {
             (Some(f64::NEG_INFINITY), true),
             (None, false),
         ] {
-            let (metrics, values) = loss.map_or((vec![0], vec![f64::NAN]), |loss| (vec![0, 1], vec![0.1, loss]));
-            let position = Position { epoch: 1, iter: 12, inner_iter: 2 };
-            let event = Event { metrics, values, position, ..Event::default() };
-            let seen = Seen { rank: Rank(0), point: POINT, event: &event, names: &names };
-            let cx = Context { now: Instant::now(), view: &NoView };
+            let (metrics, values) = loss.map_or((vec![0], vec![f64::NAN]), |loss| {
+                (vec![0, 1], vec![0.1, loss])
+            });
+            let position = Position {
+                epoch: 1,
+                iter: 12,
+                inner_iter: 2,
+            };
+            let event = Event {
+                metrics,
+                values,
+                position,
+                ..Event::default()
+            };
+            let seen = Seen {
+                rank: Rank(0),
+                point: POINT,
+                event: &event,
+                names: &names,
+            };
+            let cx = Context {
+                now: Instant::now(),
+                view: &NoView,
+            };
             let decisions = CheckInvalidLossHook { interval: 1 }.on_event(&cx, &seen);
             assert_eq!(decisions.len(), usize::from(stops), "loss {loss:?}");
             if let [Decision::Stop { reason, logs, .. }] = decisions.as_slice() {
-                assert!(reason.starts_with(LINE) && reason.contains("iteration 12"), "{reason}");
-                assert_eq!(logs, &[LogLine { level: LogLevel::Info, text: LINE.to_owned() }]);
+                assert!(
+                    reason.starts_with(LINE) && reason.contains("iteration 12"),
+                    "{reason}"
+                );
+                assert_eq!(
+                    logs,
+                    &[LogLine {
+                        level: LogLevel::Info,
+                        text: LINE.to_owned()
+                    }]
+                );
             }
         }
     }

@@ -15,8 +15,16 @@ pub(super) const KIND: Kind = Kind {
     summary: "writes host memory, swap and the trainer's own memory to the trainer's log",
     points: &POINTS,
     effect: "a log line",
-    args: &[Arg { name: "interval", default: "50", help: "write every n inner iterations; 0 or less: never" }],
-    build: |args| Ok(Box::new(MemoryProfilerHook { interval: args.integer("interval")? })),
+    args: &[Arg {
+        name: "interval",
+        default: "50",
+        help: "write every n inner iterations; 0 or less: never",
+    }],
+    build: |args| {
+        Ok(Box::new(MemoryProfilerHook {
+            interval: args.integer("interval")?,
+        }))
+    },
 };
 
 /// See the module.
@@ -28,12 +36,20 @@ pub struct MemoryProfilerHook {
 impl Hook for MemoryProfilerHook {
     fn subscriptions(&self) -> Vec<Subscription> {
         let every = Every::n(Base::InnerIter, self.interval);
-        POINTS.map(|point| Subscription::observe(point, every, &["rss_bytes"])).to_vec()
+        POINTS
+            .map(|point| Subscription::observe(point, every, &["rss_bytes"]))
+            .to_vec()
     }
 
     fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
-        let text = line(&cx.view.host(), seen.event.rss_bytes.map(|bytes| bytes as f64));
-        vec![Decision::Log(LogLine { level: LogLevel::Info, text })]
+        let text = line(
+            &cx.view.host(),
+            seen.event.rss_bytes.map(|bytes| bytes as f64),
+        );
+        vec![Decision::Log(LogLine {
+            level: LogLevel::Info,
+            text,
+        })]
     }
 }
 
@@ -45,18 +61,29 @@ fn mib(bytes: f64) -> String {
 /// The line of the original. A float prints as Python prints it: `6.0`, never `6`.
 pub fn line(host: &Result<HostSample, String>, rss_bytes: Option<f64>) -> String {
     let (each, percent): (Box<dyn Fn(f64) -> String>, Box<dyn Fn(f64) -> String>) = match host {
-        Ok(_) => (Box::new(|bytes| format!("{} MB", mib(bytes))), Box::new(|percent| format!("{percent:?} %"))),
-        Err(why) => (Box::new(move |_| format!("unknown ({why})")), Box::new(move |_| format!("unknown ({why})"))),
+        Ok(_) => (
+            Box::new(|bytes| format!("{} MB", mib(bytes))),
+            Box::new(|percent| format!("{percent:?} %")),
+        ),
+        Err(why) => (
+            Box::new(move |_| format!("unknown ({why})")),
+            Box::new(move |_| format!("unknown ({why})")),
+        ),
     };
     let field = |get: fn(&HostSample) -> f64| host.as_ref().map_or(0.0, get);
-    let own = rss_bytes.map_or_else(|| "unknown (the trainer could not read its own statm)".to_owned(), |rss| format!("{} MB", mib(rss)));
+    let own = rss_bytes.map_or_else(
+        || "unknown (the trainer could not read its own statm)".to_owned(),
+        |rss| format!("{} MB", mib(rss)),
+    );
     format!(
         "Memory information available_memory: {}, used_memory: {}, memory_utilization: {}, available_swap_memory: {}, \
          used_swap_memory: {}, swap_memory_utilization: {}, current_process_memory: {own}",
         each(field(|host| host.available_bytes as f64)),
         each(field(|host| host.used_bytes as f64)),
         percent(field(|host| host.used_percent)),
-        each(field(|host| host.swap_total_bytes as f64 - host.swap_used_bytes as f64)),
+        each(field(
+            |host| host.swap_total_bytes as f64 - host.swap_used_bytes as f64
+        )),
         each(field(|host| host.swap_used_bytes as f64)),
         percent(field(|host| host.swap_used_percent)),
     )
@@ -91,7 +118,12 @@ mod tests {
     fn what_is_not_known_is_not_zero() {
         let text = line(&Err("no /proc".to_owned()), None);
         assert_eq!(text.matches("unknown (no /proc)").count(), 6, "{text}");
-        assert!(text.ends_with("current_process_memory: unknown (the trainer could not read its own statm)"), "{text}");
+        assert!(
+            text.ends_with(
+                "current_process_memory: unknown (the trainer could not read its own statm)"
+            ),
+            "{text}"
+        );
         assert!(!text.contains(" 0"), "{text}");
     }
 }

@@ -14,7 +14,9 @@ pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 
-use crate::domain::{Event, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Subscription, Value};
+use crate::domain::{
+    Event, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Subscription, Value,
+};
 use crate::store::View;
 
 /// How long a trainer waits in a gate at an iteration.
@@ -84,7 +86,11 @@ pub trait Hook: Send {
 
     /// Takes back what `state` gave. Errors: the text says what does not fit.
     fn restore(&mut self, state: &serde_json::Value) -> Result<(), String> {
-        if state.is_null() { Ok(()) } else { Err("this hook keeps no state".to_owned()) }
+        if state.is_null() {
+            Ok(())
+        } else {
+            Err("this hook keeps no state".to_owned())
+        }
     }
 }
 
@@ -180,7 +186,11 @@ pub struct Configured {
 pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
     let Some(kind) = LIST.iter().find(|kind| kind.type_name == request.type_name) else {
         let known: Vec<_> = LIST.iter().map(|kind| kind.type_name).collect();
-        return Err(format!("there is no hook {:?}; there are: {}", request.type_name, known.join(", ")));
+        return Err(format!(
+            "there is no hook {:?}; there are: {}",
+            request.type_name,
+            known.join(", ")
+        ));
     };
     let mut args = Args::new(kind, &request.args);
     let priority = args.priority()?;
@@ -193,7 +203,39 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
         priority,
         policy,
         origin,
-        args: request.args.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        args: request
+            .args
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         hook,
     })
+}
+
+/// The list for people, or as JSON with the field names of `hookbus.v1.HookInfo`.
+pub fn listed(json: bool) -> String {
+    if json {
+        let arg = |arg: &Arg| serde_json::json!({"name": arg.name, "default": arg.default, "help": arg.help});
+        let each = LIST.iter().map(|kind| {
+            let args: Vec<_> = kind.args.iter().map(arg).collect();
+            serde_json::json!({
+                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args,
+            })
+        });
+        return format!("{}\n", serde_json::Value::Array(each.collect()));
+    }
+    let mut text = String::new();
+    for kind in LIST {
+        text.push_str(&format!(
+            "{}: {}\n  at {}; {}\n",
+            kind.type_name,
+            kind.summary,
+            kind.points.join(", "),
+            kind.effect
+        ));
+        for arg in kind.args {
+            text.push_str(&format!("  {} = {}  {}\n", arg.name, arg.default, arg.help));
+        }
+    }
+    text
 }

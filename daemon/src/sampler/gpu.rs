@@ -23,7 +23,11 @@ pub struct Gpus {
 impl Gpus {
     /// The library is looked for at the first read; `library` names another file than the usual one.
     pub fn new(library: Option<PathBuf>) -> Self {
-        Self { library, nvml: None, said: false }
+        Self {
+            library,
+            nvml: None,
+            said: false,
+        }
     }
 
     /// Reads every GPU once. Errors: why there are none.
@@ -46,10 +50,15 @@ impl Gpus {
             }
         }
         let nvml = self.nvml.as_ref().expect("it was just loaded");
-        let read = nvml.device_count().and_then(|count| (0..count).map(|index| sample(nvml, index, now)).collect());
+        let read = nvml
+            .device_count()
+            .and_then(|count| (0..count).map(|index| sample(nvml, index, now)).collect());
         read.map_err(|error| {
             // A driver that was restarted needs a new handle.
-            if matches!(error, NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::GpuLost) {
+            if matches!(
+                error,
+                NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::GpuLost
+            ) {
                 self.nvml = None;
             }
             format!("NVML: {error}")
@@ -58,7 +67,11 @@ impl Gpus {
 }
 
 fn reading<T>(value: Result<T, NvmlError>, number: impl Fn(T) -> f64, now: Instant) -> Reading {
-    Reading { value: value.map(number).map_err(|error| error.to_string()), at: now, source: SOURCE }
+    Reading {
+        value: value.map(number).map_err(|error| error.to_string()),
+        at: now,
+        source: SOURCE,
+    }
 }
 
 fn sample(nvml: &Nvml, index: u32, now: Instant) -> Result<GpuSample, NvmlError> {
@@ -66,26 +79,43 @@ fn sample(nvml: &Nvml, index: u32, now: Instant) -> Result<GpuSample, NvmlError>
     let memory = || device.memory_info();
     Ok(GpuSample {
         index,
-        name: device.name().unwrap_or_else(|error| format!("unknown: {error}")),
-        uuid: device.uuid().unwrap_or_else(|error| format!("unknown: {error}")),
+        name: device
+            .name()
+            .unwrap_or_else(|error| format!("unknown: {error}")),
+        uuid: device
+            .uuid()
+            .unwrap_or_else(|error| format!("unknown: {error}")),
         total_bytes: reading(memory(), |memory| memory.total as f64, now),
         used_bytes: reading(memory(), |memory| memory.used as f64, now),
         free_bytes: reading(memory(), |memory| memory.free as f64, now),
         utilization_percent: reading(device.utilization_rates(), |rates| rates.gpu.into(), now),
         temperature_celsius: reading(device.temperature(TemperatureSensor::Gpu), f64::from, now),
-        power_watts: reading(device.power_usage(), |milliwatts| f64::from(milliwatts) / 1000.0, now),
+        power_watts: reading(
+            device.power_usage(),
+            |milliwatts| f64::from(milliwatts) / 1000.0,
+            now,
+        ),
         processes: processes(&device, now),
     })
 }
 
 fn processes(device: &Device<'_>, now: Instant) -> Result<Vec<GpuProcess>, String> {
-    let running = device.running_compute_processes().map_err(|error| error.to_string())?;
+    let running = device
+        .running_compute_processes()
+        .map_err(|error| error.to_string())?;
     let each = running.into_iter().map(|process| {
         let value = match process.used_gpu_memory {
             UsedGpuMemory::Used(bytes) => Ok(bytes as f64),
             UsedGpuMemory::Unavailable => Err("the driver does not say it here".to_owned()),
         };
-        GpuProcess { pid: process.pid, used_bytes: Reading { value, at: now, source: SOURCE } }
+        GpuProcess {
+            pid: process.pid,
+            used_bytes: Reading {
+                value,
+                at: now,
+                source: SOURCE,
+            },
+        }
     });
     Ok(each.collect())
 }
@@ -97,7 +127,9 @@ mod tests {
     #[test]
     fn without_a_driver_it_says_so_and_nothing_is_zero() {
         let mut gpus = Gpus::new(Some(PathBuf::from("/nowhere/libnvidia-ml.so")));
-        let why = gpus.read(Instant::now()).expect_err("there is no such library");
+        let why = gpus
+            .read(Instant::now())
+            .expect_err("there is no such library");
         assert!(why.starts_with("no NVIDIA driver here: "), "{why}");
         assert!(gpus.said);
     }

@@ -14,10 +14,14 @@ pub fn alive((pid, ticks): (u32, u64)) -> bool {
 
 /// Of this kernel; empty where it does not say.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
+    let stat = Process::new(i32::try_from(pid).ok()?)
+        .and_then(|process| process.stat())
+        .ok()?;
     (!matches!(stat.state, 'Z' | 'X')).then_some(stat)
 }

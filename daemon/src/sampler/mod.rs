@@ -57,12 +57,14 @@ impl Sampler {
     /// Starts the thread. Errors: the system does not give one.
     pub fn start(settings: Settings, live: Live) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
-            let mut turns = Turns::new(&settings, live);
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(turns.wait()) {
-                turns.run();
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || {
+                let mut turns = Turns::new(&settings, live);
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(turns.wait()) {
+                    turns.run();
+                }
+            })?;
         Ok(Self { stop, thread })
     }
 
@@ -90,10 +92,20 @@ impl Turns {
         if !settings.gpu {
             live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
         }
-        let gpus = || (gpu::Gpus::new(settings.nvml_library.clone()), settings.gpu_interval, now);
+        let gpus = || {
+            (
+                gpu::Gpus::new(settings.nvml_library.clone()),
+                settings.gpu_interval,
+                now,
+            )
+        };
         Self {
             live,
-            host: (host::Host::new(&settings.proc_root), settings.host_interval, now),
+            host: (
+                host::Host::new(&settings.proc_root),
+                settings.host_interval,
+                now,
+            ),
             processes: (
                 process::Processes::new(&settings.proc_root, settings.children_interval),
                 settings.process_interval,
@@ -104,8 +116,15 @@ impl Turns {
     }
 
     fn wait(&self) -> Duration {
-        let next = self.gpus.iter().map(|gpus| gpus.2).chain([self.host.2, self.processes.2]).min();
-        next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+        let next = self
+            .gpus
+            .iter()
+            .map(|gpus| gpus.2)
+            .chain([self.host.2, self.processes.2])
+            .min();
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
     }
 
     fn run(&mut self) {
@@ -121,7 +140,12 @@ impl Turns {
         if let Some((gpus, interval, next)) = self.gpus.as_mut().filter(|gpus| gpus.2 <= now) {
             let read = gpus.read(now);
             // No driver now is seldom a driver in a second.
-            *next = now + if read.is_err() { *interval * 30 } else { *interval };
+            *next = now
+                + if read.is_err() {
+                    *interval * 30
+                } else {
+                    *interval
+                };
             self.live.set_gpus(read);
         }
     }

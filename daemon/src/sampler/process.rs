@@ -47,24 +47,40 @@ impl Processes {
         let watched = live.watched();
         let fresh = watched.iter().any(|key| !self.mains.contains_key(key));
         self.mains.retain(|key, _| watched.contains(key));
-        let due = self.scanned_at.is_none_or(|at| now.duration_since(at) >= self.children_interval);
+        let due = self
+            .scanned_at
+            .is_none_or(|at| now.duration_since(at) >= self.children_interval);
         let scan = (!watched.is_empty() && (due || fresh)).then(|| {
             self.scanned_at = Some(now);
             scan(&self.root)
         });
         for key in watched {
-            let not_yet = || Main { statm: None, children: Err("not looked for yet".to_owned()), children_at: now };
+            let not_yet = || Main {
+                statm: None,
+                children: Err("not looked for yet".to_owned()),
+                children_at: now,
+            };
             let main = self.mains.entry(key).or_insert_with(not_yet);
             let value = rss_bytes(&self.root, key, main, self.page_bytes);
             if let Some(scan) = &scan {
                 main.children_at = now;
                 main.children = match scan {
-                    Ok(processes) => Ok(descendants(&self.root, key.0, processes, self.page_bytes, now)),
+                    Ok(processes) => Ok(descendants(
+                        &self.root,
+                        key.0,
+                        processes,
+                        self.page_bytes,
+                        now,
+                    )),
                     Err(why) => Err(why.clone()),
                 };
             }
             let sample = ProcessSample {
-                rss_bytes: Reading { value, at: now, source: SOURCE },
+                rss_bytes: Reading {
+                    value,
+                    at: now,
+                    source: SOURCE,
+                },
                 children: main.children.clone(),
                 children_at: main.children_at,
             };
@@ -73,7 +89,12 @@ impl Processes {
     }
 }
 
-fn rss_bytes(root: &Path, (pid, start_ticks): ProcessKey, main: &mut Main, page_bytes: u64) -> Result<f64, String> {
+fn rss_bytes(
+    root: &Path,
+    (pid, start_ticks): ProcessKey,
+    main: &mut Main,
+    page_bytes: u64,
+) -> Result<f64, String> {
     let ended = || "the process has ended".to_owned();
     if main.statm.is_none() {
         let folder = root.join(pid.to_string());
@@ -86,22 +107,39 @@ fn rss_bytes(root: &Path, (pid, start_ticks): ProcessKey, main: &mut Main, page_
         main.statm = Some(file);
     }
     let mut text = [0; 128];
-    let read = main.statm.as_ref().expect("it was just opened").read_at(&mut text, 0);
-    let read = read.inspect_err(|_| main.statm = None).map_err(|error| describe(&error))?;
+    let read = main
+        .statm
+        .as_ref()
+        .expect("it was just opened")
+        .read_at(&mut text, 0);
+    let read = read
+        .inspect_err(|_| main.statm = None)
+        .map_err(|error| describe(&error))?;
     let pages = resident_pages(&text[..read]).ok_or_else(ended)?;
     // A process without pages is a zombie or a kernel thread: it has nothing to report.
-    if pages == 0 { Err(ended()) } else { Ok((pages * page_bytes) as f64) }
+    if pages == 0 {
+        Err(ended())
+    } else {
+        Ok((pages * page_bytes) as f64)
+    }
 }
 
 /// Field 2 of statm.
 fn resident_pages(statm: &[u8]) -> Option<u64> {
-    std::str::from_utf8(statm).ok()?.split_whitespace().nth(1)?.parse().ok()
+    std::str::from_utf8(statm)
+        .ok()?
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 fn describe(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "the process has ended".to_owned(),
-        _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => "the process has ended".to_owned(),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            "the process has ended".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -122,7 +160,13 @@ fn scan(root: &Path) -> Result<HashMap<u32, (u32, String)>, String> {
     Ok(each.collect())
 }
 
-fn descendants(root: &Path, main: u32, processes: &HashMap<u32, (u32, String)>, page_bytes: u64, now: Instant) -> Vec<ChildSample> {
+fn descendants(
+    root: &Path,
+    main: u32,
+    processes: &HashMap<u32, (u32, String)>,
+    page_bytes: u64,
+    now: Instant,
+) -> Vec<ChildSample> {
     let is_below = |pid: u32| {
         let mut at = pid;
         // A chain of parents is at most as long as there are processes.
@@ -139,15 +183,32 @@ fn descendants(root: &Path, main: u32, processes: &HashMap<u32, (u32, String)>, 
         .iter()
         .filter(|(pid, _)| is_below(**pid))
         .map(|(pid, (_, command))| {
-            let statm = fs::read(root.join(pid.to_string()).join("statm")).map_err(|error| describe(&error));
+            let statm = fs::read(root.join(pid.to_string()).join("statm"))
+                .map_err(|error| describe(&error));
             let value = statm.and_then(|text| {
-                let pages = resident_pages(&text).ok_or_else(|| "its statm does not parse".to_owned())?;
+                let pages =
+                    resident_pages(&text).ok_or_else(|| "its statm does not parse".to_owned())?;
                 Ok((pages * page_bytes) as f64)
             });
-            ChildSample { pid: *pid, command: command.clone(), rss_bytes: Reading { value, at: now, source: SOURCE } }
+            ChildSample {
+                pid: *pid,
+                command: command.clone(),
+                rss_bytes: Reading {
+                    value,
+                    at: now,
+                    source: SOURCE,
+                },
+            }
         })
         // One that ended between the two looks is gone, not unknown.
-        .filter(|child| child.rss_bytes.value.as_ref().err().is_none_or(|why| why != "the process has ended"))
+        .filter(|child| {
+            child
+                .rss_bytes
+                .value
+                .as_ref()
+                .err()
+                .is_none_or(|why| why != "the process has ended")
+        })
         .collect();
     children.sort_by_key(|child| child.pid);
     children
@@ -161,7 +222,9 @@ mod tests {
         let folder = root.join(pid.to_string());
         fs::create_dir_all(&folder).expect("a folder");
         let zeros = vec!["0"; 30].join(" ");
-        let stat = format!("{pid} (name {pid}) {state} {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0 0 {zeros}\n");
+        let stat = format!(
+            "{pid} (name {pid}) {state} {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0 0 {zeros}\n"
+        );
         fs::write(folder.join("stat"), stat).expect("stat");
         fs::write(folder.join("statm"), format!("999 {pages} 1 1 0 1 0\n")).expect("statm");
     }
@@ -182,11 +245,20 @@ mod tests {
         Processes::new(root.path(), Duration::from_secs(1)).read(&live, Instant::now());
         let sample = live.process(10, 500).expect("sampled");
         assert_eq!(sample.rss_bytes.value, Ok(100.0 * page));
-        let children: Vec<_> = sample.children.expect("found").into_iter().map(|child| (child.pid, child.rss_bytes.value)).collect();
+        let children: Vec<_> = sample
+            .children
+            .expect("found")
+            .into_iter()
+            .map(|child| (child.pid, child.rss_bytes.value))
+            .collect();
         assert_eq!(children, [(11, Ok(7.0 * page)), (12, Ok(5.0 * page))]);
         for (pid, what) in [(20, "a reused pid"), (30, "no such process")] {
             let sample = live.process(pid, 1).expect("sampled");
-            assert_eq!(sample.rss_bytes.value, Err("the process has ended".to_owned()), "{what}");
+            assert_eq!(
+                sample.rss_bytes.value,
+                Err("the process has ended".to_owned()),
+                "{what}"
+            );
         }
     }
 
@@ -198,7 +270,13 @@ mod tests {
         live.watch(10, 500);
         let mut processes = Processes::new(root.path(), Duration::from_secs(1));
         let start = Instant::now();
-        let count = |live: &Live| live.process(10, 500).expect("sampled").children.expect("found").len();
+        let count = |live: &Live| {
+            live.process(10, 500)
+                .expect("sampled")
+                .children
+                .expect("found")
+                .len()
+        };
         processes.read(&live, start);
         put(root.path(), 11, 10, 'S', 600, 7);
         processes.read(&live, start + Duration::from_millis(900));

@@ -28,15 +28,23 @@ pub(super) struct ControlService {
 
 impl ControlService {
     pub(super) fn new(hub: Hub) -> Self {
-        Self { hub, serials: AtomicU64::new(1), nonce: RandomState::new().hash_one("orders") }
+        Self {
+            hub,
+            serials: AtomicU64::new(1),
+            nonce: RandomState::new().hash_one("orders"),
+        }
     }
 }
 
 #[tonic::async_trait]
 impl Control for ControlService {
-    type SendStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<OrderUpdate, Status>> + Send>>;
+    type SendStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<OrderUpdate, Status>> + Send>>;
 
-    async fn send(&self, request: Request<WireOrder>) -> Result<Response<Self::SendStream>, Status> {
+    async fn send(
+        &self,
+        request: Request<WireOrder>,
+    ) -> Result<Response<Self::SendStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         if peer.as_ref().is_none_or(|peer| !peer.unix) {
             return Err(Status::permission_denied(
@@ -45,21 +53,44 @@ impl Control for ControlService {
         }
         let asked = request.into_inner();
         let Some(order::What::Stop(stop)) = asked.what else {
-            return Err(Status::invalid_argument("this order has nothing in it that this daemon knows; it knows stop"));
+            return Err(Status::invalid_argument(
+                "this order has nothing in it that this daemon knows; it knows stop",
+            ));
         };
-        let run = self.hub.board().find(&asked.run).map_err(Status::not_found)?;
-        let inbox = self.hub.find(&run.id).ok_or_else(|| Status::unavailable("the run's task has ended"))?;
+        let run = self
+            .hub
+            .board()
+            .find(&asked.run)
+            .map_err(Status::not_found)?;
+        let inbox = self
+            .hub
+            .find(&run.id)
+            .ok_or_else(|| Status::unavailable("the run's task has ended"))?;
         let (updates, replies) = mpsc::channel(1024);
-        let uid = peer.and_then(|peer| peer.uid).map(|uid| format!("uid {uid}"));
-        let by = ["operator", asked.by.as_str()].into_iter().map(str::to_owned).chain(uid).filter(|word| !word.is_empty());
+        let uid = peer
+            .and_then(|peer| peer.uid)
+            .map(|uid| format!("uid {uid}"));
+        let by = ["operator", asked.by.as_str()]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(uid)
+            .filter(|word| !word.is_empty());
         let order = Order {
             id: if asked.id.is_empty() {
-                format!("order-{:x}-{}", self.nonce, self.serials.fetch_add(1, Ordering::Relaxed))
+                format!(
+                    "order-{:x}-{}",
+                    self.nonce,
+                    self.serials.fetch_add(1, Ordering::Relaxed)
+                )
             } else {
                 asked.id
             },
             by: by.collect::<Vec<_>>().join(" "),
-            reason: if stop.reason.is_empty() { "stopped by an operator".to_owned() } else { stop.reason },
+            reason: if stop.reason.is_empty() {
+                "stopped by an operator".to_owned()
+            } else {
+                stop.reason
+            },
             effective: convert::effective(stop.effective)?,
             timeout: Duration::try_from_secs_f64(asked.timeout_s)
                 .ok()
@@ -67,7 +98,10 @@ impl Control for ControlService {
                 .map_or(DEFAULT_TIMEOUT, |timeout| timeout.min(LONGEST_TIMEOUT)),
             updates,
         };
-        inbox.send(ToBus::Order(order)).await.map_err(|_| Status::unavailable("the run's task has ended"))?;
+        inbox
+            .send(ToBus::Order(order))
+            .await
+            .map_err(|_| Status::unavailable("the run's task has ended"))?;
         let replies = ReceiverStream::new(replies).map(|reply| match reply {
             Ok(update) => Ok(convert::order_update(update)),
             Err(text) => Err(Status::failed_precondition(text)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hookbus_proto::v1::inspect_server::Inspect;
 use hookbus_proto::v1::{
-    AboutReply, AboutRequest, HooksReply, HooksRequest, RunsReply, RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
+    AboutReply, AboutRequest, HooksReply, HooksRequest, RunsReply, RunsRequest, SnapshotReply,
+    SnapshotRequest, WatchRequest,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -26,10 +27,14 @@ impl InspectService {
         Self { inspector, runtime }
     }
 
-    async fn away<T: Send + 'static>(&self, answer: impl FnOnce(&Inspector) -> T + Send + 'static) -> Result<T, Status> {
+    async fn away<T: Send + 'static>(
+        &self,
+        answer: impl FnOnce(&Inspector) -> T + Send + 'static,
+    ) -> Result<T, Status> {
         let inspector = Arc::clone(&self.inspector);
         let task = self.runtime.spawn(async move { answer(&inspector) });
-        task.await.map_err(|error| Status::internal(format!("the answer could not be made: {error}")))
+        task.await
+            .map_err(|error| Status::internal(format!("the answer could not be made: {error}")))
     }
 }
 
@@ -40,34 +45,56 @@ impl Inspect for InspectService {
     async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
         let reply = self.away(|inspector| {
             let now = inspector.now();
-            RunsReply { runs: inspector.runs().iter().map(|run| convert::run_summary(run, now)).collect() }
+            RunsReply {
+                runs: inspector
+                    .runs()
+                    .iter()
+                    .map(|run| convert::run_summary(run, now))
+                    .collect(),
+            }
         });
         reply.await.map(Response::new)
     }
 
-    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<SnapshotReply>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<SnapshotReply>, Status> {
         let run = request.into_inner().run;
-        let reply = self.away(move |inspector| inspector.look(&run).map(|look| convert::snapshot(&look)));
+        let reply =
+            self.away(move |inspector| inspector.look(&run).map(|look| convert::snapshot(&look)));
         reply.await?.map(Response::new).map_err(Status::not_found)
     }
 
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let WatchRequest { run, interval_s } = request.into_inner();
-        let interval = Duration::try_from_secs_f64(interval_s).ok().filter(|interval| !interval.is_zero());
-        let interval = interval.unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(100));
+        let interval = Duration::try_from_secs_f64(interval_s)
+            .ok()
+            .filter(|interval| !interval.is_zero());
+        let interval = interval
+            .unwrap_or(Duration::from_secs(1))
+            .max(Duration::from_millis(100));
         let asked = run.clone();
-        let first = self.away(move |inspector| inspector.look(&asked).map(|look| convert::snapshot(&look))).await?;
+        let first = self
+            .away(move |inspector| inspector.look(&asked).map(|look| convert::snapshot(&look)))
+            .await?;
         let (publish, latest) = watch::channel((0_u64, first.map_err(Status::not_found)?));
         let inspector = Arc::clone(&self.inspector);
         self.runtime.spawn(async move {
-            let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+            let mut tick =
+                tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
             let mut serial = 0;
             loop {
                 tokio::select! {
                     _ = tick.tick() => {}
                     () = publish.closed() => break,
                 }
-                let Ok(look) = inspector.look(&run) else { break };
+                let Ok(look) = inspector.look(&run) else {
+                    break;
+                };
                 serial += 1;
                 publish.send_replace((serial, convert::snapshot(&look)));
             }
@@ -86,6 +113,8 @@ impl Inspect for InspectService {
     }
 
     async fn about(&self, _: Request<AboutRequest>) -> Result<Response<AboutReply>, Status> {
-        self.away(|inspector| convert::about(&inspector.about())).await.map(Response::new)
+        self.away(|inspector| convert::about(&inspector.about()))
+            .await
+            .map(Response::new)
     }
 }

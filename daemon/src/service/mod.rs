@@ -21,7 +21,11 @@ use crate::bus::Hub;
 use crate::inspect::Inspector;
 
 /// Names of the services, for health.
-const SERVICES: [&str; 3] = ["hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control"];
+const SERVICES: [&str; 3] = [
+    "hookbus.v1.HookBus",
+    "hookbus.v1.Inspect",
+    "hookbus.v1.Control",
+];
 
 /// Turns "serving" off, before the drain begins.
 pub struct Health(tonic_health::server::HealthReporter);
@@ -30,16 +34,25 @@ impl Health {
     /// From now on the standard health service says NOT_SERVING.
     pub async fn not_serving(&self) {
         for service in SERVICES.into_iter().chain([""]) {
-            self.0.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+            self.0
+                .set_service_status(service, tonic_health::ServingStatus::NotServing)
+                .await;
         }
     }
 }
 
 /// All gRPC services. `inspection` is the runtime on which answers for operators are made.
-pub async fn routes(hub: Hub, inspector: Arc<Inspector>, limits: Limits, inspection: Handle) -> (axum::Router, Health) {
+pub async fn routes(
+    hub: Hub,
+    inspector: Arc<Inspector>,
+    limits: Limits,
+    inspection: Handle,
+) -> (axum::Router, Health) {
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES.into_iter().chain([""]) {
-        reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+        reporter
+            .set_service_status(service, tonic_health::ServingStatus::Serving)
+            .await;
     }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(hookbus_proto::DESCRIPTORS)
@@ -49,7 +62,10 @@ pub async fn routes(hub: Hub, inspector: Arc<Inspector>, limits: Limits, inspect
     let frame_bytes = limits.frame_bytes;
     let session = session::SessionService::new(hub.clone(), limits);
     let routes = Routes::new(HookBusServer::new(session).max_decoding_message_size(frame_bytes))
-        .add_service(InspectServer::new(inspect::InspectService::new(Arc::clone(&inspector), inspection)))
+        .add_service(InspectServer::new(inspect::InspectService::new(
+            Arc::clone(&inspector),
+            inspection,
+        )))
         .add_service(ControlServer::new(control::ControlService::new(hub)))
         .add_service(health)
         .add_service(reflection);

@@ -28,7 +28,13 @@ impl Outgoing {
         limits: Limits,
         ended: CancellationToken,
     ) -> Self {
-        Self { frames, status: Some(status), limits, fenced: false, _ends_reading: ended.drop_guard() }
+        Self {
+            frames,
+            status: Some(status),
+            limits,
+            fenced: false,
+            _ends_reading: ended.drop_guard(),
+        }
     }
 }
 

@@ -10,7 +10,10 @@ pub(super) fn confirm(peer: Option<&Peer>, said: &ProcessIdentity) -> Result<(u3
         return Err("it runs under another kernel (another host or virtual machine)".to_owned());
     }
     // The kernel's word first; then the pid that the trainer has in its outermost namespace.
-    let candidates = peer.and_then(|peer| peer.pid).into_iter().chain(said.ns_pids.first().copied());
+    let candidates = peer
+        .and_then(|peer| peer.pid)
+        .into_iter()
+        .chain(said.ns_pids.first().copied());
     for pid in candidates {
         if identity::start_ticks(pid) == Some(said.start_ticks) {
             return Ok((pid, said.start_ticks));
@@ -27,11 +30,25 @@ mod tests {
     fn only_what_the_machine_confirms_is_believed() {
         let pid = std::process::id();
         let start_ticks = identity::start_ticks(pid).expect("this process runs");
-        let me = ProcessIdentity { ns_pids: vec![pid], start_ticks, boot_id: identity::boot_id(), command: String::new() };
+        let me = ProcessIdentity {
+            ns_pids: vec![pid],
+            start_ticks,
+            boot_id: identity::boot_id(),
+            command: String::new(),
+        };
         assert_eq!(confirm(None, &me), Ok((pid, start_ticks)));
-        let liar = ProcessIdentity { start_ticks: start_ticks + 1, ..me.clone() };
-        assert_eq!(confirm(None, &liar), Err("pid namespace not shared".to_owned()));
-        let elsewhere = ProcessIdentity { boot_id: "another".into(), ..me };
+        let liar = ProcessIdentity {
+            start_ticks: start_ticks + 1,
+            ..me.clone()
+        };
+        assert_eq!(
+            confirm(None, &liar),
+            Err("pid namespace not shared".to_owned())
+        );
+        let elsewhere = ProcessIdentity {
+            boot_id: "another".into(),
+            ..me
+        };
         assert!(confirm(None, &elsewhere).is_err());
     }
 }

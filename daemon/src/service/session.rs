@@ -29,7 +29,12 @@ pub(super) struct SessionService {
 
 impl SessionService {
     pub(super) fn new(hub: Hub, limits: Limits) -> Self {
-        Self { hub, places: Arc::new(Semaphore::new(limits.sessions)), limits, serials: AtomicU64::new(1) }
+        Self {
+            hub,
+            places: Arc::new(Semaphore::new(limits.sessions)),
+            limits,
+            serials: AtomicU64::new(1),
+        }
     }
 }
 
@@ -37,7 +42,10 @@ impl SessionService {
 impl HookBus for SessionService {
     type SessionStream = Outgoing;
 
-    async fn session(&self, request: Request<Streaming<ClientFrame>>) -> Result<Response<Outgoing>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<ClientFrame>>,
+    ) -> Result<Response<Outgoing>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let (out, frames) = mpsc::channel(OUTBOX);
         let (end, status) = oneshot::channel();
@@ -76,21 +84,37 @@ struct Reader {
 impl Reader {
     async fn run(mut self, out: mpsc::Sender<ToTrainer>) -> Result<(), Status> {
         let first = tokio::time::timeout(HELLO_DEADLINE, self.frames.message());
-        let first = first.await.map_err(|_| Status::deadline_exceeded("no Hello came within 10 s"))?;
-        let Some(client_frame::Frame::Hello(hello)) = first.map_err(too_large)?.and_then(|frame| frame.frame) else {
-            return Err(Status::invalid_argument("the first frame of a session is Hello"));
+        let first = first
+            .await
+            .map_err(|_| Status::deadline_exceeded("no Hello came within 10 s"))?;
+        let Some(client_frame::Frame::Hello(hello)) =
+            first.map_err(too_large)?.and_then(|frame| frame.frame)
+        else {
+            return Err(Status::invalid_argument(
+                "the first frame of a session is Hello",
+            ));
         };
         if hello.protocol != hookbus_proto::PROTOCOL {
-            let text = format!("this daemon speaks protocol {}, the client {}", hookbus_proto::PROTOCOL, hello.protocol);
+            let text = format!(
+                "this daemon speaks protocol {}, the client {}",
+                hookbus_proto::PROTOCOL,
+                hello.protocol
+            );
             return fence(&out, FenceReason::Version, text).await;
         }
         if self.place.is_none() {
-            let text = format!("{} sessions are open, limits.sessions allows no more", self.limits.sessions);
+            let text = format!(
+                "{} sessions are open, limits.sessions allows no more",
+                self.limits.sessions
+            );
             return fence(&out, FenceReason::OverLimit, text).await;
         }
         let (hello, mut table) = convert::hello(hello, &self.limits)?;
         let process = peer::confirm(self.peer.as_ref(), &hello.process);
-        let link = Link { rank: hello.rank, serial: self.serial };
+        let link = Link {
+            rank: hello.rank,
+            serial: self.serial,
+        };
         let inbox = self.hub.run(&hello.run);
         let (reply, admitted) = oneshot::channel();
         let who = format!("rank {} of run {}", hello.rank, hello.run);
@@ -115,14 +139,25 @@ impl Reader {
         result.map_err(|status| Status::new(status.code(), format!("{who}: {}", status.message())))
     }
 
-    async fn forward(&mut self, link: Link, inbox: &mpsc::Sender<ToBus>, table: &mut Table) -> Result<(), Status> {
+    async fn forward(
+        &mut self,
+        link: Link,
+        inbox: &mpsc::Sender<ToBus>,
+        table: &mut Table,
+    ) -> Result<(), Status> {
         loop {
             let frame = tokio::select! {
                 frame = self.frames.message() => frame,
                 () = self.ended.cancelled() => return Ok(()),
             };
             match frame {
-                Ok(Some(frame)) => deliver(inbox, convert::client_frame(link, frame, table, &self.limits)?).await?,
+                Ok(Some(frame)) => {
+                    deliver(
+                        inbox,
+                        convert::client_frame(link, frame, table, &self.limits)?,
+                    )
+                    .await?
+                }
                 Ok(None) => return Ok(()),
                 // A connection that breaks is no mistake of the client's.
                 Err(status) if is_broken(&status) => return Ok(()),
@@ -133,24 +168,39 @@ impl Reader {
 }
 
 async fn deliver(inbox: &mpsc::Sender<ToBus>, message: ToBus) -> Result<(), Status> {
-    inbox.send(message).await.map_err(|_| Status::unavailable("the run's task has ended"))
+    inbox
+        .send(message)
+        .await
+        .map_err(|_| Status::unavailable("the run's task has ended"))
 }
 
-async fn fence(out: &mpsc::Sender<ToTrainer>, reason: FenceReason, text: String) -> Result<(), Status> {
+async fn fence(
+    out: &mpsc::Sender<ToTrainer>,
+    reason: FenceReason,
+    text: String,
+) -> Result<(), Status> {
     // A peer that has left needs no fence.
     let _ = out.send(ToTrainer::Fence(Fence { reason, text })).await;
     Ok(())
 }
 
 fn is_broken(status: &Status) -> bool {
-    matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Unavailable | Code::Aborted)
+    matches!(
+        status.code(),
+        Code::Cancelled | Code::Unknown | Code::Unavailable | Code::Aborted
+    )
 }
 
 /// tonic says OUT_OF_RANGE of a frame over the limit, and INTERNAL of one that does not decode.
 fn too_large(status: Status) -> Status {
     match status.code() {
-        Code::OutOfRange => Status::resource_exhausted(format!("a frame is over limits.frame_bytes: {}", status.message())),
-        Code::Internal => Status::invalid_argument(format!("a frame does not decode: {}", status.message())),
+        Code::OutOfRange => Status::resource_exhausted(format!(
+            "a frame is over limits.frame_bytes: {}",
+            status.message()
+        )),
+        Code::Internal => {
+            Status::invalid_argument(format!("a frame does not decode: {}", status.message()))
+        }
         _ => status,
     }
 }

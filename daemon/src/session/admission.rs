@@ -30,7 +30,13 @@ pub enum Admission {
 
 /// Decides on a Hello for a rank of attempt `current`. `any` is false before the first rank of the run is there.
 /// `counted` is the launcher's own count, if it counts.
-pub fn admit(current: u32, any: bool, counted: Option<u32>, held: Option<Held<'_>>, session: &str) -> Admission {
+pub fn admit(
+    current: u32,
+    any: bool,
+    counted: Option<u32>,
+    held: Option<Held<'_>>,
+    session: &str,
+) -> Admission {
     if let Some(held) = held
         && held.session == session
     {
@@ -55,18 +61,87 @@ mod tests {
     #[test]
     fn who_may_hold_a_rank() {
         let process = ProcessIdentity::default();
-        let held = |gone| Some(Held { session: "a", process: &process, gone });
+        let held = |gone| {
+            Some(Held {
+                session: "a",
+                process: &process,
+                gone,
+            })
+        };
         for (what, any, counted, held, session, expected) in [
-            ("the first rank of a run", false, None, None, "a", Admission::NextAttempt(2)),
-            ("the first rank, counted by a launcher", false, Some(7), None, "a", Admission::NextAttempt(7)),
+            (
+                "the first rank of a run",
+                false,
+                None,
+                None,
+                "a",
+                Admission::NextAttempt(2),
+            ),
+            (
+                "the first rank, counted by a launcher",
+                false,
+                Some(7),
+                None,
+                "a",
+                Admission::NextAttempt(7),
+            ),
             ("another rank joins", true, None, None, "b", Admission::New),
-            ("the same session reconnects", true, None, held(false), "a", Admission::Resumed),
-            ("a reconnect after it was taken for gone", true, None, held(true), "a", Admission::Resumed),
-            ("a second live process", true, None, held(false), "b", Admission::Duplicate),
-            ("a restart of a process that is gone", true, None, held(true), "b", Admission::NextAttempt(3)),
-            ("a launcher restarts before the old one is noticed", true, Some(3), held(false), "b", Admission::NextAttempt(3)),
-            ("a straggler of an older attempt", true, Some(1), None, "b", Admission::Superseded),
-            ("a launcher's count whose attempt is closed", true, Some(2), held(true), "b", Admission::NextAttempt(3)),
+            (
+                "the same session reconnects",
+                true,
+                None,
+                held(false),
+                "a",
+                Admission::Resumed,
+            ),
+            (
+                "a reconnect after it was taken for gone",
+                true,
+                None,
+                held(true),
+                "a",
+                Admission::Resumed,
+            ),
+            (
+                "a second live process",
+                true,
+                None,
+                held(false),
+                "b",
+                Admission::Duplicate,
+            ),
+            (
+                "a restart of a process that is gone",
+                true,
+                None,
+                held(true),
+                "b",
+                Admission::NextAttempt(3),
+            ),
+            (
+                "a launcher restarts before the old one is noticed",
+                true,
+                Some(3),
+                held(false),
+                "b",
+                Admission::NextAttempt(3),
+            ),
+            (
+                "a straggler of an older attempt",
+                true,
+                Some(1),
+                None,
+                "b",
+                Admission::Superseded,
+            ),
+            (
+                "a launcher's count whose attempt is closed",
+                true,
+                Some(2),
+                held(true),
+                "b",
+                Admission::NextAttempt(3),
+            ),
         ] {
             assert_eq!(admit(2, any, counted, held, session), expected, "{what}");
         }

@@ -23,7 +23,10 @@ pub struct Intake {
 impl Intake {
     /// A session whose first number will be `next_seq` (numbers begin at 1).
     pub fn new(next_seq: u64) -> Self {
-        Self { next: next_seq.max(1), holes: BTreeMap::new() }
+        Self {
+            next: next_seq.max(1),
+            holes: BTreeMap::new(),
+        }
     }
 
     /// The highest number that is settled: seen, or in a gap before one that was seen.
@@ -35,7 +38,10 @@ impl Intake {
     pub fn take(&mut self, first_seq: u64, count: usize) -> Taken {
         let end = first_seq.saturating_add(count as u64);
         if end <= self.next {
-            return Taken { skip: count, gap: 0 };
+            return Taken {
+                skip: count,
+                gap: 0,
+            };
         }
         let skip = usize::try_from(self.next.saturating_sub(first_seq)).unwrap_or(count);
         let gap = first_seq.saturating_sub(self.next);
@@ -45,7 +51,10 @@ impl Intake {
 
     /// The client's holes, cumulative: the latest wins.
     pub fn set_holes(&mut self, holes: Vec<Hole>) {
-        self.holes = holes.into_iter().map(|hole| (hole.first_seq, hole)).collect();
+        self.holes = holes
+            .into_iter()
+            .map(|hole| (hole.first_seq, hole))
+            .collect();
     }
 
     /// Dropped events by point id.
@@ -67,16 +76,32 @@ mod tests {
         let mut intake = Intake::new(1);
         assert_eq!(intake.take(1, 3), Taken { skip: 0, gap: 0 });
         assert_eq!(intake.settled(), 3);
-        assert_eq!(intake.take(1, 3), Taken { skip: 3, gap: 0 }, "a replayed batch is old");
-        assert_eq!(intake.take(2, 4), Taken { skip: 2, gap: 0 }, "a replay that overlaps is new from 4 on");
-        assert_eq!(intake.take(10, 1), Taken { skip: 0, gap: 4 }, "6 to 9 were dropped");
+        assert_eq!(
+            intake.take(1, 3),
+            Taken { skip: 3, gap: 0 },
+            "a replayed batch is old"
+        );
+        assert_eq!(
+            intake.take(2, 4),
+            Taken { skip: 2, gap: 0 },
+            "a replay that overlaps is new from 4 on"
+        );
+        assert_eq!(
+            intake.take(10, 1),
+            Taken { skip: 0, gap: 4 },
+            "6 to 9 were dropped"
+        );
         assert_eq!(intake.settled(), 10);
     }
 
     #[test]
     fn holes_are_cumulative_and_counted_per_point() {
         let mut intake = Intake::new(1);
-        let hole = |first_seq, last_seq, count| Hole { first_seq, last_seq, points: BTreeMap::from([(5, count)]) };
+        let hole = |first_seq, last_seq, count| Hole {
+            first_seq,
+            last_seq,
+            points: BTreeMap::from([(5, count)]),
+        };
         intake.set_holes(vec![hole(1, 4, 4)]);
         intake.set_holes(vec![hole(1, 4, 4), hole(9, 10, 2)]);
         assert_eq!(intake.dropped(), BTreeMap::from([(5, 6)]));

@@ -24,14 +24,22 @@ pub struct Live(Arc<Mutex<Newest>>);
 impl Default for Live {
     fn default() -> Self {
         let none = || "not sampled yet".to_owned();
-        Self(Arc::new(Mutex::new(Newest { host: Err(none()), gpus: Err(none()), processes: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(Newest {
+            host: Err(none()),
+            gpus: Err(none()),
+            processes: BTreeMap::new(),
+        })))
     }
 }
 
 impl Live {
     /// From now on this process is sampled.
     pub fn watch(&self, pid: u32, start_ticks: u64) {
-        self.lock().processes.entry((pid, start_ticks)).or_default().0 += 1;
+        self.lock()
+            .processes
+            .entry((pid, start_ticks))
+            .or_default()
+            .0 += 1;
     }
 
     /// One asker less.

@@ -5,8 +5,8 @@ use hookbus_proto::v1::{self as wire, server_frame::Frame};
 use super::Limits;
 use crate::bus::{FenceReason, GateAnswer, ToTrainer, Verdict, Welcome};
 use crate::domain::{
-    Base, Command, DesiredState, Effective, LogLevel, LogLine, Otherwise, Outcome, Plan, Position, Subscription, TrainerResult,
-    Way, When,
+    Base, Command, DesiredState, Effective, LogLevel, LogLine, Otherwise, Outcome, Plan, Position,
+    Subscription, TrainerResult, Way, When,
 };
 use crate::steering::OrderUpdate;
 
@@ -28,7 +28,10 @@ pub(in crate::service) fn server_frame(message: ToTrainer, limits: &Limits) -> w
                 FenceReason::Shutdown => wire::FenceReason::Shutdown,
                 FenceReason::Refused => wire::FenceReason::Refused,
             };
-            Frame::Fence(wire::Fence { reason: reason.into(), text: fence.text })
+            Frame::Fence(wire::Fence {
+                reason: reason.into(),
+                text: fence.text,
+            })
         }
     };
     wire::ServerFrame { frame: Some(frame) }
@@ -55,8 +58,16 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
             metrics: bounded(limits.metrics),
         }),
         ack: welcome.settled,
-        refused: welcome.refused.into_iter().map(|(what, reason)| wire::Refusal { what, reason }).collect(),
-        daemon: format!("hookbusd {} pid {}", env!("CARGO_PKG_VERSION"), std::process::id()),
+        refused: welcome
+            .refused
+            .into_iter()
+            .map(|(what, reason)| wire::Refusal { what, reason })
+            .collect(),
+        daemon: format!(
+            "hookbusd {} pid {}",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id()
+        ),
         run_id: welcome.run.to_string(),
     }
 }
@@ -79,12 +90,18 @@ fn subscription(wish: Subscription) -> wire::Subscription {
     };
     let when = match wish.when {
         When::Always => None,
-        When::NotFinite(field) => Some(wire::When { condition: Some(wire::when::Condition::NotFinite(field)) }),
+        When::NotFinite(field) => Some(wire::When {
+            condition: Some(wire::when::Condition::NotFinite(field)),
+        }),
     };
     wire::Subscription {
         subscriber: wish.subscriber,
         point: wish.point,
-        every: Some(wire::Every { base: base.into(), n: wish.every.n, start: wish.every.start }),
+        every: Some(wire::Every {
+            base: base.into(),
+            n: wish.every.n,
+            start: wish.every.start,
+        }),
         fields: wish.fields,
         way: match wish.way {
             Way::Observe => wire::Way::Observe.into(),
@@ -113,7 +130,11 @@ fn state(state: DesiredState) -> wire::State {
         reason: stop.reason,
         by: stop.by,
     });
-    wire::State { generation: state.generation, stop, ..Default::default() }
+    wire::State {
+        generation: state.generation,
+        stop,
+        ..Default::default()
+    }
 }
 
 fn command(command: Command) -> wire::Command {
@@ -132,13 +153,21 @@ fn log_line(line: LogLine) -> wire::LogLine {
         LogLevel::Warning => wire::LogLevel::Warning,
         LogLevel::Error => wire::LogLevel::Error,
     };
-    wire::LogLine { level: level.into(), text: line.text }
+    wire::LogLine {
+        level: level.into(),
+        text: line.text,
+    }
 }
 
 fn gate(answer: GateAnswer) -> wire::GateAnswer {
     let logs = answer.logs.into_iter().map(log_line).collect();
     match answer.stop {
-        None => wire::GateAnswer { seq: answer.seq, verdict: wire::GateVerdict::Continue.into(), logs, ..Default::default() },
+        None => wire::GateAnswer {
+            seq: answer.seq,
+            verdict: wire::GateVerdict::Continue.into(),
+            logs,
+            ..Default::default()
+        },
         Some(stop) => wire::GateAnswer {
             seq: answer.seq,
             verdict: wire::GateVerdict::Stop.into(),
@@ -151,7 +180,11 @@ fn gate(answer: GateAnswer) -> wire::GateAnswer {
 }
 
 pub(super) fn position(at: Position) -> wire::Position {
-    wire::Position { epoch: at.epoch, iter: at.iter, inner_iter: at.inner_iter }
+    wire::Position {
+        epoch: at.epoch,
+        iter: at.iter,
+        inner_iter: at.inner_iter,
+    }
 }
 
 pub(super) fn result(result: TrainerResult) -> wire::Result {
@@ -175,6 +208,13 @@ pub(super) fn result(result: TrainerResult) -> wire::Result {
 
 /// What became of an order.
 pub(in crate::service) fn order_update(update: OrderUpdate) -> wire::OrderUpdate {
-    let (rank, result) = update.result.map_or((0, None), |(rank, done)| (rank.0, Some(self::result(done))));
-    wire::OrderUpdate { id: update.id, waiting: update.waiting.into_iter().map(|rank| rank.0).collect(), rank, result }
+    let (rank, result) = update
+        .result
+        .map_or((0, None), |(rank, done)| (rank.0, Some(self::result(done))));
+    wire::OrderUpdate {
+        id: update.id,
+        waiting: update.waiting.into_iter().map(|rank| rank.0).collect(),
+        rank,
+        result,
+    }
 }

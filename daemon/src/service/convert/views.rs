@@ -15,17 +15,30 @@ fn age_s(now: Instant, at: Instant) -> f64 {
 }
 
 fn known(value: f64, at: Instant, source: &str, now: Instant) -> Option<wire::Reading> {
-    Some(wire::Reading { value: Some(value), unknown: String::new(), age_s: age_s(now, at), source: source.to_owned() })
+    Some(wire::Reading {
+        value: Some(value),
+        unknown: String::new(),
+        age_s: age_s(now, at),
+        source: source.to_owned(),
+    })
 }
 
 fn unknown(why: &str, source: &str) -> Option<wire::Reading> {
-    Some(wire::Reading { value: None, unknown: why.to_owned(), age_s: 0.0, source: source.to_owned() })
+    Some(wire::Reading {
+        value: None,
+        unknown: why.to_owned(),
+        age_s: 0.0,
+        source: source.to_owned(),
+    })
 }
 
 fn reading(reading: &Reading, now: Instant) -> Option<wire::Reading> {
     match &reading.value {
         Ok(value) => known(*value, reading.at, reading.source, now),
-        Err(why) => Some(wire::Reading { age_s: age_s(now, reading.at), ..unknown(why, reading.source)? }),
+        Err(why) => Some(wire::Reading {
+            age_s: age_s(now, reading.at),
+            ..unknown(why, reading.source)?
+        }),
     }
 }
 
@@ -53,7 +66,11 @@ pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::
         loss: first.and_then(|rank| rank.last.get("loss").copied()),
         age_s: age_s(now, run.started),
         reason: run.reason.clone(),
-        incidents: run.incidents.iter().filter(|(incident, _)| incident.open).count() as u32,
+        incidents: run
+            .incidents
+            .iter()
+            .filter(|(incident, _)| incident.open)
+            .count() as u32,
     }
 }
 
@@ -62,15 +79,31 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
     let now = look.now;
     let mut reply = wire::SnapshotReply {
         host: Some(host(&look.host, now)),
-        gpus: look.gpus.iter().flatten().map(|card| gpu(card, now)).collect(),
+        gpus: look
+            .gpus
+            .iter()
+            .flatten()
+            .map(|card| gpu(card, now))
+            .collect(),
         gpu_unknown: look.gpus.as_ref().err().cloned().unwrap_or_default(),
         ..Default::default()
     };
     let Some(run) = &look.run else { return reply };
     reply.run = Some(run_summary(run, now));
-    reply.ranks = run.ranks.values().map(|seen| rank(seen, look.processes.get(&seen.rank), now)).collect();
+    reply.ranks = run
+        .ranks
+        .values()
+        .map(|seen| rank(seen, look.processes.get(&seen.rank), now))
+        .collect();
     reply.hooks = run.hooks.iter().map(hook_status).collect();
-    let refused = run.refused.iter().map(|(what, reason, rank)| wire::Refused { what: what.clone(), reason: reason.clone(), rank: rank.0 });
+    let refused = run
+        .refused
+        .iter()
+        .map(|(what, reason, rank)| wire::Refused {
+            what: what.clone(),
+            reason: reason.clone(),
+            rank: rank.0,
+        });
     reply.refused = refused.collect();
     let results = run.results.iter().map(|seen| wire::RankResult {
         rank: seen.rank.0,
@@ -100,7 +133,11 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
     reply
 }
 
-fn rank(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now: Instant) -> wire::Rank {
+fn rank(
+    seen: &RankSnapshot,
+    sample: Option<&Result<ProcessSample, String>>,
+    now: Instant,
+) -> wire::Rank {
     let beat = &seen.heartbeat;
     wire::Rank {
         rank: seen.rank.0,
@@ -110,16 +147,26 @@ fn rank(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now
         pid: seen.process.map(|(pid, _)| pid).unwrap_or_default(),
         position: Some(position(seen.position)),
         point: seen.point.to_string(),
-        last: seen.last.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+        last: seen
+            .last
+            .iter()
+            .map(|(name, value)| (name.to_string(), *value))
+            .collect(),
         events: seen.events,
         acked: seen.acked,
         dropped: seen.dropped.values().sum::<u64>().max(beat.dropped_events),
-        dropped_points: seen.dropped.iter().map(|(point, count)| (point.to_string(), *count)).collect(),
+        dropped_points: seen
+            .dropped
+            .iter()
+            .map(|(point, count)| (point.to_string(), *count))
+            .collect(),
         step_s: seen.step.as_ref().map(Duration::as_secs_f64),
         last_heard_s: age_s(now, seen.last_heard),
         reason: seen.ended.clone().unwrap_or_default(),
         memory: Some(process(seen, sample, now)),
-        children: sample.and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok()).map_or(0, |children| children.len() as u32),
+        children: sample
+            .and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok())
+            .map_or(0, |children| children.len() as u32),
         gates: seen.gates,
         gate_timeouts: beat.gate_timeouts,
         gate_wait_s: beat.gate_wait.as_secs_f64(),
@@ -128,22 +175,40 @@ fn rank(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now
     }
 }
 
-fn process(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, now: Instant) -> wire::ProcessMemory {
+fn process(
+    seen: &RankSnapshot,
+    sample: Option<&Result<ProcessSample, String>>,
+    now: Instant,
+) -> wire::ProcessMemory {
     let sample = match sample {
         Some(Ok(sample)) => sample,
         why => {
-            let why = why.and_then(|why| why.as_ref().err()).map_or("it was not sampled", String::as_str);
+            let why = why
+                .and_then(|why| why.as_ref().err())
+                .map_or("it was not sampled", String::as_str);
             // The trainer's own word, where it said one, is better than none; it is marked as such.
             let own = seen.own_rss_bytes.filter(|_| seen.ended.is_none());
-            let rss_bytes = own.map_or_else(|| unknown(why, "/proc"), |(rss, at)| known(rss as f64, at, "trainer", now));
-            return wire::ProcessMemory { rss_bytes, children_rss_bytes: unknown(why, "/proc"), children: Vec::new() };
+            let rss_bytes = own.map_or_else(
+                || unknown(why, "/proc"),
+                |(rss, at)| known(rss as f64, at, "trainer", now),
+            );
+            return wire::ProcessMemory {
+                rss_bytes,
+                children_rss_bytes: unknown(why, "/proc"),
+                children: Vec::new(),
+            };
         }
     };
     let (children_rss_bytes, children) = match &sample.children {
         Err(why) => (unknown(why, "/proc"), Vec::new()),
         Ok(children) => {
-            let unread = children.iter().find_map(|child| child.rss_bytes.value.as_ref().err());
-            let sum = children.iter().filter_map(|child| child.rss_bytes.value.as_ref().ok()).sum();
+            let unread = children
+                .iter()
+                .find_map(|child| child.rss_bytes.value.as_ref().err());
+            let sum = children
+                .iter()
+                .filter_map(|child| child.rss_bytes.value.as_ref().ok())
+                .sum();
             let each = children.iter().map(|child| wire::ChildMemory {
                 pid: child.pid,
                 command: child.command.clone(),
@@ -156,7 +221,11 @@ fn process(seen: &RankSnapshot, sample: Option<&Result<ProcessSample, String>>, 
             (total, each.collect())
         }
     };
-    wire::ProcessMemory { rss_bytes: reading(&sample.rss_bytes, now), children_rss_bytes, children }
+    wire::ProcessMemory {
+        rss_bytes: reading(&sample.rss_bytes, now),
+        children_rss_bytes,
+        children,
+    }
 }
 
 fn host(host: &Result<HostSample, String>, now: Instant) -> wire::HostMemory {
@@ -188,7 +257,12 @@ fn gpu(card: &GpuSample, now: Instant) -> wire::Gpu {
         utilization_percent: reading(&card.utilization_percent, now),
         temperature_celsius: reading(&card.temperature_celsius, now),
         power_watts: reading(&card.power_watts, now),
-        processes: processes.map(|process| wire::GpuProcess { pid: process.pid, used_bytes: reading(&process.used_bytes, now) }).collect(),
+        processes: processes
+            .map(|process| wire::GpuProcess {
+                pid: process.pid,
+                used_bytes: reading(&process.used_bytes, now),
+            })
+            .collect(),
         processes_unknown: card.processes.as_ref().err().cloned().unwrap_or_default(),
     }
 }
@@ -212,15 +286,25 @@ pub(in crate::service) fn hooks() -> wire::HooksReply {
     let hooks = hooks::LIST.iter().map(|kind| wire::HookInfo {
         r#type: kind.type_name.to_owned(),
         summary: kind.summary.to_owned(),
-        points: kind.points.iter().map(|point| (*point).to_owned()).collect(),
+        points: kind
+            .points
+            .iter()
+            .map(|point| (*point).to_owned())
+            .collect(),
         args: kind
             .args
             .iter()
-            .map(|arg| wire::HookArg { name: arg.name.to_owned(), default_value: arg.default.to_owned(), help: arg.help.to_owned() })
+            .map(|arg| wire::HookArg {
+                name: arg.name.to_owned(),
+                default_value: arg.default.to_owned(),
+                help: arg.help.to_owned(),
+            })
             .collect(),
         effect: kind.effect.to_owned(),
     });
-    wire::HooksReply { hooks: hooks.collect() }
+    wire::HooksReply {
+        hooks: hooks.collect(),
+    }
 }
 
 /// The daemon itself.
@@ -228,8 +312,15 @@ pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
     let findings = about.findings.iter().map(|finding| wire::Finding {
         what: finding.what.to_owned(),
         ok: finding.text.is_ok(),
-        text: finding.text.clone().unwrap_or_else(|why| format!("unknown: {why}")),
-        mend: if finding.text.is_ok() { String::new() } else { finding.mend.to_owned() },
+        text: finding
+            .text
+            .clone()
+            .unwrap_or_else(|why| format!("unknown: {why}")),
+        mend: if finding.text.is_ok() {
+            String::new()
+        } else {
+            finding.mend.to_owned()
+        },
     });
     wire::AboutReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -254,8 +345,14 @@ mod tests {
             gpus: Err("no driver".to_owned()),
         };
         let reply = snapshot(&look);
-        let total = reply.host.and_then(|host| host.total_bytes).expect("a reading is always there");
-        assert_eq!((total.value, total.unknown.as_str()), (None, "there is no /proc"));
+        let total = reply
+            .host
+            .and_then(|host| host.total_bytes)
+            .expect("a reading is always there");
+        assert_eq!(
+            (total.value, total.unknown.as_str()),
+            (None, "there is no /proc")
+        );
         assert_eq!(reply.gpu_unknown, "no driver");
     }
 }

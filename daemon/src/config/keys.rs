@@ -1,0 +1,257 @@
+//! The one list of keys: name, kind, default, help. Parsing, mistakes and `--print-config` follow it.
+
+/// What a key may hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// true or false.
+    Flag,
+    /// A whole number in this range.
+    Whole(i64, i64),
+    /// A number in this range.
+    Number(f64, f64),
+    /// A string.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list of strings.
+    Texts,
+    /// A list of user ids.
+    Uids,
+}
+
+/// One key.
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// As TOML.
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        kind,
+        default,
+        help,
+    }
+}
+
+const MS: Kind = Kind::Whole(10, 3_600_000);
+
+/// Every key but `[[hooks]]`.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "listen",
+        "socket",
+        Kind::Text,
+        "\"auto\"",
+        "Unix socket; \"auto\": $XDG_RUNTIME_DIR/hookbus/hookbusd.sock, for root /run/hookbus/hookbusd.sock; \"\": none",
+    ),
+    key(
+        "listen",
+        "socket_mode",
+        Kind::Text,
+        "\"0600\"",
+        "rights of the socket, octal",
+    ),
+    key(
+        "listen",
+        "allowed_uids",
+        Kind::Uids,
+        "[]",
+        "users who may connect; []: the daemon's own and root",
+    ),
+    key(
+        "listen",
+        "tcp",
+        Kind::Text,
+        "\"\"",
+        "TCP address, say \"127.0.0.1:7070\"; \"\": none. Over TCP one may look, not act",
+    ),
+    key(
+        "listen",
+        "insecure",
+        Kind::Flag,
+        "false",
+        "allow a TCP address beyond loopback, without TLS and token",
+    ),
+    key(
+        "record",
+        "enabled",
+        Kind::Flag,
+        "true",
+        "the daemon itself sees the events, for progress, step times and losses",
+    ),
+    key(
+        "record",
+        "every",
+        Kind::Whole(1, i64::MAX),
+        "1",
+        "of events, every n-th iteration",
+    ),
+    key(
+        "record",
+        "fields",
+        Kind::Texts,
+        "[\"*\"]",
+        "metrics to record; \"*\": every one",
+    ),
+    key(
+        "log",
+        "level",
+        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        "\"info\"",
+        "what is logged; RUST_LOG wins",
+    ),
+    key(
+        "log",
+        "format",
+        Kind::Word(&["text", "json"]),
+        "\"text\"",
+        "how",
+    ),
+    key(
+        "log",
+        "file",
+        Kind::Text,
+        "\"\"",
+        "where; \"\": standard error",
+    ),
+    key(
+        "limits",
+        "sessions",
+        Kind::Whole(1, 1_000_000),
+        "4096",
+        "open sessions",
+    ),
+    key(
+        "limits",
+        "frame_bytes",
+        Kind::Whole(65_536, 64 << 20),
+        "1048576",
+        "bytes of one frame",
+    ),
+    key(
+        "limits",
+        "string_bytes",
+        Kind::Whole(256, 1 << 20),
+        "4096",
+        "bytes of one name or text",
+    ),
+    key(
+        "limits",
+        "fields",
+        Kind::Whole(1, 65_536),
+        "256",
+        "fields of one event",
+    ),
+    key(
+        "limits",
+        "batch_events",
+        Kind::Whole(1, 1_000_000),
+        "8192",
+        "events of one batch",
+    ),
+    key(
+        "limits",
+        "in_flight_bytes",
+        Kind::Whole(65_536, 1 << 30),
+        "4194304",
+        "bytes sent and not acknowledged, per session",
+    ),
+    key(
+        "limits",
+        "metrics",
+        Kind::Whole(1, 65_536),
+        "1024",
+        "metric names of an attempt",
+    ),
+    key(
+        "limits",
+        "stall_budget",
+        Kind::Number(0.0, 1.0),
+        "0.005",
+        "share of wall time that gates may cost a trainer; 0: no budget",
+    ),
+    key(
+        "limits",
+        "probe_ms",
+        MS,
+        "1000",
+        "how often a trainer whose gate timed out tries again",
+    ),
+    key("sampler", "host_ms", MS, "100", "host memory and swap"),
+    key(
+        "sampler",
+        "process_ms",
+        MS,
+        "100",
+        "the trainers' main processes",
+    ),
+    key("sampler", "children_ms", MS, "1000", "their children"),
+    key("sampler", "gpu_ms", MS, "1000", "GPUs"),
+    key(
+        "sampler",
+        "gpu",
+        Kind::Flag,
+        "true",
+        "look for GPUs by NVML",
+    ),
+    key(
+        "sampler",
+        "nvml_library",
+        Kind::Text,
+        "\"\"",
+        "another file than the usual libnvidia-ml.so.1",
+    ),
+    key(
+        "drain",
+        "deadline_ms",
+        Kind::Whole(0, 3_600_000),
+        "3000",
+        "how long an ending daemon waits for its sessions",
+    ),
+];
+
+/// The nearest of some names, if one is near.
+pub(super) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = names.map(|name| (edits(asked, name), name)).min()?;
+    (distance <= 1 + asked.len() / 4).then_some(name)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (at, left) in a.bytes().enumerate() {
+        let mut before = row[0];
+        row[0] = at + 1;
+        for (to, right) in b.bytes().enumerate() {
+            let change = before + usize::from(left != right);
+            before = row[to + 1];
+            row[to + 1] = change.min(before + 1).min(row[to] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_meant() {
+        let names = || ["socket", "tcp", "socket_mode"].into_iter();
+        assert_eq!(nearest("sockt", names()), Some("socket"));
+        assert_eq!(nearest("soket_mode", names()), Some("socket_mode"));
+        assert_eq!(nearest("colour", names()), None);
+    }
+}

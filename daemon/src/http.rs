@@ -1,0 +1,46 @@
+//! The plain half of the listener: /healthz, /readyz, /metrics.
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::snapshot::Board;
+use crate::store::{Live, View};
+
+/// Healthy: it answers. Ready: memory was sampled, and no drain has begun.
+pub fn routes(board: Board, live: Live, draining: CancellationToken) -> Router {
+    let ready = live.clone();
+    Router::new()
+        .route(
+            "/",
+            get(|| async { "hookbusd: gRPC hookbus.v1, /healthz, /readyz, /metrics\n" }),
+        )
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/readyz",
+            get(async move || {
+                if draining.is_cancelled() {
+                    return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+                }
+                match ready.host() {
+                    Ok(_) => (StatusCode::OK, "ok\n".to_owned()),
+                    Err(why) => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("host memory: {why}\n"),
+                    ),
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(async move || match metrics::text(&board.all(), &live) {
+                Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+                Err(error) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+                }
+            }),
+        )
+}
