@@ -31,12 +31,17 @@
 //! # What may name what
 //!
 //! ```text
-//! domain   -> nothing                       store    -> domain
-//! hooks    -> domain, store                 steering -> domain
-//! session  -> domain                        snapshot -> domain
-//! sampler  -> domain, store                 bus      -> domain, hooks, session, snapshot, steering, store
-//! inspect  -> domain, hooks, snapshot, store
-//! service  -> all of these, and the wire    daemon, main -> everything
+//! domain -> nothing
+//! store -> domain
+//! hooks -> domain, store
+//! steering -> domain
+//! session -> domain
+//! snapshot -> domain
+//! sampler -> domain, store
+//! bus -> domain, hooks, session, snapshot, steering, store
+//! inspect -> domain, hooks, snapshot, store
+//! service -> all of these, and the wire
+//! daemon, main -> everything
 //! ```
 //!
 //! # Invariants

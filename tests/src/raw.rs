@@ -28,7 +28,7 @@ pub fn points() -> Vec<String> {
 }
 
 /// The id of `after_train_iter` in [`points`].
-pub const AFTER_TRAIN_ITER: u32 = 2;
+const AFTER_TRAIN_ITER: u32 = 2;
 
 /// One session.
 pub struct Raw {

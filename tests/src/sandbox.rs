@@ -10,7 +10,7 @@ use hookbus_client::address::Address;
 use tempfile::TempDir;
 
 /// No fact of these tests takes longer on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A binary of this workspace, built if it is not there or not up to date.
 pub fn binary(name: &str) -> PathBuf {
@@ -108,6 +108,11 @@ impl Sandbox {
     pub fn kill(&mut self) {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
+    }
+
+    /// Waits for the exit status of a daemon that was told to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.daemon.wait().expect("the daemon's status")
     }
 
     /// SIGTERM, and wait for the exit status.

@@ -57,19 +57,9 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let mut allowed = BTreeMap::new();
     for line in table.lines().filter(|line| line.contains("->")) {
         let line = line.trim_start_matches("//!").trim();
-        for entry in line
-            .split("   ")
-            .map(str::trim)
-            .filter(|entry| entry.contains("->"))
-        {
-            let (who, what) = entry.split_once("->").expect("it contains one");
-            let what = what
-                .split(',')
-                .map(|word| word.trim().to_owned())
-                .filter(|word| word != "nothing")
-                .collect();
-            allowed.insert(who.trim().to_owned(), what);
-        }
+        let (who, what) = line.split_once("->").expect("it contains one");
+        let what = what.split(',').map(|word| word.trim().to_owned()).filter(|word| word != "nothing").collect();
+        allowed.insert(who.trim().to_owned(), what);
     }
     allowed
 }

@@ -1,6 +1,6 @@
 //! Sessions of the real daemon, frame by frame: what a client in any language may rely on.
 
-use hookbus_client::inspect::Inspector;
+use hookbus_client::inspect::{Inspector, StopOrder};
 use hookbus_e2e::{Raw, Sandbox};
 use hookbus_proto::v1::{
     Bye, Event, EventBatch, FenceReason, GateVerdict, Heartbeat, Hole, Holes, Name, Outcome,
@@ -397,12 +397,11 @@ async fn a_stop_waits_for_every_rank_and_a_mixture_is_an_incident() {
     let mut inspector = Inspector::connect(&sandbox.address(), std::time::Duration::from_secs(10))
         .await
         .expect("the daemon answers");
-    let mut updates = inspector
-        .stop("many", true, "enough", std::time::Duration::from_secs(30))
+    let mut updates = inspector.stop(StopOrder { run: "many".into(), reason: "enough".into(), now: true, ..StopOrder::default() })
         .await
         .expect("the order is taken");
     let first = updates
-        .message()
+        .next()
         .await
         .expect("healthy")
         .expect("the first update");
@@ -434,7 +433,7 @@ async fn a_stop_waits_for_every_rank_and_a_mixture_is_an_incident() {
         .await;
     }
     let mut seen = std::collections::BTreeMap::new();
-    while let Some(update) = updates.message().await.expect("healthy") {
+    while let Some(update) = updates.next().await.expect("healthy") {
         seen.insert(update.rank, update.result.expect("a result").outcome());
     }
     assert_eq!(seen.len(), 8);
@@ -490,5 +489,5 @@ async fn a_drain_fences_sessions_and_ends_with_0() {
         .await;
     assert_eq!(fence.reason(), FenceReason::Shutdown);
     drop(raw);
-    assert_eq!(sandbox.terminate().code(), Some(0), "{}", sandbox.log());
+    assert_eq!(sandbox.wait().code(), Some(0), "{}", sandbox.log());
 }

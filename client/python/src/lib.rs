@@ -1,1 +1,168 @@
-//! placeholder
+//! The native half of the Python package: a session's hot path as one builtin function, everything else as methods.
+//! What it never does: raise into a training loop, but what `apply` raises and a signal during a gate.
+
+mod emit;
+mod values;
+
+use std::time::Duration;
+
+use hookbus_client::wire::{Facts, Outcome, ParamGroup};
+use hookbus_client::{Options, Position, attach as attach_session};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use emit::Native;
+
+/// One rank's session.
+#[pyclass(module = "hookbus._native", frozen)]
+struct Session {
+    native: &'static Native,
+    emit: Py<PyAny>,
+    /// Known at attach: an address that is none.
+    mistakes: Vec<String>,
+}
+
+#[pymethods]
+impl Session {
+    #[getter]
+    fn emit(&self, py: Python<'_>) -> Py<PyAny> {
+        self.emit.clone_ref(py)
+    }
+
+    fn set_apply(&self, apply: Py<PyAny>) {
+        self.native.set_apply(apply);
+    }
+
+    fn result(&self, id: &str, outcome: &str, old: Option<String>, new: Option<String>, reason: &str) {
+        let outcome = match outcome {
+            "applied" => Outcome::Applied,
+            "rejected" => Outcome::Rejected,
+            "unsupported" => Outcome::Unsupported,
+            _ => Outcome::Failed,
+        };
+        self.native.session.result(id, outcome, old, new, reason);
+    }
+
+    #[pyo3(signature = (**known))]
+    fn facts(&self, known: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let mut facts = Facts::default();
+        for (key, value) in known.into_iter().flatten() {
+            match key.extract::<String>()?.as_str() {
+                "max_epochs" => facts.max_epochs = value.extract()?,
+                "max_iters" => facts.max_iters = value.extract()?,
+                "iters_per_epoch" => facts.iters_per_epoch = value.extract()?,
+                "groups" => {
+                    let groups: Vec<(f64, String)> = value.extract()?;
+                    facts.groups = groups.into_iter().map(|(base_lr, name)| ParamGroup { base_lr, name }).collect();
+                }
+                "persistent_workers" => facts.persistent_workers = value.extract()?,
+                "loader_workers" => facts.loader_workers = value.extract()?,
+                "own_scheduler" => facts.own_scheduler = value.extract()?,
+                "scheduler" => facts.scheduler = value.extract::<Option<String>>()?.unwrap_or_default(),
+                "seed" => facts.seed = value.extract()?,
+                _ => {}
+            }
+        }
+        let Position { epoch, iter, inner_iter } = self.native.session.position();
+        facts.position = Some(hookbus_client::wire::Position { epoch, iter, inner_iter });
+        self.native.session.facts(facts);
+        Ok(())
+    }
+
+    fn add_capability(&self, name: &str) {
+        self.native.session.add_capability(name);
+    }
+
+    fn position(&self) -> (u64, u64, u64) {
+        let Position { epoch, iter, inner_iter } = self.native.session.position();
+        (epoch, iter, inner_iter)
+    }
+
+    fn set_position(&self, epoch: u64, iter: u64, inner_iter: u64) {
+        self.native.session.set_position(Position { epoch, iter, inner_iter });
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let session = &self.native.session;
+        let status = session.status();
+        let out = PyDict::new(py);
+        out.set_item("connected", status.connected)?;
+        out.set_item("verdict", &status.verdict)?;
+        out.set_item("run_id", &status.run_id)?;
+        out.set_item("warnings", self.mistakes.iter().cloned().chain(session.warnings()).collect::<Vec<_>>())?;
+        let refused: Vec<_> = status.refused.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        out.set_item("refused", refused)?;
+        out.set_item("dropped", status.dropped)?;
+        out.set_item("gate_timeouts", session.gate_timeouts())?;
+        out.set_item("buffered_bytes", status.buffered_bytes)?;
+        out.set_item("acked", status.acked)?;
+        Ok(out)
+    }
+
+    fn wants(&self, point: &str) -> bool {
+        let session = &self.native.session;
+        session.point(point).is_some_and(|point| session.wants(point))
+    }
+
+    fn flush(&self, py: Python<'_>, timeout_s: f64) -> bool {
+        let timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
+        py.detach(|| self.native.session.flush(timeout))
+    }
+
+    fn close(&self, py: Python<'_>, reason: &str, failed: bool) -> PyResult<()> {
+        let lines = py.detach(|| self.native.session.close(reason, failed));
+        self.native.apply(py, lines, "close")
+    }
+}
+
+/// Attaches; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
+#[pyfunction]
+#[pyo3(signature = (*, run, address, hooks, capabilities, timeout_s))]
+fn attach(
+    py: Python<'_>,
+    run: &str,
+    address: Option<&str>,
+    hooks: &Bound<'_, PyAny>,
+    capabilities: Vec<String>,
+    timeout_s: f64,
+) -> PyResult<Session> {
+    let mut mistakes = Vec::new();
+    let mut options = Options::new(run, address).unwrap_or_else(|error| {
+        mistakes.push(format!("hookbus: {error}. The training goes on without a daemon."));
+        Options::alone(run)
+    });
+    for hook in hooks.try_iter()? {
+        options.hooks.push(values::hook_request(&hook?)?);
+    }
+    options.capabilities = capabilities;
+    options.timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
+    options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));
+    let session = py.detach(|| attach_session(options));
+    let (native, emit) = Native::new(py, session)?;
+    Ok(Session { native, emit, mistakes })
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<Session>()?;
+    module.add_function(wrap_pyfunction!(attach, module)?)
+}
+
+/// What `apply` gets.
+fn actions<'py>(py: Python<'py>, actions: Vec<hookbus_client::Action>) -> PyResult<Bound<'py, PyList>> {
+    use hookbus_client::Action;
+    let list = PyList::empty(py);
+    for action in actions {
+        let tuple: Bound<'py, PyTuple> = match action {
+            Action::Log { id, level, text } => ("log", id, level, text).into_pyobject(py)?,
+            Action::Stop { id, by, reason } => ("stop", id, by, reason).into_pyobject(py)?,
+            Action::Checkpoint { id, tag } => ("checkpoint", id, tag).into_pyobject(py)?,
+            Action::Custom { id, name, json } => ("custom", id, name, json).into_pyobject(py)?,
+            Action::Warning(text) => ("warning", text).into_pyobject(py)?,
+            Action::Error(text) => ("error", text).into_pyobject(py)?,
+        };
+        list.append(tuple)?;
+    }
+    Ok(list)
+}

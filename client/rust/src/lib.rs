@@ -50,5 +50,5 @@ pub use shared::Status;
 pub struct PointId(pub(crate) u8);
 
 /// A metric's place in this session's name table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MetricId(pub(crate) u16);

@@ -39,15 +39,24 @@ impl Options {
     /// launcher's environment. Errors: the address is none.
     pub fn new(run: &str, address: Option<&str>) -> Result<Self, AddressError> {
         let found = Address::resolve(address)?;
-        let wait = found.is_some();
         let later = || default_socket().and_then(|path| Address::unix(&path).ok());
+        let wait = found.is_some();
+        Ok(Self::with(run, found.or_else(later), wait))
+    }
+
+    /// For a run that has no daemon to look for, say because its address is none.
+    pub fn alone(run: &str) -> Self {
+        Self::with(run, None, false)
+    }
+
+    fn with(run: &str, address: Option<Address>, wait: bool) -> Self {
         let env: HashMap<_, _> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let process = process_facts();
         let nth = ATTACHES.fetch_add(1, Ordering::Relaxed);
-        Ok(Self {
-            address: found.or_else(later),
+        Self {
+            address,
             wait,
             timeout: Duration::from_secs(5),
             identity: identify(run, &env, &process, nth),
@@ -56,6 +65,6 @@ impl Options {
             client: format!("hookbus-client {}", env!("CARGO_PKG_VERSION")),
             buffer_bytes: 8 << 20,
             process,
-        })
+        }
     }
 }

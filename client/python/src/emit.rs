@@ -1,0 +1,263 @@
+//! `Session.emit`: one builtin function, called with METH_FASTCALL so that no dict and no tuple is made. Names are found by
+//! the pointer of their interned string.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::{Borrowed, ffi};
+
+/// Signals are looked at so often while a gate waits.
+const SLICE: Duration = Duration::from_millis(50);
+/// Names found by pointer; beyond this they are found by their text each time.
+const CACHED: usize = 256;
+/// Values of one event that need no heap.
+const FIELDS: usize = 64;
+
+#[derive(Clone, Copy)]
+enum Key {
+    Metric(MetricId),
+    Epoch,
+    Iter,
+    InnerIter,
+    /// Beyond the limit of names.
+    None,
+}
+
+#[derive(Default)]
+struct Caches {
+    points: Vec<(Py<PyAny>, PointId)>,
+    keys: Vec<(Py<PyAny>, Key)>,
+    complained: HashSet<String>,
+}
+
+/// What `emit` works on. Lives as long as the process: a session is attached once or twice in a training.
+pub(crate) struct Native {
+    pub(crate) session: Session,
+    apply: Mutex<Option<Py<PyAny>>>,
+    /// Only touched with the GIL, and never across a call into Python.
+    caches: RefCell<Caches>,
+}
+
+// SAFETY: `caches` is only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
+unsafe impl Sync for Native {}
+
+struct MethodDef(ffi::PyMethodDef);
+
+// SAFETY: it is never written to.
+unsafe impl Sync for MethodDef {}
+
+static EMIT: MethodDef = MethodDef(ffi::PyMethodDef {
+    ml_name: c"emit".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: emit },
+    ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+    ml_doc: c"emit(point, **fields): a point is reached. Never waits but in a gate, never raises but a stop.".as_ptr(),
+});
+
+impl Native {
+    /// The session's state and its builtin function.
+    pub(crate) fn new(py: Python<'_>, session: Session) -> PyResult<(&'static Self, Py<PyAny>)> {
+        let native: &'static Self =
+            Box::leak(Box::new(Self { session, apply: Mutex::new(None), caches: RefCell::default() }));
+        let pointer = ptr::from_ref(native).cast_mut().cast::<c_void>();
+        // SAFETY: the pointer is valid for ever, the definition is static, and both results are checked.
+        unsafe {
+            let holder = ffi::PyCapsule_New(pointer, ptr::null::<c_char>(), None);
+            let holder = Bound::from_owned_ptr_or_err(py, holder)?;
+            let definition = ptr::from_ref(&EMIT.0).cast_mut();
+            let function = ffi::PyCFunction_NewEx(definition, holder.as_ptr(), ptr::null_mut());
+            Ok((native, Bound::from_owned_ptr_or_err(py, function)?.unbind()))
+        }
+    }
+
+    pub(crate) fn set_apply(&self, apply: Py<PyAny>) {
+        *self.apply.lock().unwrap_or_else(PoisonError::into_inner) = Some(apply);
+    }
+
+    /// Hands actions to Python. Errors: what `apply` raised.
+    pub(crate) fn apply(&self, py: Python<'_>, actions: Vec<Action>, point: &str) -> PyResult<()> {
+        if actions.is_empty() {
+            return Ok(());
+        }
+        let apply = self.apply.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|apply| apply.clone_ref(py));
+        let Some(apply) = apply else { return Ok(()) };
+        apply.call1(py, (crate::actions(py, actions)?, point)).map(|_| ())
+    }
+
+    #[inline]
+    fn point(&self, name: Borrowed<'_, '_, PyAny>) -> Option<PointId> {
+        let mut caches = self.caches.borrow_mut();
+        if let Some((_, id)) = caches.points.iter().find(|(known, _)| known.as_ptr() == name.as_ptr()) {
+            return Some(*id);
+        }
+        let id = self.session.point(&name.extract::<String>().ok()?)?;
+        if caches.points.len() < CACHED {
+            caches.points.push((name.to_owned().unbind(), id));
+        }
+        Some(id)
+    }
+
+    #[inline]
+    fn key(&self, name: Borrowed<'_, '_, PyAny>) -> Key {
+        let mut caches = self.caches.borrow_mut();
+        if let Some((_, key)) = caches.keys.iter().find(|(known, _)| known.as_ptr() == name.as_ptr()) {
+            return *key;
+        }
+        let Ok(text) = name.extract::<String>() else { return Key::None };
+        let key = match text.as_str() {
+            "epoch" => Key::Epoch,
+            "iter" => Key::Iter,
+            "inner_iter" => Key::InnerIter,
+            _ => self.session.metric(&text).map_or(Key::None, Key::Metric),
+        };
+        if caches.keys.len() < CACHED {
+            caches.keys.push((name.to_owned().unbind(), key));
+        }
+        key
+    }
+
+    /// One clear line, once per cause.
+    #[cold]
+    fn complain(&self, cause: &str, text: String) {
+        if self.caches.borrow_mut().complained.insert(cause.to_owned()) {
+            self.session.say(Action::Error(text));
+        }
+    }
+
+    /// A value that is no plain float. Err: why it is not known.
+    #[cold]
+    fn convert(&self, point: PointId, name: Borrowed<'_, '_, PyAny>, value: Borrowed<'_, '_, PyAny>) -> Result<f64, String> {
+        let name = name.extract::<String>().unwrap_or_default();
+        let on_device = !value.is_instance_of::<pyo3::types::PyInt>() && is_on_device(&value);
+        if on_device && self.session.gate_field(point).as_deref() != Some(name.as_str()) {
+            return Err("on device".to_owned());
+        }
+        // SAFETY: the object is borrowed from the caller's arguments; an error is fetched and cleared below.
+        let number = unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) };
+        match PyErr::take(value.py()) {
+            None => Ok(number),
+            Some(error) => {
+                let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+                let text = format!("hookbus: {name} is a {kind} that is no single number ({error}); it is not sent. Pass a float, or {name}.item()");
+                self.complain(&name, text);
+                Err(format!("not a number: {kind}"))
+            }
+        }
+    }
+}
+
+fn is_on_device(value: &Bound<'_, PyAny>) -> bool {
+    let kind = value.getattr("device").and_then(|device| device.getattr("type")).and_then(|kind| kind.extract::<String>());
+    kind.is_ok_and(|kind| kind != "cpu")
+}
+
+unsafe extern "C" fn emit(
+    holder: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: Python calls this with the GIL, and with the capsule that `Native::new` made.
+    let (py, native) = unsafe {
+        let pointer = ffi::PyCapsule_GetPointer(holder, ptr::null::<c_char>());
+        (Python::assume_attached(), &*pointer.cast::<Native>())
+    };
+    // SAFETY: as CPython's calling convention says, `args` holds `nargs` positional values and then one per name.
+    match unsafe { reached(py, native, args, nargs, kwnames) } {
+        Ok(()) => py.None().into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+    }
+}
+
+#[inline]
+unsafe fn reached(
+    py: Python<'_>,
+    native: &Native,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> PyResult<()> {
+    if native.session.is_forked() {
+        return Ok(());
+    }
+    if nargs != 1 {
+        native.complain("arguments", format!("hookbus: event() takes a point and named fields, it got {nargs} unnamed ones; nothing is sent"));
+        return Ok(());
+    }
+    // SAFETY: see the caller.
+    let point = unsafe { native.point(Borrowed::from_ptr(py, *args)) };
+    let Some(point) = point else {
+        native.complain("point", "hookbus: a point's name is a string, and there are at most 256; nothing is sent".to_owned());
+        return Ok(());
+    };
+    let mut given = Given::NOTHING;
+    let mut values = [(MetricId::default(), 0.0); FIELDS];
+    let mut count = 0;
+    let mut unknown: Vec<(MetricId, String)> = Vec::new();
+    // SAFETY: `kwnames` is null or a tuple of strings.
+    let fields = if kwnames.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(kwnames) } };
+    for at in 0..fields {
+        // SAFETY: both indices are within what Python passed.
+        let (name, value) = unsafe {
+            let name: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
+            let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
+            (name, value)
+        };
+        match native.key(name) {
+            Key::Metric(id) => {
+                // SAFETY: an exact float is read as it is.
+                let exact = unsafe { ffi::PyFloat_CheckExact(value.as_ptr()) } != 0;
+                // SAFETY: as above.
+                let number = if exact { Ok(unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }) } else { native.convert(point, name, value) };
+                match number {
+                    Ok(number) if count < FIELDS => {
+                        values[count] = (id, number);
+                        count += 1;
+                    }
+                    Ok(_) => native.complain("fields", format!("hookbus: more than {FIELDS} fields in one event; the rest is not sent")),
+                    Err(why) => unknown.push((id, why)),
+                }
+            }
+            Key::None => native.complain("metrics", "hookbus: more than 1024 metric names in one run; the new ones are not sent".to_owned()),
+            place => match value.extract::<u64>() {
+                Ok(number) => match place {
+                    Key::Epoch => given.epoch = Some(number),
+                    Key::Iter => given.iter = Some(number),
+                    _ => given.inner_iter = Some(number),
+                },
+                Err(_) => native.complain("position", "hookbus: epoch, iter and inner_iter are whole numbers from 0; others are counted instead".to_owned()),
+            },
+        }
+    }
+    let signal = if unknown.is_empty() {
+        native.session.emit(point, &given, &values[..count], &[])
+    } else {
+        let unknown: Vec<_> = unknown.iter().map(|(id, why)| (*id, why.as_str())).collect();
+        native.session.emit(point, &given, &values[..count], &unknown)
+    };
+    match signal {
+        Signal::Quiet => return Ok(()),
+        Signal::Pending => {}
+        Signal::Gate(mut ticket) => {
+            while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {
+                py.check_signals()?;
+            }
+        }
+    }
+    let actions = native.session.take_actions(point);
+    if actions.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: see the caller; the point is a string, since it has an id.
+    let name: String = unsafe { Borrowed::<PyAny>::from_ptr(py, *args) }.extract().map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
+    native.apply(py, actions, &name)
+}
