@@ -18,7 +18,6 @@ use serde_json::Value as Json;
 const DAEMON: &[(&str, &[&str])] = &[
     ("check_invalid_loss", &["seq_*"]),
     ("memory_profiler", &["text_*", "meminfo_*", "statm", "iters_*", "overridden_stages"]),
-    ("helpers", &["every_n_*"]),
 ];
 
 /// Kinds where an adapter acts in the trainer: tensor types, real runners.
@@ -26,7 +25,7 @@ const PYTHON: &[(&str, &[&str])] = &[("check_invalid_loss", &["value", "not_a_te
 
 /// Kinds of hooks that are not built yet. Empty when all eight are.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("helpers", &["end_of_epoch", "is_last_*"]),
+    ("helpers", &["*"]),
     ("num_class_check", &["*"]),
     ("set_epoch_info", &["*"]),
     ("sync_norm", &["*"]),
@@ -117,7 +116,6 @@ fn the_recorded_cases() {
 fn decide(file: &str, kind: &str, case: &Json) -> Verdict {
     let checked = match (file, kind) {
         ("check_invalid_loss", _) => return losses(case),
-        ("helpers", _) => helper(kind, case),
         (_, "statm") => statm(case),
         (_, "overridden_stages") => stages(case),
         (_, kind) if kind.starts_with("iters_") => iters(case),
@@ -237,23 +235,6 @@ fn losses(case: &Json) -> Verdict {
         // The exception's text is ours.
         Ok(()) => Verdict::Differing,
     }
-}
-
-fn helper(kind: &str, case: &Json) -> Result<(), String> {
-    let (config, input) = (&case["config"], &case["input"]);
-    let base = match kind {
-        "every_n_epochs" => Base::Epoch,
-        "every_n_train_iters" => Base::Iter,
-        _ => Base::InnerIter,
-    };
-    let whole = |value: &Json| value.as_i64().or_else(|| value.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64));
-    let Some(n) = whole(&config["n"]) else {
-        return Err(format!("n = {} is no whole number", config["n"]));
-    };
-    let every = Every { base, n, start: whole(&config["start"]).unwrap_or(0) };
-    let count = |keys: &[&str]| keys.iter().find_map(|key| input[*key].as_u64()).unwrap_or(0);
-    let at = Position { epoch: count(&["epoch"]), iter: count(&["iter"]), inner_iter: count(&["batch_idx", "inner_iter"]) };
-    equal("result", Some(due(every, at)), case["expected"]["result"].as_bool())
 }
 
 fn statm(case: &Json) -> Result<(), String> {

@@ -58,12 +58,24 @@ fn mib(bytes: f64) -> String {
     format!("{}", (bytes / (1 << 20) as f64).round_ties_even() as i64)
 }
 
+/// A float as Python prints it: `6.0`, `1e-05`, `nan`.
+fn python_float(value: f64) -> String {
+    let text = format!("{value:?}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => text.to_lowercase(),
+    }
+}
+
 /// The line of the original. A float prints as Python prints it: `6.0`, never `6`.
 pub fn line(host: &Result<HostSample, String>, rss_bytes: Option<f64>) -> String {
     let (each, percent): (Box<dyn Fn(f64) -> String>, Box<dyn Fn(f64) -> String>) = match host {
         Ok(_) => (
             Box::new(|bytes| format!("{} MB", mib(bytes))),
-            Box::new(|percent| format!("{percent:?} %")),
+            Box::new(|percent| format!("{} %", python_float(percent))),
         ),
         Err(why) => (
             Box::new(move |_| format!("unknown ({why})")),
