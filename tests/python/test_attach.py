@@ -119,6 +119,7 @@ with hookbus.attach("odd", hooks=[dict(type="CheckInvalidLossHook", interval=1)]
 def test_ctrl_c_ends_a_training_as_ever(run_script: Run, daemon: Daemon) -> None:
     text = """
 import hookbus, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 try:
     with hookbus.attach("ctrl-c") as bus:
         for i in bus.iters(range(10)):

@@ -475,9 +475,8 @@ impl Driver {
             return false;
         }
         match self.said_bye {
-            Some(at) => {
-                self.link.is_none() || self.retained.is_empty() || at.elapsed() > LAST_WORDS
-            }
+            // The daemon ends the stream when it has taken the goodbye; before that it may still be on its way.
+            Some(at) => self.link.is_none() || at.elapsed() > LAST_WORDS,
             // Without a connection there is nobody to say it to.
             None => self.link.is_none() && self.connecting.is_none(),
         }

@@ -118,10 +118,6 @@ impl Retained {
         self.sent == self.batches.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
     fn drop_oldest(&mut self) {
         if let Some(batch) = self.pop_front() {
             self.lose(batch);
