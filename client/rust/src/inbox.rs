@@ -301,6 +301,11 @@ impl Inbox {
         self.results.push_back(result);
     }
 
+    /// Whether a result for this id is on its way, or was sent just now.
+    pub(crate) fn is_reported(&self, id: &str) -> bool {
+        self.results.iter().chain(&self.sent).any(|result| result.id == id)
+    }
+
     /// The next result to send.
     pub(crate) fn next_result(&self) -> Option<&wire::Result> {
         self.results.front()

@@ -82,6 +82,8 @@ pub(crate) struct Counters {
     train_inner: AtomicU64,
     /// Of a validation or a test; they do not nest.
     eval_inner: AtomicU64,
+    /// Of the last point reached.
+    last: [AtomicU64; 3],
 }
 
 fn get(counter: &AtomicU64) -> u64 {
@@ -115,6 +117,9 @@ impl Counters {
             iter: get(&self.iter),
             inner_iter: get(inner),
         };
+        set(&self.last[0], at.epoch);
+        set(&self.last[1], at.iter);
+        set(&self.last[2], at.inner_iter);
         match point {
             AFTER_TRAIN_ITER => {
                 set(&self.iter, at.iter.wrapping_add(1));
@@ -134,6 +139,11 @@ impl Counters {
             iter: get(&self.iter),
             inner_iter: get(&self.train_inner),
         }
+    }
+
+    /// The position of the last point reached.
+    pub(crate) fn last(&self) -> Position {
+        Position { epoch: get(&self.last[0]), iter: get(&self.last[1]), inner_iter: get(&self.last[2]) }
     }
 
     /// Training goes on from here, say after a resume.

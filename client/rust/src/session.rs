@@ -262,7 +262,7 @@ impl Session {
             .cloned()
             .unwrap_or_default();
         let mut inbox = lock(&shared.inbox);
-        let actions = inbox.take(&name, shared.counters.now());
+        let actions = inbox.take(&name, shared.counters.last());
         if inbox.is_empty() {
             shared.pending.store(false, Ordering::Release);
         }
@@ -283,7 +283,8 @@ impl Session {
         new: Option<String>,
         reason: &str,
     ) {
-        if self.is_forked() {
+        // A log line of a gate's answer has no id, and what was taken was reported when it was taken.
+        if self.is_forked() || id.is_empty() || lock(&self.shared.inbox).is_reported(id) {
             return;
         }
         let result = wire::Result {
@@ -300,7 +301,7 @@ impl Session {
             .get(last)
             .cloned()
             .unwrap_or_default();
-        lock(&self.shared.inbox).result(result, &point, self.shared.counters.now());
+        lock(&self.shared.inbox).result(result, &point, self.shared.counters.last());
         self.shared.wake.notify_one();
     }
 
