@@ -135,7 +135,8 @@ def gate() -> None:
             raw.sendall(b"x" * 60)
             raw.recv(64)
 
-    daemon = Daemon("[limits]\nstall_budget = 0.0\n[[hooks]]\ntype = \"CheckInvalidLossHook\"\ninterval = 1\npolicy = \"observe\"\n")
+    toml = '[limits]\nstall_budget = 0.0\n[[hooks]]\ntype = "CheckInvalidLossHook"\ninterval = 1\npolicy = "observe"\n'
+    daemon = Daemon(toml)
     with hookbus.attach("bench", address=daemon.address) as bus:
         nan = float("nan")
 

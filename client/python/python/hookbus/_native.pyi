@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
+__all__ = ["Session", "__version__", "attach"]
+
 __version__: str
 
 Action: TypeAlias = (
