@@ -58,7 +58,11 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     for line in table.lines().filter(|line| line.contains("->")) {
         let line = line.trim_start_matches("//!").trim();
         let (who, what) = line.split_once("->").expect("it contains one");
-        let what = what.split(',').map(|word| word.trim().to_owned()).filter(|word| word != "nothing").collect();
+        let what = what
+            .split(',')
+            .map(|word| word.trim().to_owned())
+            .filter(|word| word != "nothing")
+            .collect();
         allowed.insert(who.trim().to_owned(), what);
     }
     allowed

@@ -397,7 +397,13 @@ async fn a_stop_waits_for_every_rank_and_a_mixture_is_an_incident() {
     let mut inspector = Inspector::connect(&sandbox.address(), std::time::Duration::from_secs(10))
         .await
         .expect("the daemon answers");
-    let mut updates = inspector.stop(StopOrder { run: "many".into(), reason: "enough".into(), now: true, ..StopOrder::default() })
+    let mut updates = inspector
+        .stop(StopOrder {
+            run: "many".into(),
+            reason: "enough".into(),
+            now: true,
+            ..StopOrder::default()
+        })
         .await
         .expect("the order is taken");
     let first = updates

@@ -63,8 +63,11 @@ static EMIT: MethodDef = MethodDef(ffi::PyMethodDef {
 impl Native {
     /// The session's state and its builtin function.
     pub(crate) fn new(py: Python<'_>, session: Session) -> PyResult<(&'static Self, Py<PyAny>)> {
-        let native: &'static Self =
-            Box::leak(Box::new(Self { session, apply: Mutex::new(None), caches: RefCell::default() }));
+        let native: &'static Self = Box::leak(Box::new(Self {
+            session,
+            apply: Mutex::new(None),
+            caches: RefCell::default(),
+        }));
         let pointer = ptr::from_ref(native).cast_mut().cast::<c_void>();
         // SAFETY: the pointer is valid for ever, the definition is static, and both results are checked.
         unsafe {
@@ -85,15 +88,26 @@ impl Native {
         if actions.is_empty() {
             return Ok(());
         }
-        let apply = self.apply.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|apply| apply.clone_ref(py));
+        let apply = self
+            .apply
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|apply| apply.clone_ref(py));
         let Some(apply) = apply else { return Ok(()) };
-        apply.call1(py, (crate::actions(py, actions)?, point)).map(|_| ())
+        apply
+            .call1(py, (crate::actions(py, actions)?, point))
+            .map(|_| ())
     }
 
     #[inline]
     fn point(&self, name: Borrowed<'_, '_, PyAny>) -> Option<PointId> {
         let mut caches = self.caches.borrow_mut();
-        if let Some((_, id)) = caches.points.iter().find(|(known, _)| known.as_ptr() == name.as_ptr()) {
+        if let Some((_, id)) = caches
+            .points
+            .iter()
+            .find(|(known, _)| known.as_ptr() == name.as_ptr())
+        {
             return Some(*id);
         }
         let id = self.session.point(&name.extract::<String>().ok()?)?;
@@ -106,10 +120,16 @@ impl Native {
     #[inline]
     fn key(&self, name: Borrowed<'_, '_, PyAny>) -> Key {
         let mut caches = self.caches.borrow_mut();
-        if let Some((_, key)) = caches.keys.iter().find(|(known, _)| known.as_ptr() == name.as_ptr()) {
+        if let Some((_, key)) = caches
+            .keys
+            .iter()
+            .find(|(known, _)| known.as_ptr() == name.as_ptr())
+        {
             return *key;
         }
-        let Ok(text) = name.extract::<String>() else { return Key::None };
+        let Ok(text) = name.extract::<String>() else {
+            return Key::None;
+        };
         let key = match text.as_str() {
             "epoch" => Key::Epoch,
             "iter" => Key::Iter,
@@ -132,7 +152,12 @@ impl Native {
 
     /// A value that is no plain float. Err: why it is not known.
     #[cold]
-    fn convert(&self, point: PointId, name: Borrowed<'_, '_, PyAny>, value: Borrowed<'_, '_, PyAny>) -> Result<f64, String> {
+    fn convert(
+        &self,
+        point: PointId,
+        name: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> Result<f64, String> {
         let name = name.extract::<String>().unwrap_or_default();
         let on_device = !value.is_instance_of::<pyo3::types::PyInt>() && is_on_device(&value);
         if on_device && self.session.gate_field(point).as_deref() != Some(name.as_str()) {
@@ -143,8 +168,14 @@ impl Native {
         match PyErr::take(value.py()) {
             None => Ok(number),
             Some(error) => {
-                let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-                let text = format!("hookbus: {name} is a {kind} that is no single number ({error}); it is not sent. Pass a float, or {name}.item()");
+                let kind = value
+                    .get_type()
+                    .name()
+                    .map(|name| name.to_string())
+                    .unwrap_or_default();
+                let text = format!(
+                    "hookbus: {name} is a {kind} that is no single number ({error}); it is not sent. Pass a float, or {name}.item()"
+                );
                 self.complain(&name, text);
                 Err(format!("not a number: {kind}"))
             }
@@ -153,7 +184,10 @@ impl Native {
 }
 
 fn is_on_device(value: &Bound<'_, PyAny>) -> bool {
-    let kind = value.getattr("device").and_then(|device| device.getattr("type")).and_then(|kind| kind.extract::<String>());
+    let kind = value
+        .getattr("device")
+        .and_then(|device| device.getattr("type"))
+        .and_then(|kind| kind.extract::<String>());
     kind.is_ok_and(|kind| kind != "cpu")
 }
 
@@ -196,7 +230,11 @@ unsafe fn reached(
     // SAFETY: see the caller.
     let point = unsafe { native.point(Borrowed::from_ptr(py, *args)) };
     let Some(point) = point else {
-        native.complain("point", "hookbus: a point's name is a string, and there are at most 256; nothing is sent".to_owned());
+        native.complain(
+            "point",
+            "hookbus: a point's name is a string, and there are at most 256; nothing is sent"
+                .to_owned(),
+        );
         return Ok(());
     };
     let mut given = Given::NOTHING;
@@ -204,11 +242,16 @@ unsafe fn reached(
     let mut count = 0;
     let mut unknown: Vec<(MetricId, String)> = Vec::new();
     // SAFETY: `kwnames` is null or a tuple of strings.
-    let fields = if kwnames.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(kwnames) } };
+    let fields = if kwnames.is_null() {
+        0
+    } else {
+        unsafe { ffi::PyTuple_Size(kwnames) }
+    };
     for at in 0..fields {
         // SAFETY: both indices are within what Python passed.
         let (name, value) = unsafe {
-            let name: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
+            let name: Borrowed<'_, '_, PyAny> =
+                Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
             let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
             (name, value)
         };
@@ -241,8 +284,13 @@ unsafe fn reached(
     let signal = if unknown.is_empty() {
         native.session.emit(point, &given, &values[..count], &[])
     } else {
-        let unknown: Vec<_> = unknown.iter().map(|(id, why)| (*id, why.as_str())).collect();
-        native.session.emit(point, &given, &values[..count], &unknown)
+        let unknown: Vec<_> = unknown
+            .iter()
+            .map(|(id, why)| (*id, why.as_str()))
+            .collect();
+        native
+            .session
+            .emit(point, &given, &values[..count], &unknown)
     };
     match signal {
         Signal::Quiet => return Ok(()),
@@ -258,6 +306,8 @@ unsafe fn reached(
         return Ok(());
     }
     // SAFETY: see the caller; the point is a string, since it has an id.
-    let name: String = unsafe { Borrowed::<PyAny>::from_ptr(py, *args) }.extract().map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
+    let name: String = unsafe { Borrowed::<PyAny>::from_ptr(py, *args) }
+        .extract()
+        .map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
     native.apply(py, actions, &name)
 }

@@ -33,7 +33,14 @@ impl Session {
         self.native.set_apply(apply);
     }
 
-    fn result(&self, id: &str, outcome: &str, old: Option<String>, new: Option<String>, reason: &str) {
+    fn result(
+        &self,
+        id: &str,
+        outcome: &str,
+        old: Option<String>,
+        new: Option<String>,
+        reason: &str,
+    ) {
         let outcome = match outcome {
             "applied" => Outcome::Applied,
             "rejected" => Outcome::Rejected,
@@ -53,18 +60,31 @@ impl Session {
                 "iters_per_epoch" => facts.iters_per_epoch = value.extract()?,
                 "groups" => {
                     let groups: Vec<(f64, String)> = value.extract()?;
-                    facts.groups = groups.into_iter().map(|(base_lr, name)| ParamGroup { base_lr, name }).collect();
+                    facts.groups = groups
+                        .into_iter()
+                        .map(|(base_lr, name)| ParamGroup { base_lr, name })
+                        .collect();
                 }
                 "persistent_workers" => facts.persistent_workers = value.extract()?,
                 "loader_workers" => facts.loader_workers = value.extract()?,
                 "own_scheduler" => facts.own_scheduler = value.extract()?,
-                "scheduler" => facts.scheduler = value.extract::<Option<String>>()?.unwrap_or_default(),
+                "scheduler" => {
+                    facts.scheduler = value.extract::<Option<String>>()?.unwrap_or_default()
+                }
                 "seed" => facts.seed = value.extract()?,
                 _ => {}
             }
         }
-        let Position { epoch, iter, inner_iter } = self.native.session.position();
-        facts.position = Some(hookbus_client::wire::Position { epoch, iter, inner_iter });
+        let Position {
+            epoch,
+            iter,
+            inner_iter,
+        } = self.native.session.position();
+        facts.position = Some(hookbus_client::wire::Position {
+            epoch,
+            iter,
+            inner_iter,
+        });
         self.native.session.facts(facts);
         Ok(())
     }
@@ -74,12 +94,20 @@ impl Session {
     }
 
     fn position(&self) -> (u64, u64, u64) {
-        let Position { epoch, iter, inner_iter } = self.native.session.position();
+        let Position {
+            epoch,
+            iter,
+            inner_iter,
+        } = self.native.session.position();
         (epoch, iter, inner_iter)
     }
 
     fn set_position(&self, epoch: u64, iter: u64, inner_iter: u64) {
-        self.native.session.set_position(Position { epoch, iter, inner_iter });
+        self.native.session.set_position(Position {
+            epoch,
+            iter,
+            inner_iter,
+        });
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -89,8 +117,19 @@ impl Session {
         out.set_item("connected", status.connected)?;
         out.set_item("verdict", &status.verdict)?;
         out.set_item("run_id", &status.run_id)?;
-        out.set_item("warnings", self.mistakes.iter().cloned().chain(session.warnings()).collect::<Vec<_>>())?;
-        let refused: Vec<_> = status.refused.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        out.set_item(
+            "warnings",
+            self.mistakes
+                .iter()
+                .cloned()
+                .chain(session.warnings())
+                .collect::<Vec<_>>(),
+        )?;
+        let refused: Vec<_> = status
+            .refused
+            .iter()
+            .map(|(what, why)| format!("{what}: {why}"))
+            .collect();
         out.set_item("refused", refused)?;
         out.set_item("dropped", status.dropped)?;
         out.set_item("gate_timeouts", session.gate_timeouts())?;
@@ -101,7 +140,9 @@ impl Session {
 
     fn wants(&self, point: &str) -> bool {
         let session = &self.native.session;
-        session.point(point).is_some_and(|point| session.wants(point))
+        session
+            .point(point)
+            .is_some_and(|point| session.wants(point))
     }
 
     fn flush(&self, py: Python<'_>, timeout_s: f64) -> bool {
@@ -128,7 +169,9 @@ fn attach(
 ) -> PyResult<Session> {
     let mut mistakes = Vec::new();
     let mut options = Options::new(run, address).unwrap_or_else(|error| {
-        mistakes.push(format!("hookbus: {error}. The training goes on without a daemon."));
+        mistakes.push(format!(
+            "hookbus: {error}. The training goes on without a daemon."
+        ));
         Options::alone(run)
     });
     for hook in hooks.try_iter()? {
@@ -139,7 +182,11 @@ fn attach(
     options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));
     let session = py.detach(|| attach_session(options));
     let (native, emit) = Native::new(py, session)?;
-    Ok(Session { native, emit, mistakes })
+    Ok(Session {
+        native,
+        emit,
+        mistakes,
+    })
 }
 
 #[pymodule]
@@ -150,7 +197,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// What `apply` gets.
-fn actions<'py>(py: Python<'py>, actions: Vec<hookbus_client::Action>) -> PyResult<Bound<'py, PyList>> {
+fn actions<'py>(
+    py: Python<'py>,
+    actions: Vec<hookbus_client::Action>,
+) -> PyResult<Bound<'py, PyList>> {
     use hookbus_client::Action;
     let list = PyList::empty(py);
     for action in actions {

@@ -7,24 +7,40 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// `dict(type="CheckInvalidLossHook", interval=50)`. Errors: ValueError that names hook and key.
 pub(crate) fn hook_request(hook: &Bound<'_, PyAny>) -> PyResult<HookRequest> {
-    let hook = hook.cast::<PyDict>().map_err(|_| PyValueError::new_err("each of hooks is a dict with a type"))?;
+    let hook = hook
+        .cast::<PyDict>()
+        .map_err(|_| PyValueError::new_err("each of hooks is a dict with a type"))?;
     let mut request = HookRequest::default();
     for (key, item) in hook.iter() {
-        let key: String = key.extract().map_err(|_| PyValueError::new_err("a hook's keys are strings"))?;
+        let key: String = key
+            .extract()
+            .map_err(|_| PyValueError::new_err("a hook's keys are strings"))?;
         match key.as_str() {
-            "type" => request.r#type = item.extract().map_err(|_| PyValueError::new_err("a hook's type is a string"))?,
-            "name" => request.name = item.extract().map_err(|_| PyValueError::new_err("a hook's name is a string"))?,
+            "type" => {
+                request.r#type = item
+                    .extract()
+                    .map_err(|_| PyValueError::new_err("a hook's type is a string"))?
+            }
+            "name" => {
+                request.name = item
+                    .extract()
+                    .map_err(|_| PyValueError::new_err("a hook's name is a string"))?
+            }
             _ => {
                 let value = value(&item, 16).ok_or_else(|| {
                     let text = item.repr().map(|text| text.to_string()).unwrap_or_default();
-                    PyValueError::new_err(format!("hook {hook}: {key} = {text} is no number, string, list or dict"))
+                    PyValueError::new_err(format!(
+                        "hook {hook}: {key} = {text} is no number, string, list or dict"
+                    ))
                 })?;
                 request.args.insert(key, value);
             }
         }
     }
     if request.r#type.is_empty() {
-        return Err(PyValueError::new_err(format!("hook {hook}: type is missing")));
+        return Err(PyValueError::new_err(format!(
+            "hook {hook}: type is missing"
+        )));
     }
     Ok(request)
 }
@@ -44,11 +60,20 @@ fn value(item: &Bound<'_, PyAny>, depth: usize) -> Option<Value> {
     } else if item.is_instance_of::<PyString>() {
         Kind::Text(item.extract().ok()?)
     } else if item.is_instance_of::<PyList>() || item.is_instance_of::<PyTuple>() {
-        let items = item.try_iter().ok()?.map(|item| value(&item.ok()?, depth - 1));
-        Kind::List(ValueList { items: items.collect::<Option<_>>()? })
+        let items = item
+            .try_iter()
+            .ok()?
+            .map(|item| value(&item.ok()?, depth - 1));
+        Kind::List(ValueList {
+            items: items.collect::<Option<_>>()?,
+        })
     } else if let Ok(map) = item.cast::<PyDict>() {
-        let items = map.iter().map(|(key, item)| Some((key.extract().ok()?, value(&item, depth - 1)?)));
-        Kind::Map(ValueMap { items: items.collect::<Option<_>>()? })
+        let items = map
+            .iter()
+            .map(|(key, item)| Some((key.extract().ok()?, value(&item, depth - 1)?)));
+        Kind::Map(ValueMap {
+            items: items.collect::<Option<_>>()?,
+        })
     } else {
         return None;
     };

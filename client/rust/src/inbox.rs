@@ -303,7 +303,10 @@ impl Inbox {
 
     /// Whether a result for this id is on its way, or was sent just now.
     pub(crate) fn is_reported(&self, id: &str) -> bool {
-        self.results.iter().chain(&self.sent).any(|result| result.id == id)
+        self.results
+            .iter()
+            .chain(&self.sent)
+            .any(|result| result.id == id)
     }
 
     /// The next result to send.

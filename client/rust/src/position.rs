@@ -143,7 +143,11 @@ impl Counters {
 
     /// The position of the last point reached.
     pub(crate) fn last(&self) -> Position {
-        Position { epoch: get(&self.last[0]), iter: get(&self.last[1]), inner_iter: get(&self.last[2]) }
+        Position {
+            epoch: get(&self.last[0]),
+            iter: get(&self.last[1]),
+            inner_iter: get(&self.last[2]),
+        }
     }
 
     /// Training goes on from here, say after a resume.

@@ -205,10 +205,11 @@ fn process(
             let unread = children
                 .iter()
                 .find_map(|child| child.rss_bytes.value.as_ref().err());
+            // Not `sum`: of nothing that is -0.0.
             let sum = children
                 .iter()
                 .filter_map(|child| child.rss_bytes.value.as_ref().ok())
-                .sum();
+                .fold(0.0, |sum, bytes| sum + bytes);
             let each = children.iter().map(|child| wire::ChildMemory {
                 pid: child.pid,
                 command: child.command.clone(),
