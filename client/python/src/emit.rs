@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::{c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -203,9 +204,13 @@ unsafe extern "C" fn emit(
         (Python::assume_attached(), &*pointer.cast::<Native>())
     };
     // SAFETY: as CPython's calling convention says, `args` holds `nargs` positional values and then one per name.
-    match unsafe { reached(py, native, args, nargs, kwnames) } {
-        Ok(()) => py.None().into_ptr(),
-        Err(error) => {
+    let reached = catch_unwind(AssertUnwindSafe(|| unsafe {
+        reached(py, native, args, nargs, kwnames)
+    }));
+    match reached {
+        // A panic of ours is printed by its hook and costs an event; unwinding into C would end the training.
+        Ok(Ok(())) | Err(_) => py.None().into_ptr(),
+        Ok(Err(error)) => {
             error.restore(py);
             ptr::null_mut()
         }

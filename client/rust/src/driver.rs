@@ -155,6 +155,9 @@ impl Driver {
 
     fn hello(&self) -> Bytes {
         let options = &self.shared.options;
+        // /proc is read before the lock is taken: the training thread never waits for it.
+        let (node, process) = (identity::node(), identity::wire_process(&options.process));
+        let capabilities = lock(&self.shared.capabilities).iter().cloned().collect();
         let hot = lock(&self.shared.hot);
         let inbox = lock(&self.shared.inbox);
         let identity = &options.identity;
@@ -166,12 +169,12 @@ impl Driver {
             rank: identity.rank,
             world_size: identity.world_size,
             local_rank: identity.local_rank,
-            node: identity::node(),
-            process: Some(identity::wire_process(&options.process)),
+            node,
+            process: Some(process),
             session: self.session.clone(),
             points: hot.points.clone(),
             metrics: hot.metrics.clone(),
-            capabilities: lock(&self.shared.capabilities).iter().cloned().collect(),
+            capabilities,
             next_seq: self.retained.lowest(hot.next_unflushed()),
             applied: inbox.applied(),
             state_generation: inbox.generation(),
@@ -445,25 +448,36 @@ impl Driver {
         let Some(link) = &self.link else { return };
         let at = shared.counters.now();
         let last_point = shared.last_point.load(Ordering::Relaxed) as usize;
-        let breaker = lock(&shared.breaker);
-        let hot = lock(&shared.hot);
+        // One lock at a time: a gate on the training thread takes hot and then the breaker.
+        let (timeouts, is_open, waited) = {
+            let breaker = lock(&shared.breaker);
+            (breaker.timeouts(), breaker.is_open(), breaker.waited())
+        };
+        let dropped_texts = lock(&shared.inbox).dropped;
+        let (elapsed, open_point) = {
+            let hot = lock(&shared.hot);
+            (
+                hot.elapsed(),
+                hot.points.get(last_point).cloned().unwrap_or_default(),
+            )
+        };
         let beat = wire::Heartbeat {
-            now_ns: hot.elapsed().as_nanos() as u64,
+            now_ns: elapsed.as_nanos() as u64,
             points,
             position: Some(wire::Position {
                 epoch: at.epoch,
                 iter: at.iter,
                 inner_iter: at.inner_iter,
             }),
-            open_point: hot.points.get(last_point).cloned().unwrap_or_default(),
+            open_point,
             since_point_s: now.duration_since(self.moved_at).as_secs_f64(),
             since_interpreter_tick_s: None,
             dropped_events: self.retained.dropped(),
-            dropped_texts: lock(&shared.inbox).dropped,
+            dropped_texts,
             buffered_bytes: self.retained.bytes() as u64,
-            gate_timeouts: breaker.timeouts(),
-            breaker_open: breaker.is_open(),
-            gate_wait_s: breaker.waited().as_secs_f64(),
+            gate_timeouts: timeouts,
+            breaker_open: is_open,
+            gate_wait_s: waited.as_secs_f64(),
         };
         // A full queue is a daemon that does not read; the next heartbeat tells the same.
         let _ = link.out.try_send(encode(Frame::Heartbeat(beat)));
