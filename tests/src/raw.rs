@@ -9,6 +9,7 @@ use hookbus_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::sandbox::PATIENCE;
@@ -93,6 +94,11 @@ impl Raw {
         let channel = connect(address, PATIENCE)
             .await
             .expect("the daemon listens");
+        Self::over(channel, first).await
+    }
+
+    /// The same over a channel that is there.
+    pub async fn over(channel: Channel, first: Vec<client_frame::Frame>) -> Result<Self, Status> {
         let (out, frames) = mpsc::channel(64);
         for frame in first {
             out.send(ClientFrame { frame: Some(frame) })

@@ -16,6 +16,8 @@ use tonic::Streaming;
 
 use crate::codec::RawCodec;
 use crate::connect::connect;
+use crate::filling::Filling;
+use crate::hot::SPARES;
 use crate::identity;
 use crate::retained::Retained;
 use crate::shared::{Shared, Stage, lock};
@@ -40,7 +42,9 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     session: String,
     retained: Retained,
-    spare: Vec<u8>,
+    /// Batches taken over, and their memory for the next ones: kept, so that a flush makes none.
+    taken: Vec<Filling>,
+    spares: Vec<Filling>,
     link: Option<Link>,
     connecting: Option<JoinHandle<Result<(Link, server_frame::Frame), String>>>,
     retry_at: Instant,
@@ -68,7 +72,8 @@ impl Driver {
             retained: Retained::new(shared.options.buffer_bytes),
             shared,
             session: identity::nonce(),
-            spare: Vec::new(),
+            taken: Vec::new(),
+            spares: vec![Filling::default()],
             link: None,
             connecting: None,
             retry_at: now,
@@ -375,21 +380,24 @@ impl Driver {
             return;
         }
         let lost = hot.take_lost();
-        let (batches, mut names) = hot.swap(&mut self.spare);
+        let mut names = hot.swap(&mut self.spares, &mut self.taken);
         drop(hot);
         self.quiet_since = now;
         for batch in lost {
             self.holes_changed |= self.retained.lose(batch);
         }
-        for batch in batches {
-            let (batch, bytes) = batch.frame(&mut names);
-            self.holes_changed |= self.retained.push(batch);
-            self.spare = bytes;
+        for mut filled in self.taken.drain(..) {
+            self.holes_changed |= self.retained.push(filled.frame(&mut names));
+            if self.spares.len() < SPARES {
+                filled.clear();
+                self.spares.push(filled);
+            }
         }
         let (dropped, buffered_bytes) = (self.retained.dropped(), self.retained.bytes());
         let mut status = lock(&shared.status);
         status.dropped = dropped;
         status.buffered_bytes = buffered_bytes;
+        status.flushes += 1;
     }
 
     fn send(&mut self) {

@@ -18,7 +18,7 @@ const UNKNOWN_REASON: u8 = 2 << 3 | 2;
 
 /// Bytes of a varint.
 pub(crate) const fn varint_len(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Appends a varint.

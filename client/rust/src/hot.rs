@@ -6,45 +6,24 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hookbus_proto::v1 as wire;
-use prost::Message;
 
-use crate::encode::{Fields, put_event, put_varint, varint_len};
+use crate::encode::{Fields, put_event};
+use crate::filling::{BATCH_BYTES, Filling, Names};
 use crate::plan::{Compiled, Gate, Wanted, Wish, is_due};
 use crate::retained::Batch;
 use crate::{MetricId, POINTS, PointId, Position};
 
 /// From here on the client's thread is woken to flush.
 pub(crate) const HIGH_WATER_BYTES: usize = 64 << 10;
-/// A batch is closed at the latest here, far below the daemon's limit of a frame.
-const BATCH_BYTES: usize = 256 << 10;
 /// Closed batches that wait for a starved client thread; beyond this the oldest becomes a hole.
 const CLOSED: usize = 32;
+/// Cleared batches at hand: as many as may be closed, so that the training thread never asks the allocator. Their pages
+/// are only there once they were filled.
+pub(crate) const SPARES: usize = CLOSED;
 /// Names in one attempt.
 pub(crate) const MOST_POINTS: usize = 256;
 pub(crate) const MOST_METRICS: usize = 1024;
-
-/// Events of one batch while it is being filled.
-#[derive(Debug, Default)]
-pub(crate) struct Open {
-    first_seq: u64,
-    events: u64,
-    bytes: Vec<u8>,
-    points: Vec<(u32, u64)>,
-    gates: Vec<wire::GateRequest>,
-}
-
-impl Open {
-    fn count(&mut self, point: PointId) {
-        let id = u32::from(point.0);
-        match self.points.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, count)) => *count += 1,
-            None => self.points.push((id, 1)),
-        }
-        self.events += 1;
-    }
-}
 
 /// What holds at one point.
 #[derive(Debug, Default)]
@@ -70,8 +49,10 @@ pub(crate) struct Hot {
     named_metrics: usize,
     plan: Compiled,
     wishes: Vec<Wishes>,
-    open: Open,
-    closed: VecDeque<Open>,
+    open: Filling,
+    closed: VecDeque<Filling>,
+    /// Cleared ones, so that none is made here.
+    spares: Vec<Filling>,
     pub(crate) next_seq: u64,
     pub(crate) batch_events: u64,
     statm: Option<File>,
@@ -90,11 +71,11 @@ impl Hot {
             named_metrics: 0,
             plan: Compiled::default(),
             wishes: Vec::new(),
-            open: Open {
-                bytes: Vec::with_capacity(2 * HIGH_WATER_BYTES),
-                ..Open::default()
-            },
-            closed: VecDeque::new(),
+            open: Filling::default(),
+            closed: VecDeque::with_capacity(CLOSED),
+            spares: std::iter::repeat_with(Filling::default)
+                .take(SPARES)
+                .collect(),
             next_seq: 1,
             batch_events: 4096,
             statm: File::open("/proc/self/statm").ok(),
@@ -303,35 +284,41 @@ impl Hot {
         std::mem::take(&mut self.lost)
     }
 
-    /// Swaps out what was recorded. `spare` becomes the new buffer.
-    pub(crate) fn swap(&mut self, spare: &mut Vec<u8>) -> (Vec<Open>, Names) {
-        let mut out: Vec<_> = self.closed.drain(..).collect();
+    /// Moves what was recorded to `out`, and takes `spares` back; both belong to the client's thread.
+    pub(crate) fn swap(&mut self, spares: &mut Vec<Filling>, out: &mut Vec<Filling>) -> Names {
+        out.extend(self.closed.drain(..));
         if self.open.events > 0 {
-            let mut open = std::mem::take(&mut self.open);
-            std::mem::swap(&mut self.open.bytes, spare);
-            open.points.shrink_to_fit();
-            out.push(open);
+            let fresh = self.spares.pop().unwrap_or_default();
+            out.push(std::mem::replace(&mut self.open, fresh));
+        }
+        while self.spares.len() < SPARES
+            && let Some(spare) = spares.pop()
+        {
+            self.spares.push(spare);
+        }
+        if out.is_empty() {
+            return Names::default();
         }
         let names = Names {
             points: new_names(&self.points, self.named_points),
             metrics: new_names(&self.metrics, self.named_metrics),
         };
-        if !out.is_empty() {
-            self.named_points = self.points.len();
-            self.named_metrics = self.metrics.len();
-        }
-        (out, names)
+        self.named_points = self.points.len();
+        self.named_metrics = self.metrics.len();
+        names
     }
 
     fn close_batch(&mut self) {
-        let full = std::mem::take(&mut self.open);
-        self.open.bytes = Vec::with_capacity(2 * HIGH_WATER_BYTES);
-        self.closed.push_back(full);
-        if self.closed.len() > CLOSED
-            && let Some(oldest) = self.closed.pop_front()
+        if self.closed.len() >= CLOSED
+            && let Some(mut oldest) = self.closed.pop_front()
         {
-            self.lost.push(oldest.meta(Bytes::new()));
+            self.lost.push(oldest.without_frame());
+            oldest.clear();
+            self.spares.push(oldest);
         }
+        let fresh = self.spares.pop().unwrap_or_default();
+        self.closed
+            .push_back(std::mem::replace(&mut self.open, fresh));
     }
 
     /// Field 2 of /proc/self/statm in bytes: one read.
@@ -361,13 +348,6 @@ impl Hot {
     }
 }
 
-/// Names that no batch has said yet.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    points: Vec<wire::Name>,
-    metrics: Vec<wire::Name>,
-}
-
 fn new_names(names: &[String], said: usize) -> Vec<wire::Name> {
     let new = names.iter().enumerate().skip(said);
     new.map(|(id, name)| wire::Name {
@@ -375,36 +355,4 @@ fn new_names(names: &[String], said: usize) -> Vec<wire::Name> {
         name: name.clone(),
     })
     .collect()
-}
-
-impl Open {
-    fn meta(self, frame: Bytes) -> Batch {
-        Batch {
-            first_seq: self.first_seq,
-            last_seq: self.first_seq + self.events - 1,
-            points: self.points,
-            frame,
-        }
-    }
-
-    /// The whole ClientFrame. Returns the batch and the buffer, emptied.
-    pub(crate) fn frame(mut self, names: &mut Names) -> (Batch, Vec<u8>) {
-        let header = wire::EventBatch {
-            first_seq: self.first_seq,
-            base_ns: 0,
-            new_points: std::mem::take(&mut names.points),
-            new_metrics: std::mem::take(&mut names.metrics),
-            events: Vec::new(),
-            gates: std::mem::take(&mut self.gates),
-        };
-        let len = header.encoded_len() + self.bytes.len();
-        let mut frame = Vec::with_capacity(1 + varint_len(len as u64) + len);
-        frame.push(3 << 3 | 2); // ClientFrame.batch
-        put_varint(&mut frame, len as u64);
-        header.encode(&mut frame).expect("a Vec grows as it must");
-        frame.extend_from_slice(&self.bytes);
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        (self.meta(Bytes::from(frame)), bytes)
-    }
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `session` | what a trainer holds: emit, wait for a gate, take actions, close |
 //! | `driver`, `runtime` | the client's own thread: connect, flush, send, receive, reconnect for ever |
-//! | `hot`, `encode` | what the training thread touches: wishes and the buffer of encoded events |
+//! | `hot`, `encode`, `filling` | what the training thread touches: wishes and the buffer of encoded events |
 //! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
 //! | `inbox`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
 //! | [`identity`], `options`, `fork` | who this process is |
@@ -25,6 +25,7 @@ mod codec;
 pub mod connect;
 mod driver;
 mod encode;
+mod filling;
 mod fork;
 mod hot;
 pub mod identity;

@@ -11,7 +11,7 @@ use crate::hot::Due;
 use crate::identity::cut;
 use crate::inbox::Action;
 use crate::position::{Given, Position, begins_training};
-use crate::shared::{Shared, Stage, Status, UNPLANNED, lock};
+use crate::shared::{Shared, Stage, Status, UNPLANNED, lock, lock_soon};
 use crate::{MetricId, Options, PointId, fork, runtime};
 
 /// At most this at a goodbye.
@@ -149,7 +149,7 @@ impl Session {
             }
             return None;
         }
-        let mut hot = lock(&shared.hot);
+        let mut hot = lock_soon(&shared.hot);
         let (due, high) = hot.record(point, at, values, unknown);
         let Some(due) = due else {
             drop(hot);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use hookbus_proto::v1 as wire;
@@ -52,6 +52,8 @@ pub struct Status {
     pub dropped: u64,
     /// Bytes that wait to be settled.
     pub buffered_bytes: usize,
+    /// How often the client's thread took the buffer over, cumulative.
+    pub flushes: u64,
     /// The session is off for good.
     pub off: bool,
 }
@@ -86,6 +88,20 @@ pub(crate) struct Shared {
 /// A lock whose data is valid whatever a panicking holder did: each is a plain record.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For the training thread: the client's thread holds the lock for the blink of a swap, so waiting for it on the spot is
+/// cheaper than the two system calls of sleeping and waking.
+#[inline]
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..1000 {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+        }
+    }
+    lock(mutex)
 }
 
 impl Shared {

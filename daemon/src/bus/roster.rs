@@ -223,6 +223,10 @@ impl Member {
         let mut subscriptions = configured.hook.subscriptions();
         for subscription in &mut subscriptions {
             subscription.subscriber.clone_from(&configured.name);
+            // A hook that may not act does not act by its silence either.
+            if configured.policy != Policy::Act {
+                subscription.otherwise = Otherwise::Continue;
+            }
         }
         Self {
             configured,
@@ -303,4 +307,114 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "without a text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::domain::{Event, Names, Rank, Value};
+    use crate::hooks::Hook;
+    use crate::store::Live;
+
+    /// What a bug in a hook looks like.
+    struct Panics;
+
+    impl Hook for Panics {
+        fn subscriptions(&self) -> Vec<Subscription> {
+            vec![Subscription::observe(
+                "after_train_iter",
+                Every::ALWAYS,
+                &[],
+            )]
+        }
+
+        fn on_event(&mut self, _: &Context<'_>, _: &Seen<'_>) -> Vec<Decision> {
+            panic!("index out of bounds")
+        }
+    }
+
+    fn call(roster: &mut Roster) -> Calls {
+        let names = Names {
+            points: vec!["after_train_iter".into()],
+            metrics: Vec::new(),
+        };
+        let event = Event::default();
+        let seen = Seen {
+            rank: Rank(0),
+            point: "after_train_iter",
+            event: &event,
+            names: &names,
+        };
+        let (now, live) = (Instant::now(), Live::default());
+        roster.call(&Context { now, view: &live }, &seen, &[])
+    }
+
+    fn configured(name: &str, hook: Box<dyn Hook>) -> Configured {
+        Configured {
+            name: name.to_owned(),
+            type_name: "Test",
+            priority: 50,
+            policy: Policy::Act,
+            origin: Origin::Config,
+            args: Vec::new(),
+            hook,
+        }
+    }
+
+    #[test]
+    fn a_hook_that_panics_is_off_and_the_others_go_on() {
+        let mut roster = Roster::new(&[HookRequest {
+            type_name: "MemoryProfilerHook".to_owned(),
+            name: "memory".to_owned(),
+            args: [("interval".to_owned(), Value::Integer(1))].into(),
+        }]);
+        roster
+            .members
+            .insert(0, Member::new(configured("broken", Box::new(Panics))));
+        roster.index();
+        let before = roster.generation;
+        let first = call(&mut roster);
+        let failed: Vec<_> = first
+            .failed
+            .iter()
+            .map(|(name, what, _)| (name.as_str(), what.as_str()))
+            .collect();
+        assert_eq!(failed, [("broken", "index out of bounds")]);
+        assert_eq!(
+            first.decided.len(),
+            1,
+            "the other hook was asked all the same"
+        );
+        assert!(roster.generation > before, "the plan changes");
+        let second = call(&mut roster);
+        assert_eq!((second.failed.len(), second.decided.len()), (0, 1));
+        let shown = roster.snapshot();
+        assert_eq!(
+            shown[0].disabled.as_deref(),
+            Some("it panicked: index out of bounds")
+        );
+    }
+
+    #[test]
+    fn a_hook_that_may_not_act_does_not_stop_by_its_silence() {
+        for (policy, otherwise) in [
+            ("act", Otherwise::Stop),
+            ("warn", Otherwise::Continue),
+            ("observe", Otherwise::Continue),
+        ] {
+            let roster = Roster::new(&[HookRequest {
+                type_name: "CheckInvalidLossHook".to_owned(),
+                name: "check".to_owned(),
+                args: [("policy".to_owned(), Value::Text(policy.to_owned()))].into(),
+            }]);
+            let gate = &roster.members[0].subscriptions[0];
+            assert_eq!(
+                (gate.way, gate.otherwise),
+                (Way::Gate, otherwise),
+                "{policy}"
+            );
+        }
+    }
 }

@@ -1,0 +1,125 @@
+//! What the training thread asks of the kernel over 100,000 emits: nothing of its own, and at most one wake a flush or park.
+//!
+//! The thread is traced (ptrace), so each of its system calls is seen and named; the client's own thread is not. This test
+//! has no harness: it runs itself again as the trainer.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{Command, Stdio, exit};
+use std::time::Duration;
+
+use hookbus_client::{Given, Options, Signal, attach};
+use hookbus_e2e::Sandbox;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal as Kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+const EMITS: u64 = 100_000;
+/// The trainer's environment variable: the daemon's address.
+const TRAINER: &str = "HOOKBUS_TEST_TRAINER";
+
+fn main() {
+    if let Ok(address) = std::env::var(TRAINER) {
+        return trainer(&address);
+    }
+    println!("\nrunning 1 test");
+    let sandbox = Sandbox::start();
+    let mut trainer = Command::new(std::env::current_exe().expect("the test's own path"))
+        .env(TRAINER, sandbox.url())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the trainer starts");
+    let calls = traced(Pid::from_raw(trainer.id() as i32));
+    let mut told = String::new();
+    let mut stdout = trainer.stdout.take().expect("it is piped");
+    stdout
+        .read_to_string(&mut told)
+        .expect("the trainer's numbers");
+    assert!(trainer.wait().expect("its status").success());
+    let numbers: Vec<u64> = told
+        .split_whitespace()
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    let [flushes, acked] = numbers[..] else {
+        panic!("not two numbers: {told:?}");
+    };
+    assert!(
+        acked >= EMITS,
+        "the daemon has seen the {EMITS} events, not {acked}"
+    );
+    let total: u64 = calls.values().sum();
+    println!("{EMITS} emits: {total} system calls {calls:?}, {flushes} flushes");
+    for call in calls.keys() {
+        let wakes = [libc::SYS_write, libc::SYS_futex];
+        assert!(wakes.contains(call), "system call {call} is no wake");
+    }
+    // one park at most: the silence before the first emit
+    assert!(
+        total <= flushes + 1,
+        "{total} system calls for {flushes} flushes"
+    );
+    println!("test the_training_thread_makes_at_most_one_system_call_a_flush ... ok\n");
+}
+
+/// Emits between two marks that only this thread makes: a SIGSTOP, and the question for its parent.
+fn trainer(address: &str) {
+    let options = Options::new("syscalls", Some(address)).expect("a valid address");
+    let session = attach(options);
+    let point = session.point("after_train_iter").expect("a point");
+    let loss = session.metric("loss").expect("a name");
+    let lr = session.metric("lr").expect("a name");
+    let emit = |count: u64| {
+        for n in 0..count {
+            let values = [(loss, n as f64), (lr, 0.1)];
+            if session.emit(point, &Given::NOTHING, &values, &[]) != Signal::Quiet {
+                eprintln!("an emit asked for something");
+                exit(1);
+            }
+        }
+    };
+    emit(100);
+    assert!(
+        session.flush(Duration::from_secs(30)),
+        "the warm-up is acknowledged"
+    );
+    let before = session.status().flushes;
+    ptrace::traceme().expect("a child may be traced by its parent");
+    raise(Kill::SIGSTOP).expect("a signal to oneself");
+    emit(EMITS);
+    nix::unistd::getppid();
+    assert!(
+        session.flush(Duration::from_secs(30)),
+        "all is acknowledged"
+    );
+    let status = session.status();
+    println!("{} {}", status.flushes - before, status.acked);
+    session.close("finished", false);
+}
+
+/// System calls of the child's main thread from its SIGSTOP to its getppid, by number.
+fn traced(trainer: Pid) -> BTreeMap<i64, u64> {
+    let mut calls = BTreeMap::new();
+    let first = waitpid(trainer, Some(WaitPidFlag::__WALL)).expect("the trainer stops");
+    assert_eq!(first, WaitStatus::Stopped(trainer, Kill::SIGSTOP));
+    ptrace::setoptions(trainer, ptrace::Options::PTRACE_O_TRACESYSGOOD).expect("its tracer");
+    loop {
+        ptrace::syscall(trainer, None).expect("it goes on");
+        match waitpid(trainer, Some(WaitPidFlag::__WALL)).expect("it stops again") {
+            WaitStatus::PtraceSyscall(_) => {}
+            other => panic!("the trainer ended or was signalled: {other:?}"),
+        }
+        let info = ptrace::syscall_info(trainer).expect("Linux 5.3 or later");
+        if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+            // SAFETY: `op` says which member of the union the kernel filled in.
+            let nr = unsafe { info.u.entry.nr };
+            let nr = i64::try_from(nr).expect("a small number");
+            if nr == libc::SYS_getppid {
+                ptrace::detach(trainer, None).expect("its tracer");
+                return calls;
+            }
+            *calls.entry(nr).or_default() += 1;
+        }
+    }
+}
