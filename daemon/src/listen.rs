@@ -53,6 +53,17 @@ struct UnixSocket {
     allowed_uids: Vec<u32>,
 }
 
+/// Whoever lets the socket go takes its file away: at the end, and where a later address cannot be bound.
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == self.file);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket file cannot be removed");
+        }
+    }
+}
+
 /// Bound, not yet serving.
 pub struct Listeners {
     unix: Option<UnixSocket>,
@@ -202,13 +213,7 @@ pub async fn serve(
         }
     };
     tokio::join!(unix_loop, tcp_loop);
-    if let Some(unix) = unix {
-        let ours = fs::symlink_metadata(&unix.path)
-            .is_ok_and(|file| (file.dev(), file.ino()) == unix.file);
-        if ours && let Err(error) = fs::remove_file(&unix.path) {
-            tracing::warn!(path = %unix.path.display(), %error, "the socket file cannot be removed");
-        }
-    }
+    drop(unix);
     kill.cancelled().await;
 }
 

@@ -304,10 +304,11 @@ impl Driver {
             Ok(Some(wire::ServerFrame { frame: Some(frame) })) => match frame {
                 server_frame::Frame::Gate(answer) => {
                     // An answer that comes too late finds nobody who waits.
-                    if let Some(slot) = lock(&shared.answers).get_mut(&answer.seq) {
-                        *slot = Some(answer);
-                        shared.answered.notify_all();
-                    }
+                    shared.change_answers(|answers| {
+                        if let Some(slot) = answers.get_mut(&answer.seq) {
+                            *slot = Some(answer);
+                        }
+                    });
                 }
                 server_frame::Frame::Ack(ack) => {
                     self.retained.settle(ack.seq);
@@ -355,8 +356,7 @@ impl Driver {
         self.retained.rewind();
         self.shared.update(|status| status.connected = false);
         // Whoever waits for an answer on this connection need not wait longer.
-        lock(&self.shared.answers).clear();
-        self.shared.answered.notify_all();
+        self.shared.change_answers(crate::shared::Answers::clear);
         self.back_off();
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) facts_changed: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
     pub(crate) answered: Condvar,
+    /// Grows with each change of `answers`, for a thread that waits on the spot.
+    pub(crate) answer_changes: AtomicU64,
     pub(crate) status: Mutex<Status>,
     pub(crate) changed: Condvar,
     pub(crate) bye: Mutex<Option<wire::Bye>>,
@@ -125,6 +127,7 @@ impl Shared {
             facts_changed: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),
+            answer_changes: AtomicU64::new(0),
             status: Mutex::default(),
             changed: Condvar::new(),
             bye: Mutex::default(),
@@ -172,7 +175,13 @@ impl Shared {
             interest.store(0, Ordering::Relaxed);
         }
         self.update(|status| status.off = true);
-        lock(&self.answers).clear();
+        self.change_answers(Answers::clear);
+    }
+
+    /// Changes the gates' answers, and tells who waits for one.
+    pub(crate) fn change_answers(&self, change: impl FnOnce(&mut Answers)) {
+        change(&mut lock(&self.answers));
+        self.answer_changes.fetch_add(1, Ordering::Release);
         self.answered.notify_all();
     }
 }

@@ -42,8 +42,18 @@ pub(super) struct Decided {
 pub(super) struct Calls {
     /// In the hooks' order.
     pub decided: Vec<Decided>,
-    /// Hooks that panicked just now: (name, what, the `otherwise` of the gate that waits for it).
-    pub failed: Vec<(String, String, Option<(Otherwise, String)>)>,
+    /// Hooks that panicked just now.
+    pub failed: Vec<Failed>,
+}
+
+/// A hook that panicked.
+pub(super) struct Failed {
+    /// Its name.
+    pub by: String,
+    /// The panic's text.
+    pub what: String,
+    /// What the gate that waits for it does without it, and the reason.
+    pub otherwise: Option<(Otherwise, String)>,
 }
 
 /// The hooks of one run, in the order of their priorities.
@@ -180,9 +190,11 @@ impl Roster {
                 Err(panic) => {
                     let what = panic_text(&*panic);
                     member.disabled = Some(format!("it panicked: {what}"));
-                    calls
-                        .failed
-                        .push((member.configured.name.clone(), what, otherwise));
+                    calls.failed.push(Failed {
+                        by: member.configured.name.clone(),
+                        what,
+                        otherwise,
+                    });
                 }
             }
         }
@@ -379,7 +391,7 @@ mod tests {
         let failed: Vec<_> = first
             .failed
             .iter()
-            .map(|(name, what, _)| (name.as_str(), what.as_str()))
+            .map(|failed| (failed.by.as_str(), failed.what.as_str()))
             .collect();
         assert_eq!(failed, [("broken", "index out of bounds")]);
         assert_eq!(

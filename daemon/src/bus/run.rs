@@ -9,7 +9,7 @@ use super::member::Member;
 use super::messages::{
     Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToTrainer, Verdict, Welcome,
 };
-use super::roster::{Decided, Roster};
+use super::roster::{Decided, Failed, Roster};
 use super::{Journal, Rules};
 use crate::domain::{
     Batch, Effective, Event, Facts, Heartbeat, Hole, Incident, IncidentKind, LogLevel, LogLine,
@@ -311,7 +311,12 @@ impl Run {
             self.decide(&seen, n, decided, asked.is_some(), &mut answer, now);
         }
         let replan = !calls.failed.is_empty();
-        for (name, what, otherwise) in calls.failed {
+        for Failed {
+            by: name,
+            what,
+            otherwise,
+        } in calls.failed
+        {
             let text = format!("hook {name} panicked and is off: {what}");
             tracing::error!(run = %self.id, %rank, hook = name, what, "a hook panicked and is off");
             self.open_incident(

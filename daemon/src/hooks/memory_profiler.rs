@@ -74,17 +74,12 @@ fn python_float(value: f64) -> String {
 
 /// The line of the original. A float prints as Python prints it: `6.0`, never `6`.
 pub fn line(host: &Result<HostSample, String>, rss_bytes: Option<f64>) -> String {
-    let (each, percent): (Box<dyn Fn(f64) -> String>, Box<dyn Fn(f64) -> String>) = match host {
-        Ok(_) => (
-            Box::new(|bytes| format!("{} MB", mib(bytes))),
-            Box::new(|percent| format!("{} %", python_float(percent))),
-        ),
-        Err(why) => (
-            Box::new(move |_| format!("unknown ({why})")),
-            Box::new(move |_| format!("unknown ({why})")),
-        ),
+    let field = |get: fn(&HostSample) -> f64, shown: fn(f64) -> String| {
+        host.as_ref()
+            .map_or_else(|why| format!("unknown ({why})"), |host| shown(get(host)))
     };
-    let field = |get: fn(&HostSample) -> f64| host.as_ref().map_or(0.0, get);
+    let bytes = |get| field(get, |bytes| format!("{} MB", mib(bytes)));
+    let percent = |get| field(get, |percent| format!("{} %", python_float(percent)));
     let own = rss_bytes.map_or_else(
         || "unknown (the trainer could not read its own statm)".to_owned(),
         |rss| format!("{} MB", mib(rss)),
@@ -92,14 +87,12 @@ pub fn line(host: &Result<HostSample, String>, rss_bytes: Option<f64>) -> String
     format!(
         "Memory information available_memory: {}, used_memory: {}, memory_utilization: {}, available_swap_memory: {}, \
          used_swap_memory: {}, swap_memory_utilization: {}, current_process_memory: {own}",
-        each(field(|host| host.available_bytes as f64)),
-        each(field(|host| host.used_bytes as f64)),
-        percent(field(|host| host.used_percent)),
-        each(field(
-            |host| host.swap_total_bytes as f64 - host.swap_used_bytes as f64
-        )),
-        each(field(|host| host.swap_used_bytes as f64)),
-        percent(field(|host| host.swap_used_percent)),
+        bytes(|host| host.available_bytes as f64),
+        bytes(|host| host.used_bytes as f64),
+        percent(|host| host.used_percent),
+        bytes(|host| host.swap_total_bytes as f64 - host.swap_used_bytes as f64),
+        bytes(|host| host.swap_used_bytes as f64),
+        percent(|host| host.swap_used_percent),
     )
 }
 
