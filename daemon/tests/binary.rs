@@ -41,6 +41,10 @@ impl Running {
         running
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the fact is a file or a signal of another process: it can only be asked for again"
+    )]
     fn until(&mut self, what: &str, fact: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !fact(self) {

@@ -40,9 +40,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 class Daemon:
     """The real hookbusd on a socket in a folder of its own."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, socket: Path | None = None) -> None:
         self.folder = folder
-        self.socket = folder / "hookbusd.sock"
+        self.socket = socket or folder / "hookbusd.sock"
         self.address = f"unix://{self.socket}"
         self.log = folder / "log"
         ready = folder / "ready"
@@ -82,10 +82,10 @@ def start_daemon() -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
     with tempfile.TemporaryDirectory(prefix="hb") as folder:  # short: a socket's path has 108 bytes at most
 
-        def start(config: str = "") -> Daemon:
+        def start(config: str = "", socket: Path | None = None) -> Daemon:
             place = Path(folder) / str(len(daemons))
             place.mkdir()
-            daemons.append(Daemon(place, config))
+            daemons.append(Daemon(place, config, socket))
             return daemons[-1]
 
         yield start

@@ -225,6 +225,7 @@ impl Driver {
         self.backoff = BACKOFF.0;
         self.fenced_as.clear();
         self.retained.settle(welcome.ack);
+        self.retained.judge();
         self.retained.rewind();
         self.holes_changed = !self.retained.holes().is_empty();
         lock(&shared.inbox).rewind();
@@ -279,6 +280,7 @@ impl Driver {
             Duplicate | OverLimit | Shutdown | Unspecified
         );
         let text = format!("the daemon ended this session: {}", fence.text);
+        let attached = self.shared.attached.load(Ordering::Relaxed);
         if fence.reason() != Shutdown && self.fenced_as != fence.text {
             self.fenced_as.clone_from(&fence.text);
             let then = if again {
@@ -286,12 +288,16 @@ impl Driver {
             } else {
                 "; hookbus is off for this process, the training goes on"
             };
-            self.shared.warn(format!("{text}{then}"));
+            // The first word on it is said by `attach` itself.
+            if attached {
+                self.shared.warn(format!("{text}{then}"));
+            }
         }
         self.shared.update(|status| {
             if status.stage != Stage::Attached || !again {
                 status.stage = Stage::Fenced(text);
             }
+            status.off |= !again;
         });
         if !again {
             self.shared.switch_off();

@@ -1,5 +1,5 @@
 //! Batches that are not settled yet, as bytes. Bounded: when it is full the oldest batch goes, and becomes a hole whose
-//! events are counted per point.
+//! events are counted per point. One that was sent already is no hole until it is known that the daemon has not seen it.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub(crate) struct Batch {
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
     /// Events per point id, for the hole that it may become.
-    pub(crate) points: Vec<(u32, u64)>,
+    pub(crate) points: Points,
     /// A whole ClientFrame.
     pub(crate) frame: Bytes,
 }
@@ -25,10 +25,18 @@ pub(crate) struct Retained {
     /// Batches at the front that were sent on the present connection.
     sent: usize,
     sent_bytes: usize,
+    /// The highest number that was ever sent.
+    sent_seq: u64,
     settled: u64,
+    /// Sent, let go for want of room, and not settled: first number, last number, points.
+    let_go: VecDeque<(u64, u64, Points)>,
+    /// Ascending.
     holes: Vec<wire::Hole>,
     dropped: u64,
 }
+
+/// Events per point id.
+type Points = Vec<(u32, u64)>;
 
 impl Retained {
     pub(crate) fn new(most_bytes: usize) -> Self {
@@ -38,7 +46,9 @@ impl Retained {
             most_bytes,
             sent: 0,
             sent_bytes: 0,
+            sent_seq: 0,
             settled: 0,
+            let_go: VecDeque::new(),
             holes: Vec::new(),
             dropped: 0,
         }
@@ -69,6 +79,7 @@ impl Retained {
         if let Some(batch) = self.batches.get(self.sent) {
             self.sent_bytes += batch.frame.len();
             self.sent += 1;
+            self.sent_seq = self.sent_seq.max(batch.last_seq);
         }
     }
 
@@ -81,6 +92,20 @@ impl Retained {
             .is_some_and(|batch| batch.last_seq <= self.settled)
         {
             self.pop_front();
+        }
+        while self
+            .let_go
+            .front()
+            .is_some_and(|(_, last_seq, _)| *last_seq <= self.settled)
+        {
+            self.let_go.pop_front();
+        }
+    }
+
+    /// A daemon has said what it has settled: what was let go beyond that is lost.
+    pub(crate) fn judge(&mut self) {
+        while let Some((first_seq, last_seq, points)) = self.let_go.pop_back() {
+            self.hole(first_seq, last_seq, points);
         }
     }
 
@@ -119,32 +144,54 @@ impl Retained {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(batch) = self.pop_front() {
+        let Some(batch) = self.pop_front() else {
+            return;
+        };
+        if batch.last_seq <= self.sent_seq {
+            self.let_go
+                .push_back((batch.first_seq, batch.last_seq, batch.points));
+        } else {
             self.lose(batch);
         }
     }
 
     /// A batch becomes a hole. True: the holes have changed.
     pub(crate) fn lose(&mut self, batch: Batch) -> bool {
-        self.dropped += batch.last_seq + 1 - batch.first_seq;
-        // Holes that touch become one, so that a long outage is one hole.
-        match self
-            .holes
-            .last_mut()
-            .filter(|hole| hole.last_seq + 1 == batch.first_seq)
-        {
-            Some(hole) => hole.last_seq = batch.last_seq,
-            None => self.holes.push(wire::Hole {
-                first_seq: batch.first_seq,
-                last_seq: batch.last_seq,
-                points: Default::default(),
-            }),
-        }
-        let hole = self.holes.last_mut().expect("one was just made sure of");
-        for (point, count) in batch.points {
-            *hole.points.entry(point).or_default() += count;
-        }
+        self.hole(batch.first_seq, batch.last_seq, batch.points);
         true
+    }
+
+    /// Holes that touch become one, so that a long outage is one hole.
+    fn hole(&mut self, first_seq: u64, last_seq: u64, points: Points) {
+        self.dropped += last_seq + 1 - first_seq;
+        let after = self
+            .holes
+            .partition_point(|hole| hole.first_seq < first_seq);
+        self.holes.insert(
+            after,
+            wire::Hole {
+                first_seq,
+                last_seq,
+                points: points.into_iter().collect(),
+            },
+        );
+        self.join(after);
+        if after > 0 {
+            self.join(after - 1);
+        }
+    }
+
+    /// Makes one hole of this one and the next, where they touch.
+    fn join(&mut self, index: usize) {
+        let touch = matches!(self.holes.get(index..index + 2), Some([one, next]) if one.last_seq + 1 == next.first_seq);
+        if touch {
+            let next = self.holes.remove(index + 1);
+            let one = &mut self.holes[index];
+            one.last_seq = next.last_seq;
+            for (point, count) in next.points {
+                *one.points.entry(point).or_default() += count;
+            }
+        }
     }
 
     fn pop_front(&mut self) -> Option<Batch> {
@@ -191,6 +238,25 @@ mod tests {
             (hole.first_seq, hole.last_seq, hole.points.get(&5)),
             (1, 4, Some(&4))
         );
+    }
+
+    #[test]
+    fn what_was_sent_and_let_go_is_a_hole_only_where_the_daemon_has_not_seen_it() {
+        let mut retained = Retained::new(100);
+        for seq in 1..=2 {
+            retained.push(batch(seq, seq));
+            retained.mark_sent();
+        }
+        for seq in 3..=6 {
+            retained.push(batch(seq, seq)); // 1 and 2 were sent, 3 and 4 never were
+        }
+        assert_eq!((retained.dropped(), retained.holes().len()), (2, 1));
+        retained.settle(1);
+        retained.judge();
+        let hole = &retained.holes()[0];
+        assert_eq!((hole.first_seq, hole.last_seq), (2, 4));
+        assert_eq!((hole.points.get(&5), retained.dropped()), (Some(&3), 3));
+        assert_eq!(retained.holes().len(), 1);
     }
 
     #[test]

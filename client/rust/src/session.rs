@@ -80,6 +80,7 @@ pub fn attach(options: Options) -> Session {
     if let Some(timeout) = wait {
         session.wait_status(timeout, |status| status.stage != Stage::Trying);
     }
+    shared.attached.store(true, Ordering::Relaxed);
     session
 }
 
@@ -398,18 +399,30 @@ impl Session {
         } else {
             format!(" Without it there is no {}.", missing.join(", no "))
         };
-        let why = match status.stage {
+        let start =
+            "Start the training with `hookbus run -- COMMAND`, or a daemon with `hookbusd`.";
+        let (why, mend) = match status.stage {
             Stage::Attached | Stage::Closed => return Vec::new(),
-            Stage::Fenced(text) => text,
-            Stage::Failed(text) => text,
+            Stage::Fenced(text) if status.off => (text, "hookbus is off for this process."),
+            Stage::Fenced(text) => (text, "It keeps trying."),
+            Stage::Failed(text) => (text, start),
             Stage::Trying => match &options.address {
-                Some(address) if options.wait => format!("no answer from {address} within {:.0} s", options.timeout.as_secs_f64()),
-                _ => "no hookbus daemon is here (HOOKBUS_ADDRESS is not set and the default socket does not exist)".to_owned(),
+                Some(address) if options.wait => (
+                    format!(
+                        "no answer from {address} within {:.0} s",
+                        options.timeout.as_secs_f64()
+                    ),
+                    start,
+                ),
+                _ => (
+                    "no hookbus daemon is here (HOOKBUS_ADDRESS is not set and the default socket does not exist)"
+                        .to_owned(),
+                    start,
+                ),
             },
         };
-        let mend = "Start the training with `hookbus run -- COMMAND`, or a daemon with `hookbusd`";
         vec![format!(
-            "hookbus: {why}. The training goes on.{without} {mend}."
+            "hookbus: {why}. The training goes on.{without} {mend}"
         )]
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) capabilities: Mutex<BTreeSet<String>>,
     pub(crate) facts: Mutex<Option<wire::Facts>>,
     pub(crate) facts_changed: AtomicBool,
+    /// `attach` has returned: what happens from now on, `Session::warnings` has not said.
+    pub(crate) attached: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
     pub(crate) answered: Condvar,
     /// Grows with each change of `answers`, for a thread that waits on the spot.
@@ -125,6 +127,7 @@ impl Shared {
             breaker: Mutex::new(Breaker::new(now)),
             facts: Mutex::default(),
             facts_changed: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),
             answer_changes: AtomicU64::new(0),
