@@ -1,4 +1,4 @@
-"""Whole runs: the real daemon, the real client, the operator's binary; many ranks, many runs, a restart, a full buffer."""
+"""Whole runs, with the real daemon, client and operator: many ranks, two runs, a double, a restart, a full buffer."""
 
 from __future__ import annotations
 
