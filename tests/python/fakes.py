@@ -31,7 +31,7 @@ class FakeSession:
         self.results.append(words)
 
     def facts(self, **known: Any) -> None:
-        self.known.update(known)
+        self.known = known  # the latest replaces the one before
 
     def add_capability(self, name: str) -> None:
         self.capabilities.append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 from fakes import FakeSession
@@ -96,6 +97,13 @@ def test_a_loaders_shape_is_known_but_what_the_user_said_wins(session: FakeSessi
     assert session.known == {"iters_per_epoch": 7, "loader_workers": 2, "persistent_workers": True}
     bus_on(session).bind(loader=Loader())
     assert session.known["iters_per_epoch"] == 9
+
+
+def test_each_facts_message_is_whole(session: FakeSession) -> None:
+    bus = bus_on(session, max_epochs=3)
+    bus.bind(optimizer=SimpleNamespace(param_groups=[{"lr": 0.5}]))
+    bus.bind(loader=[1, 2])
+    assert session.known == {"max_epochs": 3, "groups": [(0.5, "0")], "iters_per_epoch": 2}
 
 
 def test_a_resumed_training_begins_at_its_epoch(session: FakeSession) -> None:

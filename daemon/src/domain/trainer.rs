@@ -71,10 +71,26 @@ pub struct Facts {
     pub max_iters: Option<u64>,
     /// Iterations of one epoch.
     pub iters_per_epoch: Option<u64>,
-    /// Of the optimizer.
+    /// Of the optimizer; several optimizers in their order.
     pub groups: Vec<ParamGroup>,
     /// Where training starts.
     pub position: Position,
+    /// The trainer steps a learning-rate scheduler of its own: its name.
+    pub own_scheduler: Option<String>,
+    /// The trainer's seed.
+    pub seed: Option<u64>,
+    /// torch.distributed is up.
+    pub process_group: bool,
+    /// Input sizes must be a multiple of this; 0: any.
+    pub size_multiple: u32,
+}
+
+impl Facts {
+    /// How many iterations the training has, said or computed.
+    pub fn total_iters(&self) -> Option<u64> {
+        self.max_iters
+            .or_else(|| self.max_epochs?.checked_mul(self.iters_per_epoch?))
+    }
 }
 
 /// A sign of life, and the client's own counters.

@@ -15,7 +15,8 @@ pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 
 use crate::domain::{
-    Event, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Subscription, Value,
+    Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
+    Subscription, Value,
 };
 use crate::store::View;
 
@@ -71,10 +72,26 @@ pub enum Decision {
     Log(LogLine),
 }
 
+/// What a hook decides ahead of the training, from the trainer's facts alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ahead {
+    /// None: nothing of the desired state.
+    pub standing: Option<Standing>,
+    /// For the trainer's log, once.
+    pub warnings: Vec<String>,
+}
+
 /// A hook. Built-in ones answer at once.
 pub trait Hook: Send {
     /// What it wants to see; the bus fills in the subscriber's name.
     fn subscriptions(&self) -> Vec<Subscription>;
+
+    /// Decides ahead. Called with each new facts; `run` is the run's name. Errors: why the hook cannot work with them, and
+    /// what to do; nothing of it is then in force.
+    fn ahead(&mut self, facts: &Facts, run: &str) -> Result<Ahead, String> {
+        let _ = (facts, run);
+        Ok(Ahead::default())
+    }
 
     /// Called for each event that a subscription of it makes due. For a gate subscription only when a trainer waits.
     fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision>;

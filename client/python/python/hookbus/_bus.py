@@ -16,7 +16,7 @@ from ._stopped import TrainingStopped
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Protocol, TypeVar
 
@@ -66,10 +66,9 @@ class Bus:
         self._closed = False
         self._pid = os.getpid()
         session.set_apply(self._actions.apply)
+        self._known: dict[str, object] = {}  # each Facts message is whole: the latest replaces the one before
         given = {"max_epochs": max_epochs, "max_iters": max_iters, "iters_per_epoch": iters_per_epoch}
-        known = {name: value for name, value in given.items() if value is not None}
-        if known:
-            session.facts(**known)
+        self._tell({name: value for name, value in given.items() if value is not None})
         self._iters_per_epoch_given = iters_per_epoch is not None
         atexit.register(self._at_exit)
 
@@ -96,12 +95,17 @@ class Bus:
             self.model = model  # for the hooks that act on it
         if sampler is not None:
             self.sampler = sampler
+        self._tell(facts)
+
+    def _tell(self, facts: Mapping[str, object]) -> None:
         if facts:
-            self._session.facts(**facts)
+            self._known.update(facts)
+            self._session.facts(**self._known)
 
     def resume(self, epoch: int, iter: int) -> None:
         """Says, after a checkpoint was loaded, where the training goes on: both counted from 0, as MMEngine counts."""
         self._session.set_position(epoch, iter, 0)
+        self._session.facts(**self._known)  # schedules begin where the training does
 
     def on(self, kind: str, handler: Handler) -> None:
         """Calls `handler` on the training thread when it is asked for.

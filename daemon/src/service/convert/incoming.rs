@@ -399,6 +399,14 @@ fn facts(facts: wire::Facts, limits: &Limits) -> Result<Facts, Status> {
         iters_per_epoch: facts.iters_per_epoch,
         groups: groups.collect::<Result<_, Status>>()?,
         position: position(facts.position),
+        own_scheduler: facts
+            .own_scheduler
+            .unwrap_or(false)
+            .then(|| text("Facts.scheduler", facts.scheduler, limits))
+            .transpose()?,
+        seed: facts.seed,
+        process_group: facts.process_group.unwrap_or(false),
+        size_multiple: facts.size_multiple,
     })
 }
 
