@@ -41,6 +41,7 @@ pub async fn run(
         stall_budget: config.limits.stall_budget,
         probe: config.limits.probe,
         alive: identity::alive,
+        encode: service::encode_schedule,
     };
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || {
         Box::new(TakenByTheBus)

@@ -59,6 +59,7 @@
 //! | service -> bus (a run's inbox) | 256 messages | the session waits, HTTP/2 flow control holds the client back, its own buffer drops the oldest batch, counted |
 //! | bus -> service (a rank's outbox) | 256 messages | acknowledgements are skipped (the next one covers them); for anything else the session is closed, the client reconnects and gets the state whole |
 //! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
+//! | bus -> who follows a run | 1,024 happenings | the happening is lost to that reader, which is told how many |
 //! | bus -> an operator's order | 1,024 updates | the update is dropped and counted in the log; the run's results still have it |
 //! | sampler -> store | 1 per source | the newest replaces the older |
 

@@ -33,6 +33,12 @@ class FakeSession:
     def facts(self, **known: Any) -> None:
         self.known = known  # the latest replaces the one before
 
+    def set_optimizers(self, optimizers: list[Any]) -> None:
+        self.optimizers = optimizers
+
+    def give_rates_back(self) -> None:
+        self.given_back = getattr(self, "given_back", 0) + 1
+
     def add_capability(self, name: str) -> None:
         self.capabilities.append(name)
 

@@ -1,11 +1,11 @@
 //! Sessions of the real daemon, frame by frame: what a client in any language may rely on.
 
-use hookbus_client::inspect::{Inspector, StopOrder};
+use hookbus_client::inspect::Inspector;
 use hookbus_e2e::{Raw, Sandbox};
 use hookbus_proto::v1::{
-    Bye, Event, EventBatch, FenceReason, GateVerdict, Heartbeat, Hole, Holes, Name, Outcome,
-    Position, Result as TrainerResult, RunPhase, SnapshotReply, Verdict, client_frame::Frame,
-    command, server_frame,
+    Bye, Effective, EffectiveWhen, Event, EventBatch, FenceReason, GateVerdict, Heartbeat, Hole,
+    Holes, Name, Order, Outcome, Position, Result as TrainerResult, RunPhase, SnapshotReply,
+    StopOrder, Verdict, client_frame::Frame, command, order, server_frame,
 };
 use tonic::Code;
 
@@ -398,11 +398,16 @@ async fn a_stop_waits_for_every_rank_and_a_mixture_is_an_incident() {
         .await
         .expect("the daemon answers");
     let mut updates = inspector
-        .stop(StopOrder {
+        .send(Order {
             run: "many".into(),
-            reason: "enough".into(),
-            now: true,
-            ..StopOrder::default()
+            effective: Some(Effective {
+                when: EffectiveWhen::Now.into(),
+                ..Effective::default()
+            }),
+            what: Some(order::What::Stop(StopOrder {
+                reason: "enough".into(),
+            })),
+            ..Order::default()
         })
         .await
         .expect("the order is taken");

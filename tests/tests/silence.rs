@@ -41,6 +41,7 @@ impl Daemon {
             stall_budget: 0.0,
             probe: Duration::from_secs(1),
             alive,
+            encode: service::encode_schedule,
         };
         let hub = Hub::new(
             rules,
@@ -214,8 +215,8 @@ async fn an_order_that_a_rank_does_not_answer_expires_and_still_stands() {
         timeout_s: 7.0,
         what: Some(order::What::Stop(StopOrder {
             reason: "enough".to_owned(),
-            effective: None,
         })),
+        ..Order::default()
     };
     let mut control = ControlClient::new(daemon.connect().await);
     let started = Instant::now();

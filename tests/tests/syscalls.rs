@@ -81,6 +81,10 @@ fn trainer(address: &str) {
             );
         }
     };
+    let begins = session.point("before_train").expect("a point");
+    while session.emit(begins, &Given::NOTHING, &[], &[]) == Signal::Prepare {
+        session.prepare(Duration::from_secs(30));
+    }
     emit(100);
     assert!(
         session.flush(Duration::from_secs(30)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Look at a training and its memory, stop it, or start it with a daemon beside it.
+/// Look at a training and its memory, steer or stop it, or start it with a daemon beside it.
 #[derive(Debug, Parser)]
 #[command(name = "hookbus", version, arg_required_else_help = true, after_help = TOP_EXAMPLES)]
 pub(crate) struct Cli {
@@ -23,6 +23,8 @@ Examples:
   hookbus runs                        which trainings does the daemon know?
   hookbus show digits                 how is it going, and what went wrong?
   hookbus memory --watch              host, trainer and GPU memory, each second
+  hookbus watch digits                what happens, as it happens
+  hookbus send digits lr --scale 0.5  halve its learning rate, on every rank
   hookbus send digits stop            stop it at the next iteration, on every rank
   hookbus doctor                      why do I see nothing?
 
@@ -39,6 +41,8 @@ pub(crate) enum Verb {
     Show(ShowArgs),
     /// Show memory of the host, the trainer with its children, and the GPUs
     Memory(MemoryArgs),
+    /// Watch what happens in a run: events, decisions with their reasons, commands and results
+    Watch(WatchArgs),
     /// Send an order to a run and wait for every rank's answer
     Send(SendArgs),
     /// List the hooks that there are, with their arguments
@@ -129,15 +133,47 @@ pub(crate) struct MemoryArgs {
     pub(crate) output: JsonArgs,
 }
 
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  hookbus watch                       the only run there is, until it ends or Ctrl-C
+  hookbus watch digits --no-events    decisions, state, commands, results and incidents only
+  hookbus watch digits --json | jq .  one JSON value a line
+
+What happened before is in `hookbus show`. A reader that is too slow is told how much it missed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub(crate) struct WatchArgs {
+    /// A run's name or id; without it the only run
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) run: String,
+
+    /// Without the trainers' own events
+    #[arg(long)]
+    pub(crate) no_events: bool,
+
+    /// End after N lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
 const SEND_EXAMPLES: &str = "\
 Examples:
-  hookbus send digits stop
-  hookbus send digits stop --reason 'the learning rate is wrong' --timeout 120
-  hookbus send digits stop --now
+  hookbus send digits stop --reason 'the loss is stuck'
+  hookbus send digits lr --value 0.01                   hold it there
+  hookbus send digits lr --scale 0.5 --at-epoch 10      half of what the schedule or scheduler gives
+  hookbus send digits lr --release
+  hookbus send digits size 64 64                        until the schedule's next size
+  hookbus send digits mode on                           YOLOX's mode, from the next epoch
+  hookbus send digits checkpoint --tag before-the-change --ranks 0
+  hookbus send digits custom set_dropout '{\"p\": 0.1}'
 
-Every rank stops before its next iteration; --now takes the next point of any
-kind. Ranks that share a process group stop at one position.
-Exit status 0 only if every rank that was asked has stopped.";
+An order holds from the next boundary (the top of an iteration or epoch), or from --at-iter or
+--at-epoch (counted from 0). stop, lr, size and mode go to every rank: what only some ranks do
+deadlocks a distributed training. Exit status 0 only if every rank that was asked applied it.";
 
 #[derive(Debug, Args)]
 #[command(after_help = SEND_EXAMPLES)]
@@ -153,17 +189,30 @@ pub(crate) struct SendArgs {
 pub(crate) enum OrderArgs {
     /// End the training cleanly, on every rank
     Stop(StopArgs),
+    /// Hold, scale or release the learning rate
+    Lr(LrArgs),
+    /// Change the input size, until the schedule's next one
+    Size(SizeArgs),
+    /// Switch YOLOX's mode for the end of a training on
+    Mode(ModeArgs),
+    /// Save a checkpoint
+    Checkpoint(CheckpointArgs),
+    /// Write a line to the trainer's log
+    Log(LogArgs),
+    /// Something of the trainer's own: bus.on("custom:NAME", handler)
+    Custom(CustomArgs),
 }
 
+/// From where an order holds, and how long to wait for its results.
 #[derive(Debug, Args)]
-pub(crate) struct StopArgs {
-    /// At the next point of any kind, also within validation
-    #[arg(long)]
-    pub(crate) now: bool,
+pub(crate) struct WhenArgs {
+    /// Before this iteration, counted from 0 over the whole training
+    #[arg(long, value_name = "ITER", conflicts_with = "at_epoch")]
+    pub(crate) at_iter: Option<u64>,
 
-    /// Why; the trainer's log will say it
-    #[arg(long, value_name = "TEXT", default_value = "stopped by an operator")]
-    pub(crate) reason: String,
+    /// Before this epoch, counted from 0
+    #[arg(long, value_name = "EPOCH")]
+    pub(crate) at_epoch: Option<u64>,
 
     /// How long to wait for the ranks, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = timeout)]
@@ -171,6 +220,146 @@ pub(crate) struct StopArgs {
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// At the next point of any kind, also within validation
+    #[arg(long, conflicts_with_all = ["at_iter", "at_epoch"])]
+    pub(crate) now: bool,
+
+    /// Why; the trainer's log will say it
+    #[arg(long, value_name = "TEXT", default_value = "stopped by an operator")]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "how", required = true, multiple = false)]
+pub(crate) struct LrHowArgs {
+    /// Hold it at this value
+    #[arg(long, value_name = "LR")]
+    pub(crate) value: Option<f64>,
+
+    /// Multiply what the schedule or the trainer's scheduler gives, each iteration
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) scale: Option<f64>,
+
+    /// End what was held
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LrArgs {
+    #[command(flatten)]
+    pub(crate) how: LrHowArgs,
+
+    /// Only this parameter group, counted from 0
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SizeArgs {
+    /// Height in pixels
+    pub(crate) height: u32,
+
+    /// Width in pixels
+    pub(crate) width: u32,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum OnArg {
+    /// Switch it on; there is no way back within a run
+    On,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModeArgs {
+    /// `on`
+    pub(crate) on: OnArg,
+
+    /// Pipeline steps to leave out, with commas [default: those of the run's YOLOXModeSwitchHook]
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub(crate) skip_types: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+/// Whom a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct RanksArgs {
+    /// Only these ranks, with commas [default: every rank]
+    #[arg(long, value_name = "RANKS", value_delimiter = ',')]
+    pub(crate) ranks: Vec<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// A word for the file's name
+    #[arg(
+        long,
+        value_name = "TAG",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) tag: String,
+
+    #[command(flatten)]
+    pub(crate) ranks: RanksArgs,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum LevelArg {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The line
+    pub(crate) text: String,
+
+    /// How loud
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) level: LevelArg,
+
+    #[command(flatten)]
+    pub(crate) ranks: RanksArgs,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CustomArgs {
+    /// What the trainer calls it
+    pub(crate) name: String,
+
+    /// What goes with it, as JSON
+    #[arg(value_name = "JSON", default_value = "", hide_default_value = true)]
+    pub(crate) payload: String,
+
+    #[command(flatten)]
+    pub(crate) ranks: RanksArgs,
+
+    #[command(flatten)]
+    pub(crate) when: WhenArgs,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
@@ -267,9 +456,11 @@ mod tests {
         let Verb::Send(args) = parse(&["send", "digits", "stop", "--now"]).unwrap().verb else {
             panic!("send")
         };
-        let OrderArgs::Stop(stop) = args.order;
+        let OrderArgs::Stop(stop) = args.order else {
+            panic!("a stop")
+        };
         assert_eq!(
-            (args.run.as_str(), stop.now, stop.timeout),
+            (args.run.as_str(), stop.now, stop.when.timeout),
             ("digits", true, 30.0)
         );
         assert!(parse(&["send", "digits"]).is_err());
@@ -278,5 +469,32 @@ mod tests {
                 .unwrap_err()
                 .contains("more than 0 s")
         );
+    }
+
+    #[test]
+    fn an_order_is_one_clear_thing() {
+        let ok = |line: &str| parse(&line.split(' ').collect::<Vec<_>>());
+        assert!(ok("send digits lr --scale 0.5 --group 1 --at-iter 100").is_ok());
+        assert!(ok("send digits size 64 32 --at-epoch 3").is_ok());
+        assert!(ok("send digits mode on --skip-types Mosaic,MixUp").is_ok());
+        assert!(ok("send digits checkpoint --ranks 0,3").is_ok());
+        for (line, says) in [
+            ("send digits lr", "--value"),
+            (
+                "send digits lr --value 0.1 --scale 2",
+                "cannot be used with",
+            ),
+            ("send digits lr --value 0.1 --ranks 0", "--ranks"),
+            ("send digits stop --now --at-iter 3", "cannot be used with"),
+            ("send digits size 64", "WIDTH"),
+            ("send digits mode off", "possible values: on"),
+            (
+                "send digits lr --value 0.1 --at-iter 1 --at-epoch 1",
+                "cannot be used with",
+            ),
+        ] {
+            let error = ok(line).expect_err(line);
+            assert!(error.contains(says), "{line}: {error}");
+        }
     }
 }

@@ -55,13 +55,9 @@ pub(crate) fn snapshot(reply: &proto::SnapshotReply) -> Value {
     let mut value = json!({
         "hooks": list(&reply.hooks, hook),
         "refused": list(&reply.refused, |r| json!({"what": r.what, "reason": r.reason, "rank": r.rank})),
-        "results": list(&reply.results, |r| json!({
-            "rank": r.rank, "by": r.by, "what": r.what, "age_s": number(r.age_s), "result": result(r.result.as_ref()),
-        })),
-        "incidents": list(&reply.incidents, |i| json!({
-            "id": i.id, "kind": i.kind, "text": i.text, "open": i.open, "rank": i.rank,
-            "at": position(i.at.as_ref()), "age_s": number(i.age_s),
-        })),
+        "wanted": list(&reply.wanted, wanted),
+        "results": list(&reply.results, rank_result),
+        "incidents": list(&reply.incidents, incident),
         "logs": list(&reply.logs, |l| json!({
             "rank": l.rank, "at": position(l.at.as_ref()), "text": l.text, "by": l.by,
         })),
@@ -69,6 +65,23 @@ pub(crate) fn snapshot(reply: &proto::SnapshotReply) -> Value {
     value["ranks"] = list(&reply.ranks, rank);
     merge(&mut value, memory(reply));
     value
+}
+
+pub(crate) fn wanted(wanted: &proto::Wanted) -> Value {
+    json!({"field": wanted.field, "text": wanted.text, "by": wanted.by, "id": wanted.id})
+}
+
+pub(crate) fn rank_result(r: &proto::RankResult) -> Value {
+    json!({
+        "rank": r.rank, "by": r.by, "what": r.what, "age_s": number(r.age_s), "result": result(r.result.as_ref()),
+    })
+}
+
+pub(crate) fn incident(i: &proto::Incident) -> Value {
+    json!({
+        "id": i.id, "kind": i.kind, "text": i.text, "open": i.open, "rank": i.rank,
+        "at": position(i.at.as_ref()), "age_s": number(i.age_s),
+    })
 }
 
 /// The part of a snapshot that is about memory.

@@ -20,6 +20,7 @@ mod send;
 mod show;
 mod table;
 mod terminal;
+mod watch;
 
 use args::{Cli, Verb};
 use failure::Failure;
@@ -51,6 +52,7 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
         Verb::Runs(args) => runs::runs(address, args.json).await,
         Verb::Show(args) => show::show(address, args).await,
         Verb::Memory(args) => memory::memory(address, args).await,
+        Verb::Watch(args) => watch::watch(address, args).await,
         Verb::Send(args) => send::send(address, args).await,
         Verb::Hooks(args) => hooks::hooks(address, args.json).await,
         Verb::Doctor(args) => doctor::doctor(address, args.json).await,

@@ -37,6 +37,7 @@ fn text(reply: &SnapshotReply, style: Style) -> String {
     section("last values", last_values(&reply.ranks));
     section("hooks", hooks(reply));
     section("refused", refused(reply));
+    section("wanted of the training", wanted(reply));
     section("results", results(&reply.results));
     section("incidents", incidents(&reply.incidents, style));
     section("log lines sent to the trainer", logs(reply));
@@ -219,6 +220,15 @@ fn refused(reply: &SnapshotReply) -> String {
     for refused in &reply.refused {
         let (what, reason) = (one_line(&refused.what), one_line(&refused.reason));
         let _ = writeln!(text, "  rank {}: {what}: {reason}", refused.rank);
+    }
+    text
+}
+
+fn wanted(reply: &SnapshotReply) -> String {
+    let mut text = String::new();
+    for wanted in &reply.wanted {
+        let (words, by) = (one_line(&wanted.text), one_line(&wanted.by));
+        let _ = writeln!(text, "  {}: {words} (by {by})", wanted.field);
     }
     text
 }

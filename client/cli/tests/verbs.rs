@@ -76,6 +76,25 @@ impl Inspect for Scripted {
         ]))))
     }
 
+    type FollowStream = Replies<Happening>;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Answer<Self::FollowStream> {
+        let asked = request.into_inner();
+        snapshot(&asked.run)?;
+        let said = |text: &str| {
+            Ok(Happening {
+                what: Some(happening::What::Lifecycle(Lifecycle { text: text.into() })),
+                ..Default::default()
+            })
+        };
+        let events = if asked.events {
+            "with events"
+        } else {
+            "without"
+        };
+        Ok(Response::new(Box::pin(iter([said("one"), said(events)]))))
+    }
+
     async fn hooks(&self, _: Request<HooksRequest>) -> Answer<HooksReply> {
         let hook = HookInfo {
             r#type: "CheckInvalidLossHook".into(),
@@ -109,7 +128,7 @@ impl Control for Scripted {
         let Some(order::What::Stop(stop)) = order.what else {
             return Err(Status::invalid_argument("what?"));
         };
-        let now = stop.effective.unwrap_or_default().when() == EffectiveWhen::Now;
+        let now = order.effective.unwrap_or_default().when() == EffectiveWhen::Now;
         let said = |rank, outcome: Outcome| {
             let result = proto::Result {
                 outcome: outcome.into(),
@@ -283,7 +302,10 @@ fn a_stop_succeeds_only_when_every_rank_did_it() {
     assert_eq!(code, Some(0));
     assert_eq!(
         out,
-        "order o1 sent to ranks 0, 1\nrank 0: applied at epoch 0 iter 8: enough\nrank 1: applied at epoch 0 iter 8: enough\n"
+        "order o1 sent to ranks 0, 1\n\
+         RANK  RESULT   WHERE  OLD  NEW  WHY\n\
+         0     applied  -      -    -    enough\n\
+         1     applied  -      -    -    enough\n"
     );
     let (code, out, err) = daemon.hookbus(&["send", "digits", "stop", "--json"]);
     assert_eq!((code, out.lines().count()), (Some(1), 3), "{out}");
@@ -291,4 +313,16 @@ fn a_stop_succeeds_only_when_every_rank_did_it() {
         out.contains("\"outcome\":\"expired\"") && err.contains("not applied by rank 1;"),
         "{out}{err}"
     );
+}
+
+#[test]
+fn a_watch_is_a_line_each_and_ends_with_the_daemon() {
+    let daemon = Daemon::start();
+    let (code, out, _) = daemon.hookbus(&["watch", "digits", "--count", "2"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(out, "    0.000 s  one\n    0.000 s  with events\n");
+    let (code, out, err) = daemon.hookbus(&["watch", "--no-events", "--json"]);
+    assert_eq!((code, out.lines().count()), (Some(1), 2), "{out}");
+    assert!(out.contains("\"lifecycle\":\"without\""), "{out}");
+    assert!(err.contains("the daemon ended the watch"), "{err}");
 }

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal};
+
+use crate::rates::Optimizers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, ffi};
@@ -44,6 +46,8 @@ pub(crate) struct Native {
     apply: Mutex<Option<Py<PyAny>>>,
     /// Only touched with the GIL, and never across a call into Python.
     caches: RefCell<Caches>,
+    /// Whose learning rates are written.
+    pub(crate) optimizers: Optimizers,
 }
 
 // SAFETY: `caches` is only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
@@ -68,6 +72,7 @@ impl Native {
             session,
             apply: Mutex::new(None),
             caches: RefCell::default(),
+            optimizers: Optimizers::default(),
         }));
         let pointer = ptr::from_ref(native).cast_mut().cast::<c_void>();
         // SAFETY: the pointer is valid for ever, the definition is static, and both results are checked.
@@ -286,19 +291,34 @@ unsafe fn reached(
             },
         }
     }
-    let signal = if unknown.is_empty() {
-        native.session.emit(point, &given, &values[..count], &[])
-    } else {
-        let unknown: Vec<_> = unknown
-            .iter()
-            .map(|(id, why)| (*id, why.as_str()))
-            .collect();
-        native
-            .session
-            .emit(point, &given, &values[..count], &unknown)
+    let signal = loop {
+        let signal = if unknown.is_empty() {
+            native.session.emit(point, &given, &values[..count], &[])
+        } else {
+            let unknown: Vec<_> = unknown
+                .iter()
+                .map(|(id, why)| (*id, why.as_str()))
+                .collect();
+            native
+                .session
+                .emit(point, &given, &values[..count], &unknown)
+        };
+        if signal != Signal::Prepare {
+            break signal;
+        }
+        while !py.detach(|| native.session.prepare(SLICE)) {
+            py.check_signals()?;
+        }
     };
+    if native.session.steers_rates() || native.optimizers.owe() {
+        if point == PointId::BEFORE_TRAIN_ITER {
+            native.optimizers.write(py, &native.session);
+        } else if point == PointId::AFTER_TRAIN_ITER {
+            native.optimizers.give_back(py);
+        }
+    }
     match signal {
-        Signal::Quiet => return Ok(()),
+        Signal::Quiet | Signal::Prepare => return Ok(()),
         Signal::Pending => {}
         Signal::Gate(mut ticket) => {
             while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {

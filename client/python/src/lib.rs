@@ -2,6 +2,7 @@
 //! What it never does: raise into a training loop, but what `apply` raises and a signal during a gate.
 
 mod emit;
+mod rates;
 mod values;
 
 use std::time::Duration;
@@ -72,6 +73,10 @@ impl Session {
                     facts.scheduler = value.extract::<Option<String>>()?.unwrap_or_default()
                 }
                 "seed" => facts.seed = value.extract()?,
+                "process_group" => facts.process_group = value.extract()?,
+                "size_multiple" => {
+                    facts.size_multiple = value.extract::<Option<u32>>()?.unwrap_or_default()
+                }
                 _ => {}
             }
         }
@@ -87,6 +92,17 @@ impl Session {
         });
         self.native.session.facts(facts);
         Ok(())
+    }
+
+    /// Objects with `param_groups`, in the order in which the daemon counts groups.
+    fn set_optimizers(&self, optimizers: Vec<Py<PyAny>>) {
+        self.native.optimizers.set(optimizers);
+        self.native.session.add_capability("lr");
+    }
+
+    /// The trainer's own values come back, before its own scheduler steps.
+    fn give_rates_back(&self, py: Python<'_>) {
+        self.native.optimizers.give_back(py);
     }
 
     fn add_capability(&self, name: &str) {
@@ -128,6 +144,7 @@ impl Session {
         let refused: Vec<_> = status
             .refused
             .iter()
+            .chain(&status.refused_ahead)
             .map(|(what, why)| format!("{what}: {why}"))
             .collect();
         out.set_item("refused", refused)?;
@@ -158,13 +175,14 @@ impl Session {
 
 /// Attaches; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
 #[pyfunction]
-#[pyo3(signature = (*, run, address, hooks, capabilities, timeout_s))]
+#[pyo3(signature = (*, run, address, hooks, capabilities, allow, timeout_s))]
 fn attach(
     py: Python<'_>,
     run: &str,
     address: Option<&str>,
     hooks: &Bound<'_, PyAny>,
     capabilities: Vec<String>,
+    allow: Option<Vec<String>>,
     timeout_s: f64,
 ) -> PyResult<Session> {
     let mut mistakes = Vec::new();
@@ -178,6 +196,7 @@ fn attach(
         options.hooks.push(values::hook_request(&hook?)?);
     }
     options.capabilities = capabilities;
+    options.allow = allow.map(|allow| allow.into_iter().collect());
     options.timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));
     let session = py.detach(|| attach_session(options));
@@ -209,6 +228,11 @@ fn actions<'py>(
             Action::Stop { id, by, reason } => ("stop", id, by, reason).into_pyobject(py)?,
             Action::Checkpoint { id, tag } => ("checkpoint", id, tag).into_pyobject(py)?,
             Action::Custom { id, name, json } => ("custom", id, name, json).into_pyobject(py)?,
+            Action::Size { id, height, width } => ("size", id, height, width).into_pyobject(py)?,
+            Action::Mode { id, skip_types } => ("mode", id, skip_types).into_pyobject(py)?,
+            Action::SetEpoch { id, epoch, quiet } => {
+                ("set_epoch", id, epoch, quiet).into_pyobject(py)?
+            }
             Action::Warning(text) => ("warning", text).into_pyobject(py)?,
             Action::Error(text) => ("error", text).into_pyobject(py)?,
         };

@@ -20,6 +20,7 @@ use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
 use crate::retained::Retained;
+use crate::schedules::Assembly;
 use crate::shared::{Shared, Stage, lock};
 
 const FLUSH: Duration = Duration::from_millis(20);
@@ -57,6 +58,9 @@ pub(crate) struct Driver {
     last_points: u64,
     moved_at: Instant,
     fenced_as: String,
+    assembly: Assembly,
+    /// The last desired state of this attempt.
+    last_state: wire::State,
 }
 
 fn encode(frame: Frame) -> Bytes {
@@ -86,6 +90,8 @@ impl Driver {
             last_points: 0,
             moved_at: now,
             fenced_as: String::new(),
+            assembly: Assembly::default(),
+            last_state: wire::State::default(),
         }
     }
 
@@ -163,8 +169,10 @@ impl Driver {
         // /proc is read before the lock is taken: the training thread never waits for it.
         let (node, process) = (identity::node(), identity::wire_process(&options.process));
         let capabilities = lock(&self.shared.capabilities).iter().cloned().collect();
+        let mut applied = lock(&self.shared.inbox).applied();
+        applied.extend(lock(&self.shared.steered).installed());
+        let state = (self.last_state.generation > 0).then(|| self.last_state.clone());
         let hot = lock(&self.shared.hot);
-        let inbox = lock(&self.shared.inbox);
         let identity = &options.identity;
         encode(Frame::Hello(wire::Hello {
             protocol: hookbus_proto::PROTOCOL,
@@ -181,8 +189,8 @@ impl Driver {
             metrics: hot.metrics.clone(),
             capabilities,
             next_seq: self.retained.lowest(hot.next_unflushed()),
-            applied: inbox.applied(),
-            state_generation: inbox.generation(),
+            applied,
+            state,
             hooks: options.hooks.clone(),
             client: options.client.clone(),
         }))
@@ -324,13 +332,14 @@ impl Driver {
                 server_frame::Frame::Command(command) => {
                     let capabilities = lock(&shared.capabilities).clone();
                     shared.deliver(|inbox| {
-                        inbox.command(command, |what| capabilities.contains(what))
+                        let can = |what: &str| capabilities.contains(what);
+                        inbox.command(command, can, |what| shared.refuses(what));
                     });
+                    shared.look_ahead();
                 }
                 server_frame::Frame::Plan(plan) => shared.install(&plan, self.had_plan),
-                server_frame::Frame::Schedule(chunk) => {
-                    shared.deliver(|inbox| inbox.schedule(chunk.id))
-                }
+                server_frame::Frame::Schedule(chunk) => self.schedule(chunk),
+                server_frame::Frame::FactsTaken(taken) => self.facts_taken(taken),
                 server_frame::Frame::Fence(fence) => self.fenced(&fence),
                 server_frame::Frame::Welcome(_) => {}
             },
@@ -351,15 +360,57 @@ impl Driver {
         }
     }
 
-    fn state(&self, state: wire::State) {
-        let capabilities = lock(&self.shared.capabilities).clone();
-        self.shared
-            .deliver(|inbox| inbox.state(state, |what| capabilities.contains(what)));
+    /// The desired state, whole; an older one, or the same again, changes nothing.
+    fn state(&mut self, state: wire::State) {
+        if state.generation <= self.last_state.generation {
+            return;
+        }
+        self.last_state = state.clone();
+        let shared = &*self.shared;
+        let refused = shared.refuses("stop");
+        shared.deliver(|inbox| inbox.stop(state.stop.clone(), refused));
+        let reports = lock(&shared.steered).state(state, &|what| shared.refuses(what));
+        shared.report(reports, "");
+        shared.look_ahead();
+    }
+
+    fn schedule(&mut self, chunk: wire::ScheduleChunk) {
+        let shared = &*self.shared;
+        match self.assembly.chunk(chunk) {
+            Ok(None) => return,
+            Ok(Some(complete)) => lock(&shared.steered).complete(complete),
+            Err((id, why)) => {
+                let reports = lock(&shared.steered).broken(&id, &why);
+                shared.report(reports, "");
+            }
+        }
+        shared.look_ahead();
+    }
+
+    fn facts_taken(&mut self, taken: wire::FactsTaken) {
+        let refused: Vec<_> = taken
+            .refused
+            .into_iter()
+            .map(|refusal| (refusal.what, refusal.reason))
+            .collect();
+        let shared = &*self.shared;
+        // Before training begins the facts may still be incomplete: what counts is said then.
+        if shared.training.load(Ordering::Relaxed) {
+            let known = lock(&shared.status).refused_ahead.clone();
+            for (what, why) in refused.iter().filter(|one| !known.contains(one)) {
+                shared.warn(format!("hookbus: refused: {what}: {why}"));
+            }
+        }
+        shared.update(|status| {
+            status.facts_taken = status.facts_taken.max(taken.number);
+            status.refused_ahead = refused;
+        });
     }
 
     fn disconnected(&mut self) {
         self.link = None;
         self.retained.rewind();
+        self.assembly.clear();
         self.shared.update(|status| status.connected = false);
         // Whoever waits for an answer on this connection need not wait longer.
         self.shared.change_answers(crate::shared::Answers::clear);
@@ -460,7 +511,7 @@ impl Driver {
             self.moved_at = now;
         }
         let Some(link) = &self.link else { return };
-        let at = shared.counters.now();
+        let at = shared.counters.last();
         let last_point = shared.last_point.load(Ordering::Relaxed) as usize;
         // One lock at a time: a gate on the training thread takes hot and then the breaker.
         let (timeouts, is_open, waited) = {

@@ -6,6 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use hookbus_proto::v1::{self as wire, EffectiveWhen, LogLevel, command::What};
 
 use crate::Position;
+use crate::rates::{Report, Turn, passed, turn};
 
 /// Ids that are remembered, so that nothing is done twice.
 const REMEMBERED: usize = 4096;
@@ -51,6 +52,31 @@ pub enum Action {
         /// With what.
         json: String,
     },
+    /// Change the input size, then report a result.
+    Size {
+        /// The order's id, or the schedule's with the step's number.
+        id: String,
+        /// Pixels.
+        height: u32,
+        /// Pixels.
+        width: u32,
+    },
+    /// Switch YOLOX's mode on, then report a result.
+    Mode {
+        /// The decision's id.
+        id: String,
+        /// Pipeline steps to leave out.
+        skip_types: Vec<String>,
+    },
+    /// `model.set_epoch(epoch)`, then report a result.
+    SetEpoch {
+        /// The decision's id.
+        id: String,
+        /// Which epoch begins.
+        epoch: u64,
+        /// It was done before in this attempt: only a failure is reported.
+        quiet: bool,
+    },
     /// Something that the user should know.
     Warning(String),
     /// A mistake in what the trainer said, once.
@@ -65,10 +91,30 @@ enum Place {
     Boundary,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    place: Place,
+    effective: Option<wire::Effective>,
+    action: Action,
+}
+
+impl Waiting {
+    /// The iteration or epoch before which it waits; None: any next point of its place.
+    fn position(&self) -> Option<(EffectiveWhen, u64)> {
+        let effective = self.effective?;
+        match effective.when() {
+            EffectiveWhen::Iter => Some((EffectiveWhen::Iter, effective.iter)),
+            EffectiveWhen::Epoch => Some((EffectiveWhen::Epoch, effective.epoch)),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    generation: u64,
-    waiting: VecDeque<(Place, Action)>,
+    waiting: VecDeque<Waiting>,
+    /// The desired state's stop, while it waits.
+    stop: Option<String>,
     known: HashSet<String>,
     order: VecDeque<String>,
     /// Results that no acknowledged connection has carried yet.
@@ -80,139 +126,164 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Ids that were taken, for Hello.
     pub(crate) fn applied(&self) -> Vec<String> {
         self.order.iter().cloned().collect()
     }
 
-    /// A desired state; older ones and repeats change nothing.
-    pub(crate) fn state(&mut self, state: wire::State, can: impl Fn(&str) -> bool) {
-        if state.generation <= self.generation {
+    /// The desired state's stop, or that there is none (any more). `refused`: why this trainer does not take one.
+    pub(crate) fn stop(&mut self, stop: Option<wire::StopState>, refused: Option<String>) {
+        let asked = stop.as_ref().map(|stop| stop.id.clone());
+        if asked == self.stop {
             return;
         }
-        self.generation = state.generation;
-        if let Some(stop) = state.stop
-            && self.remember(&stop.id)
-        {
-            self.waiting
-                .retain(|(_, action)| !matches!(action, Action::Stop { .. }));
-            let now = stop
-                .effective
-                .is_some_and(|effective| effective.when() == EffectiveWhen::Now);
-            let place = if now {
-                Place::AnyPoint
-            } else {
-                Place::BeforeTrainIter
-            };
-            self.wait(
-                place,
-                Action::Stop {
-                    id: stop.id,
-                    by: stop.by,
-                    reason: stop.reason,
-                },
-            );
+        // One that was withdrawn, or that another one takes the place of, before it was taken.
+        if let Some(old) = std::mem::replace(&mut self.stop, asked) {
+            self.waiting.retain(|waiting| waiting.action.id() != old);
         }
-        let others = [
-            ("lr", state.lr.map(|lr| lr.id)),
-            ("size", state.size.map(|size| size.id)),
-            ("mode", state.mode.map(|mode| mode.id)),
-            ("set_epoch", state.set_epoch.map(|flag| flag.id)),
-            ("sync_norm", state.sync_norm.map(|flag| flag.id)),
-        ];
-        for (what, id) in others {
-            if let Some(id) = id
-                && self.remember(&id)
-            {
-                let can = if can(what) {
-                    "this version of the client"
-                } else {
-                    "this trainer"
-                };
-                self.unsupported(id, &format!("{can} cannot apply {what}"));
-            }
+        let Some(stop) = stop else { return };
+        if !self.remember(&stop.id) {
+            return;
         }
+        if let Some(why) = refused {
+            let report = Report::not(wire::Outcome::Rejected, &stop.id, &why);
+            return self.report(report, "", Position::default());
+        }
+        let when = stop.effective.map(|effective| effective.when());
+        let place = match when {
+            Some(EffectiveWhen::Now) => Place::AnyPoint,
+            Some(EffectiveWhen::Epoch) => Place::Boundary,
+            _ => Place::BeforeTrainIter,
+        };
+        self.wait(
+            place,
+            stop.effective,
+            Action::Stop {
+                id: stop.id,
+                by: stop.by,
+                reason: stop.reason,
+            },
+        );
     }
 
-    /// A command; a repeat changes nothing.
-    pub(crate) fn command(&mut self, command: wire::Command, can: impl Fn(&str) -> bool) {
-        let id = command.id;
+    /// A command; a repeat changes nothing. `can`: what a handler is there for; `refuses`: why the allow-list lacks it.
+    pub(crate) fn command(
+        &mut self,
+        command: wire::Command,
+        can: impl Fn(&str) -> bool,
+        refuses: impl Fn(&str) -> Option<String>,
+    ) {
+        let (id, effective) = (command.id, command.effective);
         if !self.remember(&id) {
             return;
         }
-        match command.what {
+        let now = effective.is_some_and(|effective| effective.when() == EffectiveWhen::Now);
+        let place = if now {
+            Place::AnyPoint
+        } else {
+            Place::Boundary
+        };
+        let (what, place, action) = match command.what {
             Some(What::Log(line)) => {
-                self.wait(
-                    Place::AnyPoint,
-                    Action::Log {
-                        id,
-                        level: level(line.level()),
-                        text: line.text,
-                    },
-                );
+                let at_once =
+                    effective.is_none_or(|effective| effective.when() == EffectiveWhen::Next);
+                let action = Action::Log {
+                    id: id.clone(),
+                    level: level(line.level()),
+                    text: line.text,
+                };
+                let place = if at_once { Place::AnyPoint } else { place };
+                ("log".to_owned(), place, action)
             }
-            Some(What::Checkpoint(save)) if can("checkpoint") => {
-                self.wait(Place::Boundary, Action::Checkpoint { id, tag: save.tag });
-            }
-            Some(What::Checkpoint(_)) => {
-                self.unsupported(id, "nothing is bound that could save a checkpoint")
-            }
-            Some(What::Custom(custom)) if can(&format!("custom:{}", custom.name)) => {
-                self.wait(
-                    Place::Boundary,
-                    Action::Custom {
-                        id,
-                        name: custom.name,
-                        json: custom.json,
-                    },
-                );
+            Some(What::Checkpoint(save)) => {
+                let action = Action::Checkpoint {
+                    id: id.clone(),
+                    tag: save.tag,
+                };
+                ("checkpoint".to_owned(), place, action)
             }
             Some(What::Custom(custom)) => {
-                self.unsupported(id, &format!("no handler for custom {:?}", custom.name))
+                let what = format!("custom:{}", custom.name);
+                let action = Action::Custom {
+                    id: id.clone(),
+                    name: custom.name,
+                    json: custom.json,
+                };
+                (what, place, action)
             }
-            None => self.unsupported(id, "this client does not know this kind of command"),
+            None => return self.unsupported(id, "this client does not know this kind of command"),
+        };
+        if let Some(why) = refuses(&what) {
+            let report = Report::not(wire::Outcome::Rejected, &id, &why);
+            return self.report(report, "", Position::default());
         }
-    }
-
-    /// A schedule that nothing here can install.
-    pub(crate) fn schedule(&mut self, id: String) {
-        if self.remember(&id) {
-            self.unsupported(id, "this version of the client cannot install schedules");
+        match action {
+            Action::Checkpoint { .. } if !can(&what) => {
+                self.unsupported(id, "nothing is bound that could save a checkpoint");
+            }
+            Action::Custom { .. } if !can(&what) => {
+                self.unsupported(id, &format!("no handler for {what:?}"));
+            }
+            action => self.wait(place, effective, action),
         }
     }
 
     /// An answer's logs and stop, to be taken where the gate was asked.
-    pub(crate) fn gate(&mut self, answer: wire::GateAnswer) {
+    pub(crate) fn gate(&mut self, answer: wire::GateAnswer, refused: Option<String>) {
         for line in answer.logs.iter().rev() {
             let action = Action::Log {
                 id: String::new(),
                 level: level(line.level()),
                 text: line.text.clone(),
             };
-            self.waiting.push_front((Place::AnyPoint, action));
+            self.waiting.push_front(Waiting {
+                place: Place::AnyPoint,
+                effective: None,
+                action,
+            });
         }
         if answer.verdict() == wire::GateVerdict::Stop && self.remember(&answer.decision_id) {
+            if let Some(why) = refused {
+                let report = Report::not(wire::Outcome::Rejected, &answer.decision_id, &why);
+                return self.report(report, "", Position::default());
+            }
             let stop = Action::Stop {
                 id: answer.decision_id,
                 by: answer.by,
                 reason: answer.reason,
             };
-            self.waiting.push_back((Place::AnyPoint, stop));
+            self.waiting.push_back(Waiting {
+                place: Place::AnyPoint,
+                effective: None,
+                action: stop,
+            });
         }
     }
 
     /// Something for the user.
     pub(crate) fn say(&mut self, action: Action) {
-        self.wait(Place::AnyPoint, action);
+        self.wait(Place::AnyPoint, None, action);
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether something waits that no iteration or epoch is named for.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.waiting
+            .iter()
+            .any(|waiting| waiting.position().is_none())
+    }
+
+    /// The iteration and the epoch before which something waits.
+    pub(crate) fn next_due(&self) -> (u64, u64) {
+        let (mut iter, mut epoch) = (u64::MAX, u64::MAX);
+        for (when, number) in self.waiting.iter().filter_map(Waiting::position) {
+            let due = if when == EffectiveWhen::Iter {
+                &mut iter
+            } else {
+                &mut epoch
+            };
+            *due = number.min(*due);
+        }
+        (iter, epoch)
     }
 
     /// What is to be done at `point`. Log lines count as applied with this; a stop comes last, whatever came first.
@@ -223,16 +294,22 @@ impl Inbox {
             point,
             "before_train_iter" | "before_train_epoch" | "before_val_epoch"
         );
-        for (place, action) in std::mem::take(&mut self.waiting) {
-            let here = match place {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let here = match waiting.place {
                 Place::AnyPoint => true,
                 Place::BeforeTrainIter => point == "before_train_iter",
                 Place::Boundary => boundary,
             };
-            match action {
-                action if !here => self.waiting.push_back((place, action)),
-                Action::Stop { .. } => stop = Some(action),
-                action => taken.push(action),
+            let turn = turn(waiting.effective, at);
+            if !here || turn == Turn::Not {
+                self.waiting.push_back(waiting);
+            } else if turn == Turn::Passed {
+                let (why, id) = (passed(waiting.effective), waiting.action.id().to_owned());
+                self.report(Report::not(wire::Outcome::Rejected, &id, &why), point, at);
+            } else if matches!(waiting.action, Action::Stop { .. }) {
+                stop = Some(waiting.action);
+            } else {
+                taken.push(waiting.action);
             }
         }
         taken.extend(stop);
@@ -257,13 +334,13 @@ impl Inbox {
     /// At the close: log lines are still taken, all else has expired.
     pub(crate) fn close(&mut self, at: Position) -> Vec<Action> {
         let mut lines = Vec::new();
-        for (_, action) in std::mem::take(&mut self.waiting) {
-            let (id, outcome) = match &action {
-                Action::Log { id, .. } => (id.clone(), wire::Outcome::Applied),
-                Action::Stop { id, .. }
-                | Action::Checkpoint { id, .. }
-                | Action::Custom { id, .. } => (id.clone(), wire::Outcome::Expired),
-                Action::Warning(_) | Action::Error(_) => (String::new(), wire::Outcome::Applied),
+        for Waiting { action, .. } in std::mem::take(&mut self.waiting) {
+            let id = action.id().to_owned();
+            let outcome = match &action {
+                Action::Log { .. } | Action::Warning(_) | Action::Error(_) => {
+                    wire::Outcome::Applied
+                }
+                _ => wire::Outcome::Expired,
             };
             if outcome == wire::Outcome::Applied {
                 lines.push(action);
@@ -284,6 +361,19 @@ impl Inbox {
             }
         }
         lines
+    }
+
+    /// What became of something at `point`.
+    pub(crate) fn report(&mut self, report: Report, point: &str, at: Position) {
+        let result = wire::Result {
+            id: report.id,
+            outcome: report.outcome.into(),
+            old: report.old,
+            new: report.new,
+            reason: report.reason,
+            ..wire::Result::default()
+        };
+        self.result(result, point, at);
     }
 
     /// What this rank did with something.
@@ -329,22 +419,21 @@ impl Inbox {
         }
     }
 
-    fn wait(&mut self, place: Place, action: Action) {
+    fn wait(&mut self, place: Place, effective: Option<wire::Effective>, action: Action) {
         if self.waiting.len() >= WAITING {
             self.dropped += 1;
         } else {
-            self.waiting.push_back((place, action));
+            self.waiting.push_back(Waiting {
+                place,
+                effective,
+                action,
+            });
         }
     }
 
     fn unsupported(&mut self, id: String, reason: &str) {
-        let result = wire::Result {
-            id,
-            outcome: wire::Outcome::Unsupported.into(),
-            reason: reason.to_owned(),
-            ..Default::default()
-        };
-        self.result(result, "", Position::default());
+        let report = Report::not(wire::Outcome::Unsupported, &id, reason);
+        self.report(report, "", Position::default());
     }
 
     /// False: it was there before.
@@ -362,6 +451,22 @@ impl Inbox {
     }
 }
 
+impl Action {
+    /// The id that its result names; empty: nobody waits for one.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Log { id, .. }
+            | Self::Stop { id, .. }
+            | Self::Checkpoint { id, .. }
+            | Self::Custom { id, .. }
+            | Self::Size { id, .. }
+            | Self::Mode { id, .. }
+            | Self::SetEpoch { id, .. } => id,
+            Self::Warning(_) | Self::Error(_) => "",
+        }
+    }
+}
+
 fn level(level: LogLevel) -> u8 {
     match level {
         LogLevel::Debug => 10,
@@ -375,22 +480,22 @@ fn level(level: LogLevel) -> u8 {
 mod tests {
     use super::*;
 
-    fn stop(generation: u64, id: &str, when: EffectiveWhen) -> wire::State {
+    fn stop(id: &str, when: EffectiveWhen, iter: u64) -> Option<wire::StopState> {
         let effective = Some(wire::Effective {
             when: when.into(),
-            ..Default::default()
+            iter,
+            epoch: iter,
         });
-        let stop = wire::StopState {
+        Some(wire::StopState {
             id: id.into(),
             effective,
             reason: "enough".into(),
             by: "operator".into(),
-        };
-        wire::State {
-            generation,
-            stop: Some(stop),
-            ..Default::default()
-        }
+        })
+    }
+
+    fn nothing(_: &str) -> Option<String> {
+        None
     }
 
     fn log(id: &str) -> wire::Command {
@@ -415,9 +520,8 @@ mod tests {
             (EffectiveWhen::Now, "after_val_iter", true),
         ] {
             let mut inbox = Inbox::default();
-            inbox.state(stop(2, "s", when), |_| true);
-            inbox.state(stop(2, "s", when), |_| true);
-            inbox.state(stop(3, "s", when), |_| true);
+            inbox.stop(stop("s", when, 0), None);
+            inbox.stop(stop("s", when, 0), None);
             let taken = inbox.take(point, Position::default());
             assert_eq!(taken.len(), usize::from(here), "{when:?} at {point}");
             assert_eq!(
@@ -430,52 +534,49 @@ mod tests {
     #[test]
     fn what_a_trainer_cannot_do_is_said_at_once() {
         let mut inbox = Inbox::default();
-        let lr = wire::LrState {
-            id: "lr".into(),
-            ..Default::default()
-        };
-        inbox.state(
-            wire::State {
-                generation: 1,
-                lr: Some(lr),
-                ..Default::default()
-            },
-            |_| false,
-        );
         let save = wire::Command {
             id: "c".into(),
             what: Some(What::Checkpoint(Default::default())),
             ..Default::default()
         };
-        inbox.command(save.clone(), |_| false);
-        inbox.command(save, |_| false);
-        inbox.schedule("curve".into());
+        inbox.command(save.clone(), |_| false, nothing);
+        inbox.command(save, |_| false, nothing);
+        let refuses = |what: &str| (what == "log").then(|| "not allowed".to_owned());
+        inbox.command(log("l"), |_| true, refuses);
+        inbox.stop(
+            stop("s", EffectiveWhen::Next, 0),
+            Some("not allowed".into()),
+        );
         let mut said = Vec::new();
         while let Some(result) = inbox.next_result() {
             said.push((result.id.clone(), result.outcome()));
             inbox.result_sent();
         }
-        let unsupported = |id: &str| (id.to_owned(), wire::Outcome::Unsupported);
+        let not = |id: &str, outcome| (id.to_owned(), outcome);
         assert_eq!(
             said,
-            [unsupported("lr"), unsupported("c"), unsupported("curve")]
+            [
+                not("c", wire::Outcome::Unsupported),
+                not("l", wire::Outcome::Rejected),
+                not("s", wire::Outcome::Rejected)
+            ]
         );
-        assert!(inbox.is_empty());
+        assert!(!inbox.is_pending());
     }
 
     #[test]
     fn lines_come_before_a_stop_and_the_close_takes_what_is_left() {
         let mut inbox = Inbox::default();
-        inbox.state(stop(1, "s", EffectiveWhen::Now), |_| true);
-        inbox.command(log("l"), |_| true);
+        inbox.stop(stop("s", EffectiveWhen::Now, 0), None);
+        inbox.command(log("l"), |_| true, nothing);
         let taken = inbox.take("after_train_iter", Position::default());
         assert!(
             matches!(taken.as_slice(), [Action::Log { .. }, Action::Stop { .. }]),
             "{taken:?}"
         );
-        inbox.command(log("l"), |_| true);
-        inbox.command(log("m"), |_| true);
-        inbox.state(stop(2, "t", EffectiveWhen::Next), |_| true);
+        inbox.command(log("l"), |_| true, nothing);
+        inbox.command(log("m"), |_| true, nothing);
+        inbox.stop(stop("t", EffectiveWhen::Next, 0), None);
         while inbox.next_result().is_some() {
             inbox.result_sent();
         }
@@ -494,5 +595,30 @@ mod tests {
             Some(("t", wire::Outcome::Expired))
         );
         assert_eq!(inbox.applied(), ["s", "l", "m", "t"]);
+    }
+
+    #[test]
+    fn what_is_for_a_later_iteration_waits_for_exactly_that_one() {
+        let at = |iter| Position {
+            iter,
+            ..Position::default()
+        };
+        let mut inbox = Inbox::default();
+        inbox.stop(stop("s", EffectiveWhen::Iter, 7), None);
+        assert!(!inbox.is_pending(), "no point before it is looked at");
+        assert_eq!(inbox.next_due(), (7, u64::MAX));
+        assert_eq!(inbox.take("before_train_iter", at(6)), []);
+        assert_eq!(inbox.take("before_train_iter", at(7)).len(), 1);
+        inbox.stop(stop("t", EffectiveWhen::Iter, 7), None);
+        assert_eq!(inbox.take("before_train_iter", at(8)), []);
+        inbox.result_sent();
+        let passed = inbox.next_result().expect("it is said");
+        assert_eq!(
+            (passed.outcome(), passed.reason.as_str()),
+            (wire::Outcome::Rejected, "iteration 7 has passed")
+        );
+        inbox.stop(stop("u", EffectiveWhen::Epoch, 3), None);
+        inbox.stop(None, None);
+        assert_eq!(inbox.next_due(), (u64::MAX, u64::MAX), "withdrawn");
     }
 }

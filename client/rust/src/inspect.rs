@@ -1,7 +1,7 @@
-//! Looking at a daemon and its runs, and the one order that an operator can give: stop.
+//! Looking at a daemon and its runs, and giving operators' orders.
 //!
 //! Replies are the wire's own messages (`proto`), because a second set of the same structs would only drift from them.
-//! Nothing here touches a training: reading is answered away from the daemon's sessions, and a stop is the daemon's to
+//! Nothing here touches a training: reading is answered away from the daemon's sessions, and an order is the daemon's to
 //! carry out.
 
 use std::time::Duration;
@@ -111,56 +111,34 @@ impl Inspector {
         answer(&self.address, reply).await
     }
 
-    /// Orders a stop. The stream brings who is addressed, then each rank's result; it ends when all have answered or
-    /// `order.timeout` has passed (then the missing ranks come as EXPIRED).
-    pub async fn stop(
+    /// What happens in a run from now on; `events`: the trainers' events too.
+    pub async fn follow(
         &mut self,
-        order: StopOrder,
-    ) -> Result<Stream<proto::OrderUpdate>, InspectError> {
-        let frames = answer(&self.address, self.control.send(order.into_wire())).await?;
+        run: &str,
+        events: bool,
+    ) -> Result<Stream<proto::Happening>, InspectError> {
+        let request = proto::FollowRequest {
+            run: run.to_owned(),
+            events,
+        };
+        let frames = answer(&self.address, self.inspect.follow(request)).await?;
         Ok(Stream {
             address: self.address.clone(),
             frames,
         })
     }
-}
 
-/// A stop, as an operator gives it.
-#[derive(Debug, Clone, Default)]
-pub struct StopOrder {
-    /// A name or an id; empty: the only run.
-    pub run: String,
-    /// Why; every rank's log will say it.
-    pub reason: String,
-    /// Who, for the audit.
-    pub by: String,
-    /// At the next point of any kind, not at the next iteration's start.
-    pub now: bool,
-    /// How long to wait for the ranks; zero: the daemon's default of 30 s.
-    pub timeout: Duration,
-}
-
-impl StopOrder {
-    fn into_wire(self) -> proto::Order {
-        let when = if self.now {
-            proto::EffectiveWhen::Now
-        } else {
-            proto::EffectiveWhen::Next
-        };
-        let stop = proto::StopOrder {
-            reason: self.reason,
-            effective: Some(proto::Effective {
-                when: when.into(),
-                ..Default::default()
-            }),
-        };
-        proto::Order {
-            run: self.run,
-            id: String::new(),
-            by: self.by,
-            timeout_s: self.timeout.as_secs_f64(),
-            what: Some(proto::order::What::Stop(stop)),
-        }
+    /// Gives an order. The stream brings who is addressed, then each rank's result; it ends when all have answered or
+    /// `order.timeout_s` has passed (then the missing ranks come as EXPIRED).
+    pub async fn send(
+        &mut self,
+        order: proto::Order,
+    ) -> Result<Stream<proto::OrderUpdate>, InspectError> {
+        let frames = answer(&self.address, self.control.send(order)).await?;
+        Ok(Stream {
+            address: self.address.clone(),
+            frames,
+        })
     }
 }
 
@@ -219,29 +197,6 @@ fn refusal(address: &Address, status: &Status) -> InspectError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stop_says_when_and_why_on_the_wire() {
-        for (now, when) in [
-            (true, proto::EffectiveWhen::Now),
-            (false, proto::EffectiveWhen::Next),
-        ] {
-            let order = StopOrder {
-                run: "digits".into(),
-                reason: "bad data".into(),
-                now,
-                timeout: Duration::from_millis(1500),
-                ..Default::default()
-            };
-            let wire = order.into_wire();
-            let Some(proto::order::What::Stop(stop)) = wire.what else {
-                panic!("a stop")
-            };
-            assert_eq!((wire.run.as_str(), wire.timeout_s), ("digits", 1.5));
-            assert_eq!(stop.reason, "bad data");
-            assert_eq!(stop.effective.unwrap().when(), when);
-        }
-    }
 
     #[test]
     fn the_daemons_own_line_about_a_missing_run_is_kept() {

@@ -11,7 +11,8 @@
 //! | `driver`, `runtime` | the client's own thread: connect, flush, send, receive, reconnect for ever |
 //! | `hot`, `encode`, `filling` | what the training thread touches: wishes and the buffer of encoded events |
 //! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
-//! | `inbox`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
+//! | `inbox`, `steered`, `rates`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
+//! | `schedules` | chunks of a schedule, put together and checked |
 //! | [`identity`], `options`, `fork` | who this process is |
 //! | `shared`, `codec` | what both threads share; frames as bytes |
 //! | [`address`], [`connect`], [`inspect`] | finding a daemon, and looking at it |
@@ -34,21 +35,32 @@ pub mod inspect;
 mod options;
 pub mod plan;
 mod position;
+mod rates;
 mod retained;
 mod runtime;
+mod schedules;
 mod session;
 mod shared;
+mod steered;
 
 pub use hookbus_proto::v1 as wire;
 pub use inbox::Action;
 pub use options::Options;
 pub use position::{Given, POINTS, Position};
+pub use rates::Written;
 pub use session::{Session, Signal, Ticket, attach};
 pub use shared::Status;
 
 /// A point's place in this session's name table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PointId(pub(crate) u8);
+
+impl PointId {
+    /// The top of an iteration: learning rates are written here.
+    pub const BEFORE_TRAIN_ITER: Self = Self(position::BEFORE_TRAIN_ITER);
+    /// The end of an iteration.
+    pub const AFTER_TRAIN_ITER: Self = Self(position::AFTER_TRAIN_ITER);
+}
 
 /// A metric's place in this session's name table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

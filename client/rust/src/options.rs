@@ -1,6 +1,6 @@
 //! What an attach is asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -24,8 +24,10 @@ pub struct Options {
     pub identity: Identity,
     /// Hooks that the trainer asks for.
     pub hooks: Vec<wire::HookRequest>,
-    /// What it can apply: "stop", "log", "checkpoint", "custom:NAME".
+    /// What it can apply: "stop", "log", "lr", "size", "mode", "set_epoch", "checkpoint", "custom:NAME".
     pub capabilities: Vec<String>,
+    /// What it takes from a daemon, in the words of `capabilities`; None: everything.
+    pub allow: Option<BTreeSet<String>>,
     /// Client and version, for people.
     pub client: String,
     /// Events that are not settled are kept up to this.
@@ -62,6 +64,7 @@ impl Options {
             identity: identify(run, &env, &process, nth),
             hooks: Vec::new(),
             capabilities: vec!["stop".to_owned(), "log".to_owned()],
+            allow: None,
             client: format!("hookbus-client {}", env!("CARGO_PKG_VERSION")),
             buffer_bytes: 8 << 20,
             process,

@@ -42,8 +42,9 @@ pub const POINTS: [&str; 23] = [
 
 pub(crate) const BEFORE_RUN: u8 = 0;
 pub(crate) const AFTER_LOAD_CHECKPOINT: u8 = 1;
-const BEFORE_TRAIN_EPOCH: u8 = 3;
-const AFTER_TRAIN_ITER: u8 = 5;
+pub(crate) const BEFORE_TRAIN_EPOCH: u8 = 3;
+pub(crate) const BEFORE_TRAIN_ITER: u8 = 4;
+pub(crate) const AFTER_TRAIN_ITER: u8 = 5;
 const AFTER_TRAIN_EPOCH: u8 = 6;
 const BEFORE_VAL: u8 = 7;
 const BEFORE_VAL_EPOCH: u8 = 8;
@@ -179,8 +180,6 @@ pub(crate) fn begins_training(point: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BEFORE_TRAIN_ITER: u8 = 4;
 
     #[test]
     fn positions_are_those_of_mmengine() {

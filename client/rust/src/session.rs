@@ -10,12 +10,15 @@ use crate::driver::Driver;
 use crate::hot::Due;
 use crate::identity::cut;
 use crate::inbox::Action;
-use crate::position::{Given, Position, begins_training};
+use crate::position::{BEFORE_TRAIN_EPOCH, BEFORE_TRAIN_ITER, Given, Position, begins_training};
+use crate::rates::Written;
 use crate::shared::{Shared, Stage, Status, UNPLANNED, lock, lock_soon};
 use crate::{MetricId, Options, PointId, fork, runtime};
 
 /// At most this at a goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1000);
+/// At most this before training begins, for what hooks decide ahead.
+const AHEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long a gate waits without sleeping: an answer usually comes sooner than a sleeping core wakes. It yields all the while,
 /// so on a busy machine others run.
 const ON_THE_SPOT: Duration = Duration::from_micros(200);
@@ -28,6 +31,9 @@ const TEXT_BYTES: usize = 1024;
 pub enum Signal {
     /// Nothing.
     Quiet,
+    /// Training begins here, and what hooks decide ahead is on its way: nothing was recorded. Call [`Session::prepare`]
+    /// until it is true, then emit again.
+    Prepare,
     /// Something waits for this point: call [`Session::take_actions`].
     Pending,
     /// A gate: call [`Session::wait`] until it is decided, then [`Session::take_actions`].
@@ -120,6 +126,12 @@ impl Session {
         if self.is_forked() {
             return Signal::Quiet;
         }
+        if !shared.training.load(Ordering::Relaxed)
+            && begins_training(point.0)
+            && self.must_prepare()
+        {
+            return Signal::Prepare;
+        }
         let reached = shared.points_reached.load(Ordering::Relaxed);
         shared
             .points_reached
@@ -132,11 +144,89 @@ impl Session {
         {
             return Signal::Gate(ticket);
         }
-        if shared.pending.load(Ordering::Acquire) {
+        let boundary = matches!(point.0, BEFORE_TRAIN_ITER | BEFORE_TRAIN_EPOCH);
+        let due = boundary
+            && (at.iter >= shared.due_iter.load(Ordering::Relaxed)
+                || at.epoch >= shared.due_epoch.load(Ordering::Relaxed));
+        if due || shared.pending.load(Ordering::Acquire) {
             Signal::Pending
         } else {
             Signal::Quiet
         }
+    }
+
+    /// Training begins: whether what hooks decide ahead is still to be waited for. Else the door closes behind it.
+    #[cold]
+    fn must_prepare(&self) -> bool {
+        let shared = &*self.shared;
+        let given = shared.facts_number.load(Ordering::Relaxed);
+        if given == 0 && self.status().connected {
+            // A hook that needs facts then says which.
+            self.facts(wire::Facts::default());
+        }
+        if self.is_on_its_way() {
+            let since = *lock(&shared.preparing).get_or_insert_with(Instant::now);
+            if since.elapsed() < AHEAD_TIMEOUT {
+                return true;
+            }
+        }
+        let (missing, reports) = lock(&shared.steered).close_door();
+        shared.training.store(true, Ordering::Relaxed);
+        shared.report(reports, "before_train");
+        if !missing.is_empty() {
+            shared.warn(format!(
+                "hookbus: {} was not decided within {} s; it is not in force in this attempt",
+                missing.join(", "),
+                AHEAD_TIMEOUT.as_secs()
+            ));
+        }
+        for (what, why) in self.status().refused_ahead {
+            shared.warn(format!("hookbus: refused: {what}: {why}"));
+        }
+        shared.look_ahead();
+        false
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        let shared = &*self.shared;
+        let given = shared.facts_number.load(Ordering::Relaxed);
+        let status = lock(&shared.status);
+        let taken = status.facts_taken >= given;
+        let connected = status.connected;
+        drop(status);
+        connected && !(taken && lock(&shared.steered).is_complete())
+    }
+
+    /// Waits, at most `slice`, for what hooks decide ahead. True: emit again.
+    pub fn prepare(&self, slice: Duration) -> bool {
+        let shared = &*self.shared;
+        let given = shared.facts_number.load(Ordering::Relaxed);
+        let since = *lock(&shared.preparing).get_or_insert_with(Instant::now);
+        let left = AHEAD_TIMEOUT.saturating_sub(since.elapsed());
+        shared.wake.notify_one();
+        self.wait_status(left.min(slice), |status| {
+            status.facts_taken >= given || !status.connected
+        });
+        !self.is_on_its_way() || since.elapsed() >= AHEAD_TIMEOUT
+    }
+
+    /// Whether learning rates are to be written: one load.
+    #[inline]
+    pub fn steers_rates(&self) -> bool {
+        self.shared.steers_rates.load(Ordering::Relaxed)
+    }
+
+    /// At the top of an iteration, after its emit: `rates` has the optimizer's own value of each parameter group, and gets
+    /// what is to be written in its place.
+    pub fn rates(&self, rates: &mut [f64]) -> Written {
+        let shared = &*self.shared;
+        let at = shared.counters.last();
+        let mut reports = Vec::new();
+        let written = lock_soon(&shared.steered)
+            .rates
+            .write(at, rates, &mut reports);
+        shared.report(reports, "before_train_iter");
+        written
     }
 
     #[inline(never)]
@@ -150,9 +240,6 @@ impl Session {
     ) -> Option<Ticket> {
         let shared = &*self.shared;
         if interest == UNPLANNED {
-            if begins_training(point.0) {
-                shared.training.store(true, Ordering::Relaxed);
-            }
             return None;
         }
         let mut hot = lock_soon(&shared.hot);
@@ -229,7 +316,8 @@ impl Session {
                 drop(answers);
                 ticket.decided = true;
                 lock(&shared.breaker).answered(waited);
-                shared.deliver(|inbox| inbox.gate(answer.expect("it was just seen")));
+                let refused = shared.refuses("stop");
+                shared.deliver(|inbox| inbox.gate(answer.expect("it was just seen"), refused));
             }
             // In time, but the connection broke; or the deadline is over.
             _ => {
@@ -264,7 +352,8 @@ impl Session {
                 text: text.clone(),
             }],
         };
-        self.shared.deliver(|inbox| inbox.gate(answer));
+        let refused = self.shared.refuses("stop");
+        self.shared.deliver(|inbox| inbox.gate(answer, refused));
     }
 
     /// What is to be done at this point, on the thread that trains.
@@ -278,20 +367,31 @@ impl Session {
             .get(point.0 as usize)
             .cloned()
             .unwrap_or_default();
+        let at = shared.counters.last();
+        let mut actions = Vec::new();
+        let boundary = matches!(point.0, BEFORE_TRAIN_ITER | BEFORE_TRAIN_EPOCH);
+        if boundary {
+            let mut reports = Vec::new();
+            actions = lock_soon(&shared.steered).take(at, &mut reports);
+            shared.report(reports, &name);
+        }
         let mut inbox = lock(&shared.inbox);
-        let actions = inbox.take(&name, shared.counters.last());
-        if inbox.is_empty() {
+        actions.extend(inbox.take(&name, at));
+        if !inbox.is_pending() {
             shared.pending.store(false, Ordering::Release);
         }
         let results = inbox.next_result().is_some();
         drop(inbox);
+        if boundary {
+            shared.look_ahead();
+        }
         if results {
             shared.wake.notify_one();
         }
         actions
     }
 
-    /// What became of a checkpoint or custom action.
+    /// What became of an action that is not a log line or a stop.
     pub fn result(
         &self,
         id: &str,
@@ -330,12 +430,23 @@ impl Session {
             .map(str::to_owned)
     }
 
-    /// What the trainer knows about itself; the latest wins.
-    pub fn facts(&self, facts: wire::Facts) {
+    /// What the trainer knows about itself, whole; the latest wins. Its number is counted here.
+    pub fn facts(&self, mut facts: wire::Facts) {
         if self.is_forked() {
             return;
         }
-        *lock(&self.shared.facts) = Some(facts);
+        let mut kept = lock(&self.shared.facts);
+        facts.number = self.shared.facts_number.fetch_add(1, Ordering::Relaxed) + 1;
+        if facts.position.is_none() {
+            let at = self.position();
+            facts.position = Some(wire::Position {
+                epoch: at.epoch,
+                iter: at.iter,
+                inner_iter: at.inner_iter,
+            });
+        }
+        *kept = Some(facts);
+        drop(kept);
         self.shared.facts_changed.store(true, Ordering::Relaxed);
         self.shared.wake.notify_one();
     }

@@ -12,6 +12,8 @@ use crate::breaker::Breaker;
 use crate::hot::{Hot, MOST_POINTS};
 use crate::inbox::{Action, Inbox};
 use crate::position::Counters;
+use crate::rates::Report;
+use crate::steered::Steered;
 use crate::{Options, fork};
 
 /// Bits of a point's interest.
@@ -56,6 +58,10 @@ pub struct Status {
     pub flushes: u64,
     /// The session is off for good.
     pub off: bool,
+    /// The number of the last facts from which everything was decided.
+    pub(crate) facts_taken: u64,
+    /// Hooks that cannot work with them: (which, why).
+    pub refused_ahead: Vec<(String, String)>,
 }
 
 /// Gates that wait for an answer, by number.
@@ -70,13 +76,25 @@ pub(crate) struct Shared {
     pub(crate) interest: [AtomicU8; MOST_POINTS],
     pub(crate) pending: AtomicBool,
     pub(crate) parked: AtomicBool,
+    /// Training has begun: what hooks decide ahead is there, or does not come.
     pub(crate) training: AtomicBool,
+    /// Since when the training thread waits for what is decided ahead.
+    pub(crate) preparing: Mutex<Option<Instant>>,
+    /// What holds by position.
+    pub(crate) steered: Mutex<Steered>,
+    /// Learning rates are written.
+    pub(crate) steers_rates: AtomicBool,
+    /// Before this iteration, or this epoch, something is due.
+    pub(crate) due_iter: AtomicU64,
+    pub(crate) due_epoch: AtomicU64,
     pub(crate) hot: Mutex<Hot>,
     pub(crate) inbox: Mutex<Inbox>,
     pub(crate) breaker: Mutex<Breaker>,
     pub(crate) capabilities: Mutex<BTreeSet<String>>,
     pub(crate) facts: Mutex<Option<wire::Facts>>,
     pub(crate) facts_changed: AtomicBool,
+    /// How often facts were given.
+    pub(crate) facts_number: AtomicU64,
     /// `attach` has returned: what happens from now on, `Session::warnings` has not said.
     pub(crate) attached: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
@@ -122,11 +140,17 @@ impl Shared {
             pending: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             training: AtomicBool::new(false),
+            preparing: Mutex::default(),
+            steered: Mutex::default(),
+            steers_rates: AtomicBool::new(false),
+            due_iter: AtomicU64::new(u64::MAX),
+            due_epoch: AtomicU64::new(u64::MAX),
             hot: Mutex::new(Hot::new(now)),
             inbox: Mutex::default(),
             breaker: Mutex::new(Breaker::new(now)),
             facts: Mutex::default(),
             facts_changed: AtomicBool::new(false),
+            facts_number: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),
@@ -148,9 +172,47 @@ impl Shared {
     pub(crate) fn deliver(&self, put: impl FnOnce(&mut Inbox)) {
         let mut inbox = lock(&self.inbox);
         put(&mut inbox);
-        if !inbox.is_empty() {
+        if inbox.is_pending() {
             self.pending.store(true, Ordering::Release);
         }
+    }
+
+    /// Why the trainer's allow-list does not have this.
+    pub(crate) fn refuses(&self, what: &str) -> Option<String> {
+        let allow = self.options.allow.as_ref()?;
+        (!allow.contains(what)).then(|| {
+            let has: Vec<_> = allow.iter().map(String::as_str).collect();
+            format!(
+                "the trainer's allow-list does not have {what}; it has: {}",
+                has.join(", ")
+            )
+        })
+    }
+
+    /// What became of things that hold by position.
+    pub(crate) fn report(&self, reports: Vec<Report>, point: &str) {
+        if reports.is_empty() {
+            return;
+        }
+        let at = self.counters.last();
+        let mut inbox = lock(&self.inbox);
+        for report in reports {
+            inbox.report(report, point, at);
+        }
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Looks anew before which position something is due. Both threads may: the lock makes the later look win.
+    pub(crate) fn look_ahead(&self) {
+        let steered = lock_soon(&self.steered);
+        let (iter, epoch) = steered.next_due(self.counters.now());
+        let (inbox_iter, inbox_epoch) = lock(&self.inbox).next_due();
+        self.due_iter.store(iter.min(inbox_iter), Ordering::Relaxed);
+        self.due_epoch
+            .store(epoch.min(inbox_epoch), Ordering::Relaxed);
+        self.steers_rates
+            .store(!steered.rates.is_empty(), Ordering::Relaxed);
     }
 
     /// Something for the user.

@@ -1,11 +1,15 @@
 //! What goes in and out of a run's task.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{
-    Batch, Command, DesiredState, Effective, Facts, Heartbeat, Hello, Hole, LogLine, Plan, Rank,
-    RunId, TrainerResult,
+    Batch, Command, Deed, DesiredState, Effective, EncodedSchedule, Facts, Heartbeat, Hello, Hold,
+    Hole, LogLine, Plan, Rank, RunId, Size, TrainerResult,
 };
+use crate::snapshot::Happening;
 use crate::steering::OrderUpdate;
 
 /// One connection of one rank; a message of an older connection is not looked at.
@@ -120,7 +124,11 @@ pub enum ToTrainer {
     /// Replaces the plan.
     Plan(Plan),
     /// Replaces the desired state.
-    State(DesiredState),
+    State(Box<DesiredState>),
+    /// A schedule that the state names, whole.
+    Schedule(Arc<EncodedSchedule>),
+    /// Everything decided ahead from the facts of this number went out: (hook, why) of what is refused.
+    FactsTaken(u64, Vec<(String, String)>),
     /// Done once.
     Command(Command),
     /// A gate's answer.
@@ -140,8 +148,8 @@ pub enum ToBus {
     Batch(Link, u64, Batch),
     /// The client's cumulative holes.
     Holes(Link, Vec<Hole>),
-    /// The latest facts.
-    Facts(Link, Facts),
+    /// The latest facts, with the client's number of them.
+    Facts(Link, u64, Box<Facts>),
     /// What it did.
     Result(Link, TrainerResult),
     /// It lives.
@@ -151,22 +159,59 @@ pub enum ToBus {
     /// Its connection is gone; whether its process still lives, where that is known.
     Gone(Link, Option<bool>),
     /// An operator's order.
-    Order(Order),
+    Order(Box<Order>),
+    /// Somebody follows the run; true: also the trainers' events.
+    Follow(mpsc::Sender<Happening>, bool),
     /// The daemon ends.
     Shutdown,
 }
 
-/// An operator wants a stop.
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// The training ends; why.
+    Stop(String),
+    /// A learning rate is held.
+    Lr {
+        /// None: every group.
+        group: Option<u32>,
+        /// At what.
+        hold: Hold,
+    },
+    /// An input size.
+    Size(Size),
+    /// YOLOX's mode, leaving out these pipeline steps; none: those of the run's hook.
+    Mode(Vec<String>),
+    /// Something done once.
+    Command(Deed),
+}
+
+impl Asked {
+    /// The word for people.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Stop(_) => "stop",
+            Self::Lr { .. } => "lr",
+            Self::Size(_) => "size",
+            Self::Mode(_) => "mode",
+            Self::Command(deed) => deed.word(),
+        }
+    }
+}
+
+/// An operator's order.
 #[derive(Debug)]
 pub struct Order {
     /// The operator's own id.
     pub id: String,
     /// Who, for the audit.
     pub by: String,
-    /// Why.
-    pub reason: String,
+    /// What.
+    pub asked: Asked,
     /// From where.
     pub effective: Effective,
+    /// Commands only; empty: every rank.
+    pub ranks: BTreeSet<Rank>,
     /// How long to wait for results.
     pub timeout: std::time::Duration,
     /// Updates go here; it closes when all ranks have answered.

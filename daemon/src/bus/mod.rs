@@ -1,7 +1,9 @@
 //! The bus: one task a run owns its ranks and hooks; events in, decisions out. What the task does with a message is in
 //! `run.rs`; this file is the task itself and the hub that finds it.
 
+mod followers;
 mod hub;
+mod incidents;
 mod member;
 mod messages;
 mod roster;
@@ -13,14 +15,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub use followers::FOLLOWED;
 pub use hub::Hub;
 pub use messages::{
-    Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToBus, ToTrainer, Verdict,
-    Welcome,
+    Asked, Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToBus, ToTrainer,
+    Verdict, Welcome,
 };
 pub use roster::{RECORD, Record};
 
-use crate::domain::{Batch, HookRequest, Rank, RunId};
+use crate::domain::{Batch, HookRequest, Rank, RunId, Schedule};
 use crate::snapshot::RunSnapshot;
 use crate::store::Live;
 use run::Run;
@@ -47,6 +50,8 @@ pub struct Rules {
     pub probe: Duration,
     /// Whether a process (pid, start ticks) lives.
     pub alive: fn((u32, u64)) -> bool,
+    /// A schedule's bytes on the wire.
+    pub encode: fn(&Schedule) -> Vec<u8>,
 }
 
 /// Where events are made to last. Acknowledgement means that this said yes.
@@ -123,12 +128,13 @@ fn handle(
             run.batch(link, first_seq, batch, live, journal, now)
         }
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
-        ToBus::Facts(link, facts) => run.facts(link, facts, now),
+        ToBus::Facts(link, number, facts) => run.facts(link, number, *facts, now),
         ToBus::Result(link, result) => run.result(link, result, now),
         ToBus::Heartbeat(link, heartbeat) => run.heartbeat(link, heartbeat, now),
         ToBus::Bye(link, reason, failed) => run.bye(link, reason, failed, now),
         ToBus::Gone(link, alive) => run.gone(link, alive, now),
-        ToBus::Order(order) => run.order(order, now),
+        ToBus::Order(order) => run.order(*order, now),
+        ToBus::Follow(out, events) => run.follow(out, events),
         ToBus::Shutdown => run.shutdown(),
     }
 }

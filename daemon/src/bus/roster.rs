@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::domain::{Every, HookRequest, Otherwise, Plan, Position, Subscription, Way};
+use crate::domain::{
+    Every, Facts, HookRequest, Otherwise, Plan, Position, Standing, Subscription, Way,
+};
 use crate::hooks::{self, Configured, Context, Decision, Origin, Policy, Seen};
 use crate::snapshot::HookSnapshot;
 
@@ -54,6 +56,19 @@ pub(super) struct Failed {
     pub what: String,
     /// What the gate that waits for it does without it, and the reason.
     pub otherwise: Option<(Otherwise, String)>,
+}
+
+/// What all hooks of a run decided ahead.
+#[derive(Default)]
+pub(super) struct AllAhead {
+    /// By hook, one for each field of the desired state.
+    pub standing: Vec<(String, Standing)>,
+    /// (hook, why): what is not in force.
+    pub refused: Vec<(String, String)>,
+    /// (hook, text) for the trainer's log.
+    pub warnings: Vec<(String, String)>,
+    /// Hooks that panicked just now.
+    pub failed: Vec<Failed>,
 }
 
 /// The hooks of one run, in the order of their priorities.
@@ -203,6 +218,60 @@ impl Roster {
             self.index();
         }
         calls
+    }
+
+    /// Asks every hook what it decides ahead from these facts. Two hooks that want the same field: the first one has it.
+    pub(super) fn ahead(&mut self, facts: &Facts, run: &str) -> AllAhead {
+        let mut all = AllAhead::default();
+        for member in &mut self.members {
+            if member.disabled.is_some() {
+                continue;
+            }
+            let name = member.configured.name.clone();
+            let hook = &mut member.configured.hook;
+            match catch_unwind(AssertUnwindSafe(|| hook.ahead(facts, run))) {
+                Ok(Ok(ahead)) => {
+                    let text = |text| (name.clone(), text);
+                    all.warnings.extend(ahead.warnings.into_iter().map(text));
+                    let Some(standing) = ahead.standing else {
+                        continue;
+                    };
+                    let taken = all
+                        .standing
+                        .iter()
+                        .find(|(_, other)| other.field() == standing.field());
+                    if let Some((other, _)) = taken {
+                        let why = format!("{} is decided by {other} already", standing.field());
+                        all.refused.push((name, why));
+                    } else if member.configured.policy != Policy::Act {
+                        let policy = member.configured.policy.word();
+                        let why = format!(
+                            "its policy is {policy}: it would have decided {}, nothing is applied",
+                            standing.field()
+                        );
+                        all.refused.push((name, why));
+                    } else {
+                        member.decisions += 1;
+                        all.standing.push((name, standing));
+                    }
+                }
+                Ok(Err(why)) => all.refused.push((name, why)),
+                Err(panic) => {
+                    let what = panic_text(&*panic);
+                    member.disabled = Some(format!("it panicked: {what}"));
+                    all.failed.push(Failed {
+                        by: name,
+                        what,
+                        otherwise: None,
+                    });
+                }
+            }
+        }
+        if !all.failed.is_empty() {
+            self.generation += 1;
+            self.index();
+        }
+        all
     }
 
     /// For `hookbus show`.

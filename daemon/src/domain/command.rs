@@ -1,6 +1,6 @@
 //! Things done once, and what a rank did with them.
 
-use super::Position;
+use super::{Effective, Position};
 
 /// How loud a line is, as Python's logging names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +24,49 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A command on its way to one rank.
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Writes a line to the trainer's log.
+    Log(LogLine),
+    /// Saves a checkpoint.
+    Checkpoint {
+        /// A word for the file's name.
+        tag: String,
+    },
+    /// Something of the trainer's own.
+    Custom {
+        /// What.
+        name: String,
+        /// With what; empty: nothing.
+        json: String,
+    },
+}
+
+impl Deed {
+    /// The word for people.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::Custom { .. } => "custom",
+        }
+    }
+}
+
+/// A command on its way to one rank: something done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Derived from (run, attempt, hook, rank, position, n): a repeat has the same id.
+    /// A hook's derives from (run, attempt, hook, rank, position, n): a repeat has the same id. An operator's comes with it.
     pub id: String,
     /// The hook, or the operator.
     pub by: String,
     /// Where it comes from.
     pub at: Position,
-    /// What: so far only a line for the log.
-    pub log: LogLine,
+    /// From where it may be done.
+    pub effective: Effective,
+    /// What.
+    pub deed: Deed,
 }
 
 /// What a rank did.

@@ -13,6 +13,10 @@ pub enum IncidentKind {
     HookFailed,
     /// A rank went without a goodbye.
     RankLost,
+    /// A rank did not do what a hook decided ahead.
+    NotApplied,
+    /// Ranks know different things of their training.
+    FactsDiffer,
     /// A trainer took the decision itself, because no answer came in time.
     GateTimedOut,
 }
@@ -25,6 +29,8 @@ impl IncidentKind {
             Self::MixedResults => "mixed_results",
             Self::HookFailed => "hook_failed",
             Self::RankLost => "rank_lost",
+            Self::NotApplied => "not_applied",
+            Self::FactsDiffer => "facts_differ",
             Self::GateTimedOut => "gate_timed_out",
         }
     }

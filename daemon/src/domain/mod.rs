@@ -12,14 +12,16 @@ pub mod state;
 pub mod trainer;
 pub mod value;
 
-pub use command::{Command, LogLevel, LogLine, Outcome, TrainerResult};
+pub use command::{Command, Deed, LogLevel, LogLine, Outcome, TrainerResult};
 pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
 pub use every::{Base, Every};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
 pub use plan::{Otherwise, Plan, Subscription, Way, When};
 pub use sample::{ChildSample, GpuProcess, GpuSample, HostSample, ProcessSample, Reading};
-pub use schedule::{Curve, Schedule, Size, SizeFrom, SizeStep, Standing};
-pub use state::{DesiredState, Effective, Stop};
+pub use schedule::{Curve, EncodedSchedule, Schedule, Size, SizeFrom, SizeStep, Standing};
+pub use state::{
+    DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop, Wanted,
+};
 pub use trainer::{Facts, Heartbeat, Hello, Hole, ParamGroup, ProcessIdentity};
 pub use value::{HookRequest, Value};

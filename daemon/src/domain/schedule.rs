@@ -1,5 +1,7 @@
 //! What is decided ahead: functions of the position for a whole attempt, complete before training starts.
 
+use std::sync::Arc;
+
 use super::Position;
 
 /// A learning rate for each iteration.
@@ -95,4 +97,15 @@ impl Standing {
             Self::SyncNorm => "sync_norm",
         }
     }
+}
+
+/// A schedule as it goes over the wire, made once for all ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedSchedule {
+    /// Its id.
+    pub id: String,
+    /// sha256 of `bytes`.
+    pub hash: [u8; 32],
+    /// The serialised `hookbus.v1.Schedule`.
+    pub bytes: Arc<[u8]>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{HookRequest, Position, Rank, RunId};
+use super::{DesiredState, HookRequest, Position, Rank, RunId};
 
 /// The process of a rank, as it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub struct Hello {
     pub next_seq: u64,
     /// Decisions and commands that it has applied.
     pub applied: Vec<String>,
-    /// The generation of the desired state that it has.
-    pub state_generation: u64,
+    /// The last desired state that it had from a daemon of this attempt.
+    pub state: Option<DesiredState>,
     /// Hooks that it asks for.
     pub hooks: Vec<HookRequest>,
     /// Client and version, for people.

@@ -3,33 +3,31 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hookbus_proto::v1::control_server::Control;
-use hookbus_proto::v1::{Order as WireOrder, OrderUpdate, order};
+use hookbus_proto::v1::{Order as WireOrder, OrderUpdate};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::convert::{self, Limits, Ordered};
 use crate::bus::{Hub, Order, ToBus};
 use crate::listen::Peer;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-
 pub(super) struct ControlService {
     hub: Hub,
+    limits: Limits,
     serials: AtomicU64,
     /// Ids of orders stay unique over restarts of the daemon.
     nonce: u64,
 }
 
 impl ControlService {
-    pub(super) fn new(hub: Hub) -> Self {
+    pub(super) fn new(hub: Hub, limits: Limits) -> Self {
         Self {
             hub,
+            limits,
             serials: AtomicU64::new(1),
             nonce: RandomState::new().hash_one("orders"),
         }
@@ -51,17 +49,15 @@ impl Control for ControlService {
                 "over TCP without a token you may look, not act: use the daemon's Unix socket on its own machine",
             ));
         }
-        let asked = request.into_inner();
-        let Some(order::What::Stop(stop)) = asked.what else {
-            return Err(Status::invalid_argument(
-                "this order has nothing in it that this daemon knows; it knows stop",
-            ));
-        };
-        let run = self
-            .hub
-            .board()
-            .find(&asked.run)
-            .map_err(Status::not_found)?;
+        let wanted = request.into_inner();
+        let (run, id, who) = (wanted.run.clone(), wanted.id.clone(), wanted.by.clone());
+        let Ordered {
+            asked,
+            effective,
+            ranks,
+            timeout,
+        } = convert::order(wanted, &self.limits)?;
+        let run = self.hub.board().find(&run).map_err(Status::not_found)?;
         let inbox = self
             .hub
             .find(&run.id)
@@ -70,36 +66,30 @@ impl Control for ControlService {
         let uid = peer
             .and_then(|peer| peer.uid)
             .map(|uid| format!("uid {uid}"));
-        let by = ["operator", asked.by.as_str()]
+        let by = ["operator", who.as_str()]
             .into_iter()
             .map(str::to_owned)
             .chain(uid)
             .filter(|word| !word.is_empty());
         let order = Order {
-            id: if asked.id.is_empty() {
+            id: if id.is_empty() {
                 format!(
                     "order-{:x}-{}",
                     self.nonce,
                     self.serials.fetch_add(1, Ordering::Relaxed)
                 )
             } else {
-                asked.id
+                id
             },
             by: by.collect::<Vec<_>>().join(" "),
-            reason: if stop.reason.is_empty() {
-                "stopped by an operator".to_owned()
-            } else {
-                stop.reason
-            },
-            effective: convert::effective(stop.effective)?,
-            timeout: Duration::try_from_secs_f64(asked.timeout_s)
-                .ok()
-                .filter(|timeout| !timeout.is_zero())
-                .map_or(DEFAULT_TIMEOUT, |timeout| timeout.min(LONGEST_TIMEOUT)),
+            asked,
+            effective,
+            ranks,
+            timeout,
             updates,
         };
         inbox
-            .send(ToBus::Order(order))
+            .send(ToBus::Order(Box::new(order)))
             .await
             .map_err(|_| Status::unavailable("the run's task has ended"))?;
         let replies = ReceiverStream::new(replies).map(|reply| match reply {

@@ -6,25 +6,32 @@ use std::time::Duration;
 
 use hookbus_proto::v1::inspect_server::Inspect;
 use hookbus_proto::v1::{
-    AboutReply, AboutRequest, HooksReply, HooksRequest, RunsReply, RunsRequest, SnapshotReply,
-    SnapshotRequest, WatchRequest,
+    AboutReply, AboutRequest, FollowRequest, Happening, HooksReply, HooksRequest, RunsReply,
+    RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
 };
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert;
+use crate::bus::{FOLLOWED, Hub, ToBus};
 use crate::inspect::Inspector;
 
 pub(super) struct InspectService {
     inspector: Arc<Inspector>,
+    hub: Hub,
     runtime: Handle,
 }
 
 impl InspectService {
-    pub(super) fn new(inspector: Arc<Inspector>, runtime: Handle) -> Self {
-        Self { inspector, runtime }
+    pub(super) fn new(inspector: Arc<Inspector>, hub: Hub, runtime: Handle) -> Self {
+        Self {
+            inspector,
+            hub,
+            runtime,
+        }
     }
 
     async fn away<T: Send + 'static>(
@@ -40,6 +47,7 @@ impl InspectService {
 
 #[tonic::async_trait]
 impl Inspect for InspectService {
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<Happening, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
 
     async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
@@ -105,6 +113,23 @@ impl Inspect for InspectService {
             expected = serial + 1;
             Ok(reply)
         });
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let FollowRequest { run, events } = request.into_inner();
+        let run = self.hub.board().find(&run).map_err(Status::not_found)?;
+        let ended = || Status::unavailable("the run's task has ended");
+        let inbox = self.hub.find(&run.id).ok_or_else(ended)?;
+        let (out, happenings) = mpsc::channel(FOLLOWED);
+        inbox
+            .send(ToBus::Follow(out, events))
+            .await
+            .map_err(|_| ended())?;
+        let replies = ReceiverStream::new(happenings).map(|one| Ok(convert::happening(one)));
         Ok(Response::new(Box::pin(replies)))
     }
 

@@ -15,7 +15,7 @@ use hookbus_proto::v1::inspect_server::InspectServer;
 use tokio::runtime::Handle;
 use tonic::service::Routes;
 
-pub use convert::Limits;
+pub use convert::{Limits, encode_schedule};
 
 use crate::bus::Hub;
 use crate::inspect::Inspector;
@@ -60,13 +60,16 @@ pub async fn routes(
         .build_v1()
         .expect("the committed descriptors are valid");
     let frame_bytes = limits.frame_bytes;
-    let session = session::SessionService::new(hub.clone(), limits);
+    let session = session::SessionService::new(hub.clone(), limits.clone());
     let routes = Routes::new(HookBusServer::new(session).max_decoding_message_size(frame_bytes))
         .add_service(InspectServer::new(inspect::InspectService::new(
             Arc::clone(&inspector),
+            hub.clone(),
             inspection,
         )))
-        .add_service(ControlServer::new(control::ControlService::new(hub)))
+        .add_service(ControlServer::new(control::ControlService::new(
+            hub, limits,
+        )))
         .add_service(health)
         .add_service(reflection);
     (routes.into_axum_router(), Health(reporter))

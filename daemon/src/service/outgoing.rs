@@ -1,5 +1,6 @@
 //! The stream to a trainer: frames as the bus sends them, and the status with which a session ends.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,8 @@ pub(super) struct Outgoing {
     status: Option<oneshot::Receiver<Status>>,
     limits: Limits,
     fenced: bool,
+    /// The rest of a message of several frames.
+    rest: VecDeque<ServerFrame>,
     _ends_reading: DropGuard,
 }
 
@@ -33,6 +36,7 @@ impl Outgoing {
             status: Some(status),
             limits,
             fenced: false,
+            rest: VecDeque::new(),
             _ends_reading: ended.drop_guard(),
         }
     }
@@ -45,10 +49,14 @@ impl Stream for Outgoing {
         if self.fenced {
             return Poll::Ready(None);
         }
+        if let Some(frame) = self.rest.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let frame = self.frames.poll_recv(cx);
         if let Poll::Ready(Some(message)) = frame {
             self.fenced = matches!(message, ToTrainer::Fence(_));
-            return Poll::Ready(Some(Ok(convert::server_frame(message, &self.limits))));
+            self.rest = convert::server_frames(message, &self.limits).into();
+            return Poll::Ready(self.rest.pop_front().map(Ok));
         }
         if let Some(status) = &mut self.status
             && let Poll::Ready(ended) = Pin::new(status).poll(cx)

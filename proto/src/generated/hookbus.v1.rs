@@ -215,7 +215,7 @@ pub mod client_frame {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerFrame {
-    #[prost(oneof = "server_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "server_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub frame: ::core::option::Option<server_frame::Frame>,
 }
 /// Nested message and enum types in `ServerFrame`.
@@ -240,6 +240,8 @@ pub mod server_frame {
         Ack(super::Ack),
         #[prost(message, tag = "8")]
         Fence(super::Fence),
+        #[prost(message, tag = "9")]
+        FactsTaken(super::FactsTaken),
     }
 }
 /// Identity only. A client sends the same Hello at every reconnect, but for names, applied and next_seq.
@@ -288,9 +290,10 @@ pub struct Hello {
     /// ids of decisions and commands already applied, so that none is done twice
     #[prost(string, repeated, tag = "15")]
     pub applied: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// the generation that it has
-    #[prost(uint64, tag = "16")]
-    pub state_generation: u64,
+    /// the last one that it had in this attempt, so that a daemon that was started anew
+    #[prost(message, optional, tag = "16")]
+    pub state: ::core::option::Option<State>,
+    /// goes on from there: operators' words hold, generations go on
     #[prost(message, repeated, tag = "17")]
     pub hooks: ::prost::alloc::vec::Vec<HookRequest>,
     /// "hookbus-python 0.1.0", for people
@@ -405,6 +408,19 @@ pub struct Facts {
     /// input sizes must be a multiple of this; 0: any
     #[prost(uint32, tag = "12")]
     pub size_multiple: u32,
+    /// counted by the client from 1; FactsTaken names it
+    #[prost(uint64, tag = "13")]
+    pub number: u64,
+}
+/// Everything that is decided ahead from the Facts of this number was sent before this frame: the state that names the
+/// schedules, and their chunks. A client that trains waits for it before before_train, at most 5 s.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FactsTaken {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// hooks that cannot work with these facts, and why; the rest holds
+    #[prost(message, repeated, tag = "2")]
+    pub refused: ::prost::alloc::vec::Vec<Refusal>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ParamGroup {
@@ -591,7 +607,9 @@ pub struct Ack {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
 }
-/// The desired state of an attempt, always whole. A field that is absent asks for nothing.
+/// The desired state of an attempt, always whole. A field that is absent asks for nothing. What a hook wants is made from
+/// Facts before training starts; a client that was welcomed only after training began puts none of that in force and says
+/// so in a Result (REJECTED). What an operator wants holds all the same.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct State {
     #[prost(uint64, tag = "1")]
@@ -630,72 +648,92 @@ pub struct StopState {
     #[prost(string, tag = "4")]
     pub by: ::prost::alloc::string::String,
 }
+/// Learning rates: each iteration and group has the schedule's value (without a schedule the trainer's own), unless a
+/// hold in force for that group replaces or scales it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LrState {
+    /// id of a schedule; empty: none
     #[prost(string, tag = "1")]
-    pub id: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "2")]
-    pub effective: ::core::option::Option<Effective>,
-    /// id of an installed schedule; empty: none
-    #[prost(string, tag = "3")]
     pub schedule: ::prost::alloc::string::String,
     /// sha256 of the schedule's bytes
-    #[prost(bytes = "vec", tag = "4")]
+    #[prost(bytes = "vec", tag = "2")]
     pub schedule_hash: ::prost::alloc::vec::Vec<u8>,
-    /// an operator's: wins over the schedule until released
-    #[prost(message, repeated, tag = "5")]
+    /// the hook
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    /// operators'; for a group the one that came into force last wins
+    #[prost(message, repeated, tag = "4")]
     pub holds: ::prost::alloc::vec::Vec<LrHold>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LrHold {
-    /// absent: every group
-    #[prost(uint32, optional, tag = "1")]
-    pub group: ::core::option::Option<u32>,
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "5")]
+    #[prost(message, optional, tag = "2")]
     pub effective: ::core::option::Option<Effective>,
-    #[prost(oneof = "lr_hold::How", tags = "2, 3")]
+    /// absent: every group
+    #[prost(uint32, optional, tag = "3")]
+    pub group: ::core::option::Option<u32>,
+    #[prost(string, tag = "7")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(oneof = "lr_hold::How", tags = "4, 5, 6")]
     pub how: ::core::option::Option<lr_hold::How>,
 }
 /// Nested message and enum types in `LrHold`.
 pub mod lr_hold {
     #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
     pub enum How {
-        #[prost(double, tag = "2")]
+        #[prost(double, tag = "4")]
         Value(f64),
-        /// times what the schedule or scheduler gives, each iteration
-        #[prost(double, tag = "3")]
+        /// times what the schedule or the trainer's scheduler gives, each iteration
+        #[prost(double, tag = "5")]
         Scale(f64),
+        /// always true where set: no hold from here on
+        #[prost(bool, tag = "6")]
+        Release(bool),
     }
 }
+/// The schedule's steps, and an operator's size, which holds until the schedule's next step.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SizeState {
+    /// id of a schedule; empty: none
+    #[prost(string, tag = "1")]
+    pub schedule: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub schedule_hash: ::prost::alloc::vec::Vec<u8>,
+    /// the hook
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub hold: ::core::option::Option<SizeHold>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SizeHold {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub effective: ::core::option::Option<Effective>,
-    #[prost(uint32, optional, tag = "3")]
-    pub height: ::core::option::Option<u32>,
-    #[prost(uint32, optional, tag = "4")]
-    pub width: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "3")]
+    pub height: u32,
+    #[prost(uint32, tag = "4")]
+    pub width: u32,
     #[prost(string, tag = "5")]
-    pub schedule: ::prost::alloc::string::String,
-    #[prost(bytes = "vec", tag = "6")]
-    pub schedule_hash: ::prost::alloc::vec::Vec<u8>,
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModeState {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// holds for every epoch >= this
+    /// holds for every epoch >= this, applied before the data loader's iterator is made
     #[prost(uint64, tag = "2")]
     pub from_epoch: u64,
     #[prost(string, repeated, tag = "3")]
     pub skip_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// the attribute path, where the default does not hold
-    #[prost(string, optional, tag = "4")]
-    pub use_l1: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    /// an operator's, not a hook's
+    #[prost(bool, tag = "5")]
+    pub operator: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FlagState {
@@ -703,8 +741,8 @@ pub struct FlagState {
     pub id: ::prost::alloc::string::String,
     #[prost(bool, tag = "2")]
     pub on: bool,
-    #[prost(message, optional, tag = "3")]
-    pub effective: ::core::option::Option<Effective>,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
 }
 /// A schedule is a function of the position for the whole horizon, sent once, in chunks of at most 256 KB.
 /// Installed when every chunk is there and the sha256 over the concatenated data equals `hash`.
@@ -1047,7 +1085,7 @@ impl LogLevel {
     }
 }
 /// From where a field holds. Absent: from the next boundary (top of before_train_iter, before_train_epoch,
-/// before_val_epoch). UNSPECIFIED is read as NEXT.
+/// before_val_epoch). UNSPECIFIED is read as NEXT. A position that has passed is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EffectiveWhen {
@@ -1479,6 +1517,102 @@ pub struct SnapshotReply {
     /// snapshots that this watcher was too slow for
     #[prost(uint64, tag = "11")]
     pub missed: u64,
+    /// the desired state, a line each field
+    #[prost(message, repeated, tag = "12")]
+    pub wanted: ::prost::alloc::vec::Vec<Wanted>,
+}
+/// One field of the desired state.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Wanted {
+    /// "lr", "size", "mode", "set_epoch", "sync_norm", "stop"
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// for people
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// the hook, or the operator
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowRequest {
+    /// a name or an id; empty: the only run
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// the trainers' events too, not only what is decided and done
+    #[prost(bool, tag = "2")]
+    pub events: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Happening {
+    /// since the run's first rank attached
+    #[prost(double, tag = "1")]
+    pub at_s: f64,
+    /// so many before this one were lost to a slow reader
+    #[prost(uint64, tag = "2")]
+    pub missed: u64,
+    /// absent: the whole run
+    #[prost(uint32, optional, tag = "3")]
+    pub rank: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "4")]
+    pub at: ::core::option::Option<Position>,
+    #[prost(string, tag = "5")]
+    pub point: ::prost::alloc::string::String,
+    #[prost(oneof = "happening::What", tags = "6, 7, 8, 9, 10, 11, 12")]
+    pub what: ::core::option::Option<happening::What>,
+}
+/// Nested message and enum types in `Happening`.
+pub mod happening {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "6")]
+        Event(super::Seen),
+        #[prost(message, tag = "7")]
+        Decision(super::Decided),
+        /// a field of the desired state is new or changed
+        #[prost(message, tag = "8")]
+        State(super::Wanted),
+        #[prost(message, tag = "9")]
+        Command(super::CommandSent),
+        #[prost(message, tag = "10")]
+        Result(super::RankResult),
+        #[prost(message, tag = "11")]
+        Incident(super::Incident),
+        #[prost(message, tag = "12")]
+        Lifecycle(super::Lifecycle),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Seen {
+    #[prost(map = "string, double", tag = "1")]
+    pub values: ::std::collections::HashMap<::prost::alloc::string::String, f64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Decided {
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandSent {
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lifecycle {
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Rank {
@@ -1940,6 +2074,31 @@ pub mod inspect_client {
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Watch"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What happens in a run from now on, as it happens: events, decisions with their reasons, state, commands, results,
+        /// incidents. A slow reader loses some, with a count of how many.
+        pub async fn follow(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Happening>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hookbus.v1.Inspect/Follow",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Follow"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The one list of hooks.
         pub async fn hooks(
             &mut self,
@@ -2013,6 +2172,18 @@ pub mod inspect_server {
             &self,
             request: tonic::Request<super::WatchRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
+        /// Server streaming response type for the Follow method.
+        type FollowStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Happening, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What happens in a run from now on, as it happens: events, decisions with their reasons, state, commands, results,
+        /// incidents. A slow reader loses some, with a count of how many.
+        async fn follow(
+            &self,
+            request: tonic::Request<super::FollowRequest>,
+        ) -> std::result::Result<tonic::Response<Self::FollowStream>, tonic::Status>;
         /// The one list of hooks.
         async fn hooks(
             &self,
@@ -2232,6 +2403,52 @@ pub mod inspect_server {
                     };
                     Box::pin(fut)
                 }
+                "/hookbus.v1.Inspect/Follow" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowSvc<T: Inspect>(pub Arc<T>);
+                    impl<
+                        T: Inspect,
+                    > tonic::server::ServerStreamingService<super::FollowRequest>
+                    for FollowSvc<T> {
+                        type Response = super::Happening;
+                        type ResponseStream = T::FollowStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Inspect>::follow(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/hookbus.v1.Inspect/Hooks" => {
                     #[allow(non_camel_case_types)]
                     struct HooksSvc<T: Inspect>(pub Arc<T>);
@@ -2372,24 +2589,77 @@ pub struct Order {
     /// 0: 30 s
     #[prost(double, tag = "4")]
     pub timeout_s: f64,
-    #[prost(oneof = "order::What", tags = "5")]
+    /// from where it holds; NOW is for stop and for commands
+    #[prost(message, optional, tag = "5")]
+    pub effective: ::core::option::Option<Effective>,
+    /// commands (checkpoint, log, custom) only; empty: every rank. State for some ranks
+    #[prost(uint32, repeated, tag = "6")]
+    pub ranks: ::prost::alloc::vec::Vec<u32>,
+    /// only is how a distributed training deadlocks: INVALID_ARGUMENT
+    #[prost(oneof = "order::What", tags = "7, 8, 9, 10, 11, 12, 13")]
     pub what: ::core::option::Option<order::What>,
 }
 /// Nested message and enum types in `Order`.
 pub mod order {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    /// only is how a distributed training deadlocks: INVALID_ARGUMENT
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum What {
-        #[prost(message, tag = "5")]
+        #[prost(message, tag = "7")]
         Stop(super::StopOrder),
+        #[prost(message, tag = "8")]
+        Lr(super::LrOrder),
+        #[prost(message, tag = "9")]
+        Size(super::SizeOrder),
+        #[prost(message, tag = "10")]
+        Mode(super::ModeOrder),
+        #[prost(message, tag = "11")]
+        Checkpoint(super::SaveCheckpoint),
+        #[prost(message, tag = "12")]
+        Log(super::LogLine),
+        #[prost(message, tag = "13")]
+        Custom(super::Custom),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StopOrder {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
-    /// NEXT or NOW
-    #[prost(message, optional, tag = "2")]
-    pub effective: ::core::option::Option<Effective>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct LrOrder {
+    /// absent: every group
+    #[prost(uint32, optional, tag = "1")]
+    pub group: ::core::option::Option<u32>,
+    #[prost(oneof = "lr_order::How", tags = "2, 3, 4")]
+    pub how: ::core::option::Option<lr_order::How>,
+}
+/// Nested message and enum types in `LrOrder`.
+pub mod lr_order {
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum How {
+        /// held from then on
+        #[prost(double, tag = "2")]
+        Value(f64),
+        /// times what the schedule or the trainer's scheduler gives, each iteration
+        #[prost(double, tag = "3")]
+        Scale(f64),
+        /// always true where set: ends what was held
+        #[prost(bool, tag = "4")]
+        Release(bool),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SizeOrder {
+    #[prost(uint32, tag = "1")]
+    pub height: u32,
+    #[prost(uint32, tag = "2")]
+    pub width: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModeOrder {
+    /// empty: those of the run's YOLOXModeSwitchHook, else Mosaic, RandomAffine, MixUp
+    #[prost(string, repeated, tag = "1")]
+    pub skip_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OrderUpdate {

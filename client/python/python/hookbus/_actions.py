@@ -5,6 +5,7 @@ Never lets a handler's exception reach the training loop; the only exception tha
 
 from __future__ import annotations
 
+from ._steer import Bound, Unsupported
 from ._stopped import TrainingStopped
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 STOP = "stop"
+SIZE, MODE, SET_EPOCH = "size", "mode", "set_epoch"
+KINDS = (CHECKPOINT, STOP, SIZE, MODE, SET_EPOCH)
 CUSTOM_PREFIX = "custom:"
 
 
@@ -29,14 +32,17 @@ class Actions:
         self._session = session
         self._log = log
         self._handlers: dict[str, Handler] = {}
+        self.bound = Bound(log)
+        self._size: str | None = None
         self.stop_reason: str | None = None
         self.closing = False
 
     def add(self, kind: str, handler: Handler) -> None:
         """Registers a handler and tells the daemon that this trainer can do this from now on."""
         custom = kind.startswith(CUSTOM_PREFIX) and len(kind) > len(CUSTOM_PREFIX)
-        if kind not in (CHECKPOINT, STOP) and not custom:
-            raise ValueError(f"no handler for {kind!r}: there are 'checkpoint', 'stop' and 'custom:NAME'")
+        if kind not in KINDS and not custom:
+            there = ", ".join(repr(known) for known in KINDS)
+            raise ValueError(f"no handler for {kind!r}: there are {there} and 'custom:NAME'")
         if not callable(handler):
             raise TypeError(f"the handler for {kind!r} is not callable: {handler!r}")
         self._handlers[kind] = handler
@@ -56,6 +62,13 @@ class Actions:
                 self._call(CHECKPOINT, action[1], action[2])
             elif action[0] == "custom":
                 self._custom(action[1], action[2], action[3])
+            elif action[0] == "size":
+                self._change_size(action[1], (action[2], action[3]))
+            elif action[0] == "mode":
+                self._steer(MODE, action[1], self._handlers.get(MODE, self.bound.mode), action[2], old="off")
+            elif action[0] == "set_epoch":
+                handler = self._handlers.get(SET_EPOCH, self.bound.set_epoch)
+                self._steer(SET_EPOCH, action[1], handler, action[2], new=str(action[2]), quiet=action[3])
             elif action[0] == "warning":
                 self._log.warning(action[1])
             elif action[0] == "error":
@@ -76,6 +89,36 @@ class Actions:
                 self._log.error(f"the handler for 'stop' raised {_named(error)}; the training is stopped all the same")
         self._session.result(id, "applied", None, None, "")
         return TrainingStopped(reason, by, id)
+
+    def _change_size(self, id: str, size: tuple[int, int]) -> None:
+        new = f"{size[0]} x {size[1]}"
+        if self._steer(SIZE, id, self._handlers.get(SIZE, self.bound.size), size, old=self._size, new=new):
+            self._size = new
+
+    def _steer(
+        self,
+        kind: str,
+        id: str,
+        handler: Handler,
+        value: object,
+        *,
+        old: str | None = None,
+        new: str | None = None,
+        quiet: bool = False,
+    ) -> bool:
+        """Applies a part of the desired state; a quiet one reports only that it failed."""
+        try:
+            returned = handler(value)
+        except Unsupported as nothing:
+            self._session.result(id, "unsupported", None, None, str(nothing))
+            return False
+        except Exception as error:  # the user's code; reported to who asked, and the training goes on
+            self._session.result(id, "failed", old, None, _named(error))
+            self._log.error(f"applying {kind} {value!r} raised {_named(error)}; the training goes on")
+            return False
+        if not quiet:
+            self._session.result(id, "applied", old, new if returned is None else str(returned), "")
+        return True
 
     def _custom(self, id: str, name: str, payload: str) -> None:
         import json

@@ -27,6 +27,9 @@ def attach(
     max_epochs: int | None = None,
     max_iters: int | None = None,
     iters_per_epoch: int | None = None,
+    seed: int | None = None,
+    size_multiple: int | None = None,
+    allow: Iterable[str] | None = None,
     logger: Logger | None = None,
     timeout_s: float = 5.0,
 ) -> Bus:
@@ -36,6 +39,10 @@ def attach(
     `unix:///path` or `host:port`, by default HOOKBUS_ADDRESS, else the default socket. `hooks` are asked of the daemon,
     written as in an MMEngine config: `dict(type="MemoryProfilerHook", interval=50)`. Log lines of hooks go to `logger`,
     by default to `logging.getLogger("hookbus")`. Without a daemon there is one warning and everything is a no-op.
+
+    `max_epochs`, `max_iters` and `iters_per_epoch` are what schedules are made from; `seed` is for random input sizes,
+    `size_multiple` what they must be a multiple of. `allow` lists what this trainer takes from a daemon, by default
+    everything: "stop", "log", "lr", "size", "mode", "set_epoch", "checkpoint", "custom:NAME".
     """
     log = TrainerLog(logger)
     asked = [dict(hook) for hook in hooks]
@@ -44,6 +51,7 @@ def attach(
         address=address,
         hooks=asked,
         capabilities=["log", "stop"],
+        allow=None if allow is None else list(allow),
         timeout_s=float(timeout_s),
     )
     status = session.status()
@@ -51,7 +59,15 @@ def attach(
         log.warning(warning)
     for refusal in status["refused"]:
         log.warning(f"hookbus: refused: {refusal}")
-    return Bus(session, log, max_epochs=max_epochs, max_iters=max_iters, iters_per_epoch=iters_per_epoch)
+    return Bus(
+        session,
+        log,
+        max_epochs=max_epochs,
+        max_iters=max_iters,
+        iters_per_epoch=iters_per_epoch,
+        seed=seed,
+        size_multiple=size_multiple,
+    )
 
 
 def _script_name() -> str:

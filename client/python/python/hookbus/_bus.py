@@ -50,24 +50,31 @@ class Bus:
         max_epochs: int | None = None,
         max_iters: int | None = None,
         iters_per_epoch: int | None = None,
+        seed: int | None = None,
+        size_multiple: int | None = None,
     ) -> None:
         self.event = session.emit
         self._session = session
         self._log = log
         self._actions = Actions(session, log)
         self._max_epochs = max_epochs
-        self.model: object | None = None
-        self.sampler: object | None = None
-        self._group: dict[str, object] | None = None
+        self._optimizer: object | None = None
         self._train = OUTSIDE
         self._val = OUTSIDE
         self._said_twice = False
         self._run_begun = False
+        self._stepped_lr: object = None
         self._closed = False
         self._pid = os.getpid()
         session.set_apply(self._actions.apply)
         self._known: dict[str, object] = {}  # each Facts message is whole: the latest replaces the one before
-        given = {"max_epochs": max_epochs, "max_iters": max_iters, "iters_per_epoch": iters_per_epoch}
+        given = {
+            "max_epochs": max_epochs,
+            "max_iters": max_iters,
+            "iters_per_epoch": iters_per_epoch,
+            "seed": seed,
+            "size_multiple": size_multiple,
+        }
         self._tell({name: value for name, value in given.items() if value is not None})
         self._iters_per_epoch_given = iters_per_epoch is not None
         atexit.register(self._at_exit)
@@ -78,24 +85,59 @@ class Bus:
         model: object | None = None,
         sampler: object | None = None,
         loader: object | None = None,
+        scheduler: object | None = None,
     ) -> None:
-        """Tells the bus about the trainer's objects; what hooks need to know is read from them, nothing is changed.
+        """Tells the bus about the trainer's objects: what hooks need to know is read from them, and what the daemon
+        wants is applied to them (learning rate, input size, mode, set_epoch). Without a daemon nothing is changed.
 
-        With an optimizer each report carries the first group's learning rate. Any object with `param_groups` is one.
+        `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the first
+        group's learning rate. `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused,
+        and while an operator holds the learning rate it steps from its own value.
         """
-        facts: _facts.Facts = {}
+        facts: _facts.Facts = _facts.of_process_group()
         if optimizer is not None:
-            facts.update(_facts.of_optimizer(optimizer))
-            self._group = _facts.first_group(optimizer)
+            optimizers = _facts.optimizers_of(optimizer)
+            facts.update(_facts.of_optimizers(optimizers))
+            self._optimizer = optimizers[0] if optimizers else None
+            self._session.set_optimizers(optimizers)
+            if len(optimizers) == 1:
+                self._give_back_after_step(optimizers[0])
         if loader is not None:
             facts.update(_facts.of_loader(loader))
             if self._iters_per_epoch_given:
                 facts.pop("iters_per_epoch", None)  # what the user said outranks len(loader)
+            self._actions.bound.loader = loader
         if model is not None:
-            self.model = model  # for the hooks that act on it
+            self._actions.bound.model = model
         if sampler is not None:
-            self.sampler = sampler
+            self._actions.bound.sampler = sampler
+        if scheduler is not None:
+            facts.update(_facts.of_scheduler(scheduler))
+            self._give_back_before_step(scheduler)
         self._tell(facts)
+
+    def _give_back_after_step(self, optimizer: object) -> None:
+        """Where the optimizer calls hooks after its step: a scheduler that steps next finds the trainer's own rate."""
+        register = getattr(optimizer, "register_step_post_hook", None)
+        if register is None:
+            return
+
+        def after_step(*_: object) -> None:
+            self._stepped_lr = _facts.first_rate(optimizer)
+            self._session.give_rates_back()
+
+        register(after_step)
+
+    def _give_back_before_step(self, scheduler: object) -> None:
+        step = getattr(scheduler, "step", None)
+        if step is None:
+            return
+
+        def give_back_and_step(*args: object, **named: object) -> object:
+            self._session.give_rates_back()
+            return step(*args, **named)
+
+        scheduler.step = give_back_and_step  # type: ignore[attr-defined]
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         if facts:
@@ -111,7 +153,9 @@ class Bus:
         """Calls `handler` on the training thread when it is asked for.
 
         "checkpoint": handler(tag), what it returns is reported (a path, say). "custom:NAME": handler(payload).
-        "stop": handler(reason), just before TrainingStopped is raised. One that raises is reported, never felt.
+        "size": handler((height, width)). "mode": handler(skip_types). "set_epoch": handler(epoch). These three take
+        the place of what `bind` would do. "stop": handler(reason), just before TrainingStopped is raised. One that
+        raises is reported, never felt.
         """
         self._actions.add(kind, handler)
 
@@ -127,6 +171,7 @@ class Bus:
             self.event("before_run")
         self.event("before_train")
         for epoch in range(first, end):
+            self._actions.bound.epoch_begins()
             self.event("before_train_epoch")
             yield epoch
             self.event("after_train_epoch")
@@ -155,8 +200,11 @@ class Bus:
             return
         if self._train == OPEN:
             self._train = REPORTED
-        if self._group is not None and "lr" not in metrics:
-            metrics["lr"] = self._group["lr"]
+        if self._optimizer is not None and "lr" not in metrics:
+            stepped, self._stepped_lr = self._stepped_lr, None
+            lr = _facts.first_rate(self._optimizer) if stepped is None else stepped
+            if lr is not None:
+                metrics["lr"] = lr
         self.event("after_train_iter", **metrics)
 
     def val_iters(self, loader: Iterable[Batch]) -> Iterator[Batch]:

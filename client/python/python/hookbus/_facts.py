@@ -18,18 +18,55 @@ if TYPE_CHECKING:
         groups: list[tuple[float, str]]
         persistent_workers: bool
         loader_workers: int
+        own_scheduler: bool
+        scheduler: str
+        seed: int
+        size_multiple: int
+        process_group: bool
 
 
-def of_optimizer(optimizer: object) -> Facts:
-    """The base learning rate of each parameter group: `initial_lr`, else `lr`."""
+def optimizers_of(optimizer: object) -> list[object]:
+    """One optimizer, or several in the order of their dict or list: in this order their groups are counted."""
+    if isinstance(optimizer, dict):
+        return list(optimizer.values())
+    if isinstance(optimizer, (list, tuple)):
+        return list(optimizer)
+    return [optimizer]
+
+
+def of_optimizers(optimizers: list[object]) -> Facts:
+    """The base learning rate of each parameter group, `initial_lr`, else `lr`; and a scheduler that steps them."""
     groups: list[tuple[float, str]] = []
-    for index, group in enumerate(_groups(optimizer)):
+    for group in (group for optimizer in optimizers for group in _groups(optimizer)):
         try:
             base = float(group["initial_lr"] if "initial_lr" in group else group["lr"])  # type: ignore[arg-type]
-            groups.append((base, str(group.get("name", index))))
+            groups.append((base, str(group.get("name", len(groups)))))
         except (KeyError, TypeError, ValueError):
             return {}  # a list with holes would map curves to the wrong groups
-    return {"groups": groups} if groups else {}
+    facts: Facts = {"groups": groups} if groups else {}
+    # what PyTorch's schedulers leave on the step of an optimizer that is theirs
+    steps = [getattr(optimizer, "step", None) for optimizer in optimizers]
+    if any(hasattr(step, "_wrapped_by_lr_sched") or hasattr(step, "_with_counter") for step in steps):
+        facts["own_scheduler"] = True
+        facts["scheduler"] = "a scheduler of torch.optim.lr_scheduler"
+    return facts
+
+
+def of_scheduler(scheduler: object) -> Facts:
+    """The trainer's own scheduler, by name."""
+    return {"own_scheduler": True, "scheduler": type(scheduler).__name__}
+
+
+def of_process_group() -> Facts:
+    """Whether torch.distributed is up, without importing it."""
+    import sys
+
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    try:
+        up = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    except Exception:  # a build without it
+        up = False
+    return {"process_group": True} if up else {}
 
 
 def of_loader(loader: object) -> Facts:
@@ -48,10 +85,13 @@ def of_loader(loader: object) -> Facts:
     return facts
 
 
-def first_group(optimizer: object) -> dict[str, object] | None:
-    """The live first parameter group, whose `lr` each iteration reports."""
-    groups = _groups(optimizer)
-    return groups[0] if groups and "lr" in groups[0] else None
+def first_rate(optimizer: object) -> object | None:
+    """The learning rate of the first parameter group now. It is looked up each time: a checkpoint makes new groups."""
+    try:
+        rate: object = optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
+    return rate
 
 
 def _groups(optimizer: object) -> list[dict[str, object]]:

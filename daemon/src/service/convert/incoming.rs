@@ -10,9 +10,8 @@ use tonic::Status;
 use super::Limits;
 use crate::bus::{Link, ToBus};
 use crate::domain::{
-    Batch, Effective, Event, Facts, GateRequest, Heartbeat, Hello, Hole, HookRequest, Names,
-    Outcome, ParamGroup, Position, ProcessIdentity, Rank, RunId, TrainerResult, UnknownField,
-    Value,
+    Batch, Event, Facts, GateRequest, Heartbeat, Hello, Hole, HookRequest, Names, Outcome,
+    ParamGroup, Position, ProcessIdentity, Rank, RunId, TrainerResult, UnknownField, Value,
 };
 
 /// Points of an attempt.
@@ -27,7 +26,7 @@ fn invalid(text: String) -> Status {
     Status::invalid_argument(text)
 }
 
-fn text(what: &str, text: String, limits: &Limits) -> Result<String, Status> {
+pub(super) fn text(what: &str, text: String, limits: &Limits) -> Result<String, Status> {
     if text.len() > limits.string_bytes {
         return Err(invalid(format!(
             "{what} has {} bytes, limits.string_bytes is {}",
@@ -38,7 +37,7 @@ fn text(what: &str, text: String, limits: &Limits) -> Result<String, Status> {
     Ok(text)
 }
 
-fn name(what: &str, name: String, limits: &Limits) -> Result<String, Status> {
+pub(super) fn name(what: &str, name: String, limits: &Limits) -> Result<String, Status> {
     if name.is_empty() {
         return Err(invalid(format!("{what} is empty")));
     }
@@ -113,7 +112,7 @@ pub(in crate::service) fn hello(
         capabilities: hello.capabilities,
         next_seq: hello.next_seq.max(1),
         applied: hello.applied,
-        state_generation: hello.state_generation,
+        state: hello.state.map(super::state::state),
         hooks,
         client: text("Hello.client", hello.client, limits)?,
     };
@@ -181,7 +180,9 @@ pub(in crate::service) fn client_frame(
                 let first_seq = frame.first_seq;
                 ToBus::Batch(link, first_seq, batch(frame, table, limits)?)
             }
-            Frame::Facts(known) => ToBus::Facts(link, facts(known, limits)?),
+            Frame::Facts(known) => {
+                ToBus::Facts(link, known.number, Box::new(facts(known, limits)?))
+            }
             Frame::Holes(frame) => ToBus::Holes(
                 link,
                 frame
@@ -433,19 +434,6 @@ fn result(result: wire::Result, limits: &Limits) -> Result<TrainerResult, Status
             .transpose()?,
         reason: text("Result.reason", result.reason, limits)?,
     })
-}
-
-/// From where a stop holds.
-pub(in crate::service) fn effective(
-    effective: Option<wire::Effective>,
-) -> Result<Effective, Status> {
-    match effective.map(|effective| effective.when()).unwrap_or_default() {
-        wire::EffectiveWhen::Unspecified | wire::EffectiveWhen::Next => Ok(Effective::Next),
-        wire::EffectiveWhen::Now => Ok(Effective::Now),
-        wire::EffectiveWhen::Iter | wire::EffectiveWhen::Epoch => {
-            Err(invalid("a stop holds from the next boundary or from now; a position is not supported by this daemon".to_owned()))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
+mod follow;
 mod incoming;
+mod orders;
 mod outgoing;
+mod state;
 mod views;
 
-pub(super) use incoming::{Table, client_frame, effective, hello};
-pub(super) use outgoing::{order_update, server_frame};
+pub(super) use follow::happening;
+pub(super) use incoming::{Table, client_frame, hello};
+pub(super) use orders::{Ordered, order, order_update};
+pub(super) use outgoing::server_frames;
+pub use state::encode_schedule;
 pub(super) use views::{about, hooks, run_summary, snapshot};
 
 /// What one session may ask of this daemon.

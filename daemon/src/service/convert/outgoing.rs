@@ -1,21 +1,58 @@
 //! What the daemon says to trainers and to operators' orders.
 
-use hookbus_proto::v1::{self as wire, server_frame::Frame};
+use hookbus_proto::v1::{self as wire, command::What, server_frame::Frame};
 
 use super::Limits;
+use super::state::{wire_effective, wire_state};
 use crate::bus::{FenceReason, GateAnswer, ToTrainer, Verdict, Welcome};
 use crate::domain::{
-    Base, Command, DesiredState, Effective, LogLevel, LogLine, Otherwise, Outcome, Plan, Position,
+    Base, Command, Deed, EncodedSchedule, LogLevel, LogLine, Otherwise, Outcome, Plan, Position,
     Subscription, TrainerResult, Way, When,
 };
-use crate::steering::OrderUpdate;
 
-/// One frame to a trainer.
-pub(in crate::service) fn server_frame(message: ToTrainer, limits: &Limits) -> wire::ServerFrame {
+/// Far below any limit of a frame.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The frames of one message to a trainer.
+pub(in crate::service) fn server_frames(
+    message: ToTrainer,
+    limits: &Limits,
+) -> Vec<wire::ServerFrame> {
+    match message {
+        ToTrainer::Schedule(schedule) => chunks(&schedule),
+        other => vec![server_frame(other, limits)],
+    }
+}
+
+fn chunks(schedule: &EncodedSchedule) -> Vec<wire::ServerFrame> {
+    let bytes = prost::bytes::Bytes::copy_from_slice(&schedule.bytes);
+    let count = bytes.len().div_ceil(CHUNK_BYTES).max(1);
+    let chunk = |index: usize| {
+        let end = bytes.len().min((index + 1) * CHUNK_BYTES);
+        let chunk = wire::ScheduleChunk {
+            id: schedule.id.clone(),
+            hash: schedule.hash.to_vec(),
+            index: index as u32,
+            count: count as u32,
+            data: bytes.slice(index * CHUNK_BYTES..end),
+        };
+        wire::ServerFrame {
+            frame: Some(Frame::Schedule(chunk)),
+        }
+    };
+    (0..count).map(chunk).collect()
+}
+
+fn server_frame(message: ToTrainer, limits: &Limits) -> wire::ServerFrame {
     let frame = match message {
         ToTrainer::Welcome(said) => Frame::Welcome(welcome(*said, limits)),
         ToTrainer::Plan(asked) => Frame::Plan(plan(asked)),
-        ToTrainer::State(wanted) => Frame::State(state(wanted)),
+        ToTrainer::State(wanted) => Frame::State(wire_state(*wanted)),
+        ToTrainer::FactsTaken(number, refused) => Frame::FactsTaken(wire::FactsTaken {
+            number,
+            refused: refusals(refused),
+        }),
+        ToTrainer::Schedule(_) => unreachable!("a schedule becomes chunks"),
         ToTrainer::Command(done) => Frame::Command(command(done)),
         ToTrainer::Gate(answer) => Frame::Gate(gate(answer)),
         ToTrainer::Ack(seq) => Frame::Ack(wire::Ack { seq }),
@@ -48,7 +85,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
         verdict: verdict.into(),
         attempt: welcome.attempt,
         plan: Some(plan(welcome.plan)),
-        state: Some(state(welcome.state)),
+        state: Some(wire_state(welcome.state)),
         limits: Some(wire::Limits {
             frame_bytes: bounded(limits.frame_bytes),
             string_bytes: bounded(limits.string_bytes),
@@ -58,11 +95,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
             metrics: bounded(limits.metrics),
         }),
         ack: welcome.settled,
-        refused: welcome
-            .refused
-            .into_iter()
-            .map(|(what, reason)| wire::Refusal { what, reason })
-            .collect(),
+        refused: refusals(welcome.refused),
         daemon: format!(
             "hookbusd {} pid {}",
             env!("CARGO_PKG_VERSION"),
@@ -70,6 +103,12 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
         ),
         run_id: welcome.run.to_string(),
     }
+}
+
+fn refusals(refused: Vec<(String, String)>) -> Vec<wire::Refusal> {
+    let each = refused.into_iter();
+    each.map(|(what, reason)| wire::Refusal { what, reason })
+        .collect()
 }
 
 fn plan(plan: Plan) -> wire::Plan {
@@ -117,32 +156,17 @@ fn subscription(wish: Subscription) -> wire::Subscription {
     }
 }
 
-fn state(state: DesiredState) -> wire::State {
-    let stop = state.stop.map(|stop| wire::StopState {
-        id: stop.id,
-        effective: Some(wire::Effective {
-            when: match stop.effective {
-                Effective::Next => wire::EffectiveWhen::Next.into(),
-                Effective::Now => wire::EffectiveWhen::Now.into(),
-            },
-            ..Default::default()
-        }),
-        reason: stop.reason,
-        by: stop.by,
-    });
-    wire::State {
-        generation: state.generation,
-        stop,
-        ..Default::default()
-    }
-}
-
 fn command(command: Command) -> wire::Command {
+    let what = match command.deed {
+        Deed::Log(line) => What::Log(log_line(line)),
+        Deed::Checkpoint { tag } => What::Checkpoint(wire::SaveCheckpoint { tag }),
+        Deed::Custom { name, json } => What::Custom(wire::Custom { name, json }),
+    };
     wire::Command {
         id: command.id,
         by: command.by,
-        effective: None,
-        what: Some(wire::command::What::Log(log_line(command.log))),
+        effective: wire_effective(command.effective),
+        what: Some(what),
     }
 }
 
@@ -203,18 +227,5 @@ pub(super) fn result(result: TrainerResult) -> wire::Result {
         old: result.old,
         new: result.new,
         reason: result.reason,
-    }
-}
-
-/// What became of an order.
-pub(in crate::service) fn order_update(update: OrderUpdate) -> wire::OrderUpdate {
-    let (rank, result) = update
-        .result
-        .map_or((0, None), |(rank, done)| (rank.0, Some(self::result(done))));
-    wire::OrderUpdate {
-        id: update.id,
-        waiting: update.waiting.into_iter().map(|rank| rank.0).collect(),
-        rank,
-        result,
     }
 }

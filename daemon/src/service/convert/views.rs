@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use hookbus_proto::v1 as wire;
 
-use super::outgoing::{position, result};
-use crate::domain::{GpuSample, HostSample, ProcessSample, Rank, Reading};
+use super::follow::{rank_result, wanted};
+use super::outgoing::position;
+use crate::domain::{GpuSample, HostSample, Incident, ProcessSample, Rank, Reading};
 use crate::hooks;
 use crate::inspect::{About, Look};
 use crate::snapshot::{HookSnapshot, Phase, RankSnapshot, RunSnapshot};
@@ -105,24 +106,17 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
             rank: rank.0,
         });
     reply.refused = refused.collect();
-    let results = run.results.iter().map(|seen| wire::RankResult {
-        rank: seen.rank.0,
-        result: Some(result(seen.result.clone())),
-        by: seen.by.clone(),
-        what: seen.what.to_owned(),
-        age_s: age_s(now, seen.at),
-    });
-    reply.results = results.collect();
-    let incidents = run.incidents.iter().map(|(incident, at)| wire::Incident {
-        id: incident.id.clone(),
-        kind: incident.kind.word().to_owned(),
-        text: incident.text.clone(),
-        open: incident.open,
-        rank: incident.rank.map(|Rank(rank)| rank),
-        at: Some(position(incident.at)),
-        age_s: age_s(now, *at),
-    });
-    reply.incidents = incidents.collect();
+    reply.results = run
+        .results
+        .iter()
+        .map(|seen| rank_result(seen, age_s(now, seen.at)))
+        .collect();
+    reply.incidents = run
+        .incidents
+        .iter()
+        .map(|(seen, at)| incident(seen, age_s(now, *at)))
+        .collect();
+    reply.wanted = run.wanted.iter().map(wanted).collect();
     let logs = run.logs.iter().map(|line| wire::LogSeen {
         rank: line.rank.0,
         at: Some(position(line.at)),
@@ -131,6 +125,18 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
     });
     reply.logs = logs.collect();
     reply
+}
+
+pub(super) fn incident(incident: &Incident, age_s: f64) -> wire::Incident {
+    wire::Incident {
+        id: incident.id.clone(),
+        kind: incident.kind.word().to_owned(),
+        text: incident.text.clone(),
+        open: incident.open,
+        rank: incident.rank.map(|Rank(rank)| rank),
+        at: Some(position(incident.at)),
+        age_s,
+    }
 }
 
 fn rank(

@@ -1,12 +1,16 @@
 //! What a run shows: plain copies that its bus publishes and readers hold, so that looking never waits for deciding.
 
+mod happening;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::domain::{Facts, Heartbeat, Incident, Position, Rank, RunId, TrainerResult};
+pub use happening::{Happening, What};
+
+use crate::domain::{Facts, Heartbeat, Incident, Position, Rank, RunId, TrainerResult, Wanted};
 
 /// Where a run is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +102,7 @@ pub struct ResultSeen {
     pub result: TrainerResult,
     /// Who decided.
     pub by: String,
-    /// "stop", "log".
+    /// "stop", "lr", "checkpoint" and so on.
     pub what: &'static str,
     /// When it came.
     pub at: Instant,
@@ -140,6 +144,8 @@ pub struct RunSnapshot {
     pub hooks: Vec<HookSnapshot>,
     /// (what, reason, rank) of what was asked for and does not hold.
     pub refused: Vec<(String, String, Rank)>,
+    /// The desired state, a line each field.
+    pub wanted: Vec<Wanted>,
     /// The newest last.
     pub results: VecDeque<ResultSeen>,
     /// Open and closed.

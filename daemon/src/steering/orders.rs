@@ -1,12 +1,9 @@
-//! What the daemon wants of a run: desired state, commands and operators' orders. Merges, addresses, and waits for every
-//! rank's result. Pure: the bus delivers, the clock is an argument.
+//! Commands to ranks and operators' orders: who has been asked, and what each answered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use crate::domain::{
-    Command, DesiredState, Effective, LogLine, Outcome, Position, Rank, Stop, TrainerResult,
-};
+use crate::domain::{Command, Outcome, Position, Rank, TrainerResult};
 
 /// Commands to one rank that are not answered yet; older ones expire beyond this.
 const PENDING_COMMANDS: usize = 1024;
@@ -31,45 +28,23 @@ pub struct OrderUpdate {
     pub result: Option<(Rank, TrainerResult)>,
 }
 
-/// Desired state, commands and orders of one attempt. `R` is how an operator is told.
+/// Commands and orders of one attempt. `R` is how an operator is told.
 #[derive(Debug)]
 pub struct Steering<R> {
-    state: DesiredState,
     commands: BTreeMap<Rank, VecDeque<Command>>,
     orders: Vec<Order<R>>,
 }
 
-impl<R: Clone> Steering<R> {
-    /// Nothing is wanted yet. Generations go on from `generation`, so that they never go back.
-    pub fn new(generation: u64) -> Self {
+impl<R> Default for Steering<R> {
+    fn default() -> Self {
         Self {
-            state: DesiredState {
-                generation,
-                stop: None,
-            },
             commands: BTreeMap::new(),
             orders: Vec::new(),
         }
     }
+}
 
-    /// The desired state, whole.
-    pub fn state(&self) -> &DesiredState {
-        &self.state
-    }
-
-    /// Asks for a stop. The first stop stands; only a `Now` replaces a `Next`. Errors: the stop that stands.
-    pub fn stop(&mut self, stop: Stop) -> Result<&DesiredState, &Stop> {
-        let stands = self.state.stop.as_ref().is_some_and(|old| {
-            old.effective == Effective::Now || stop.effective == Effective::Next
-        });
-        if stands {
-            return Err(self.state.stop.as_ref().expect("it stands, so it is there"));
-        }
-        self.state.stop = Some(stop);
-        self.state.generation += 1;
-        Ok(&self.state)
-    }
-
+impl<R: Clone> Steering<R> {
     /// A command for one rank; returns the command that no longer fits, if any.
     pub fn command(&mut self, rank: Rank, command: Command) -> Option<Command> {
         let pending = self.commands.entry(rank).or_default();
@@ -78,16 +53,6 @@ impl<R: Clone> Steering<R> {
             pending.pop_front()
         } else {
             None
-        }
-    }
-
-    /// A line for one rank's log, with an id that derives from its cause.
-    pub fn log(id: String, by: &str, at: Position, log: LogLine) -> Command {
-        Command {
-            id,
-            by: by.to_owned(),
-            at,
-            log,
         }
     }
 
@@ -140,6 +105,31 @@ impl<R: Clone> Steering<R> {
         }
         self.orders.retain(|order| !order.waiting.is_empty());
         updates
+    }
+
+    /// An order that another one takes the place of: whoever has not answered never will.
+    pub fn superseded(&mut self, id: &str, why: &str) -> Vec<(R, OrderUpdate)> {
+        let waiting: Vec<_> = self
+            .orders
+            .iter()
+            .filter(|order| order.id == id)
+            .flat_map(|order| order.waiting.iter().copied())
+            .collect();
+        waiting
+            .into_iter()
+            .flat_map(|rank| {
+                let rejected = TrainerResult {
+                    outcome: Outcome::Rejected,
+                    ..expired(id, Position::default(), why)
+                };
+                self.result(rank, &rejected)
+            })
+            .collect()
+    }
+
+    /// Whether an order still waits for a rank.
+    pub fn waits(&self, id: &str) -> bool {
+        self.orders.iter().any(|order| order.id == id)
     }
 
     /// The commands of a rank that ended without an answer, and what that means for the orders.
@@ -206,15 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn stop(id: &str, effective: Effective) -> Stop {
-        Stop {
-            id: id.into(),
-            effective,
-            reason: "because".into(),
-            by: "me".into(),
-        }
-    }
+    use crate::domain::{Deed, Effective};
 
     fn result(id: &str) -> TrainerResult {
         TrainerResult {
@@ -224,38 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stop_stands_and_only_now_is_stronger() {
-        let mut steering = Steering::<()>::new(4);
-        assert_eq!(
-            steering
-                .stop(stop("a", Effective::Next))
-                .map(|state| state.generation),
-            Ok(5)
-        );
-        assert_eq!(
-            steering
-                .stop(stop("b", Effective::Next))
-                .map_err(|old| old.id.as_str()),
-            Err("a")
-        );
-        assert_eq!(
-            steering
-                .stop(stop("c", Effective::Now))
-                .map(|state| state.generation),
-            Ok(6)
-        );
-        assert_eq!(
-            steering
-                .stop(stop("d", Effective::Now))
-                .map_err(|old| old.id.as_str()),
-            Err("c")
-        );
-    }
-
-    #[test]
     fn an_order_ends_when_every_rank_has_answered() {
         let now = Instant::now();
-        let mut steering = Steering::new(0);
+        let mut steering = Steering::default();
         let first = steering.expect(
             "o".into(),
             BTreeSet::from([Rank(0), Rank(1), Rank(2)]),
@@ -287,13 +240,13 @@ mod tests {
 
     #[test]
     fn a_command_stays_until_it_is_answered() {
-        let mut steering = Steering::<()>::new(0);
-        let line = |id: &str| {
-            let log = LogLine {
-                level: crate::domain::LogLevel::Info,
-                text: "x".into(),
-            };
-            Steering::<()>::log(id.to_owned(), "hook", Position::default(), log)
+        let mut steering = Steering::<()>::default();
+        let line = |id: &str| Command {
+            id: id.to_owned(),
+            by: "hook".to_owned(),
+            at: Position::default(),
+            effective: Effective::Next,
+            deed: Deed::Checkpoint { tag: String::new() },
         };
         for id in ["a", "b", "c"] {
             assert_eq!(steering.command(Rank(0), line(id)), None);

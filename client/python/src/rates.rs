@@ -1,0 +1,147 @@
+//! Learning rates in the optimizers' own parameter groups: read, written and given back without a Python frame. What is
+//! written is decided elsewhere.
+
+use std::cell::{Cell, RefCell};
+
+use hookbus_client::Session;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyList};
+
+/// What a parameter group has as its learning rate.
+enum Own<'py> {
+    /// A number, as the object that it is.
+    Number(Bound<'py, PyAny>),
+    /// A tensor, which is written in place. It is not read: that could wait for a device.
+    Tensor(Bound<'py, PyAny>),
+    Nothing,
+}
+
+/// What gives a value of the trainer's back.
+enum Owed {
+    /// Into this group, this object.
+    Number(Py<PyAny>, Py<PyAny>),
+    /// Into this tensor, what this copy holds.
+    Tensor(Py<PyAny>, Py<PyAny>),
+}
+
+/// Optimizers in the order in which the daemon counts their groups, and what is owed to them.
+#[derive(Default)]
+pub(crate) struct Optimizers {
+    each: RefCell<Vec<Py<PyAny>>>,
+    /// The trainer's own values, while others stand in their place.
+    owed: RefCell<Vec<Owed>>,
+    owes: Cell<bool>,
+}
+
+impl Optimizers {
+    pub(crate) fn set(&self, optimizers: Vec<Py<PyAny>>) {
+        *self.each.borrow_mut() = optimizers;
+    }
+
+    /// Whether values are to be given back.
+    #[inline]
+    pub(crate) fn owe(&self) -> bool {
+        self.owes.get()
+    }
+
+    /// The top of an iteration. Never raises: an optimizer of another shape has no groups, which is then reported.
+    pub(crate) fn write(&self, py: Python<'_>, session: &Session) {
+        self.give_back(py);
+        let Some(groups) = self.groups(py) else {
+            // Nothing is bound that could: said once, by the session.
+            session.rates(&mut []);
+            return;
+        };
+        let key = intern!(py, "lr");
+        let mut rates = Vec::with_capacity(groups.len());
+        let mut own = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let (number, value) = match group.get_item(key) {
+                Err(_) => (None, Own::Nothing),
+                Ok(value) => match value.cast::<PyFloat>().map(|float| float.value()) {
+                    Ok(number) => (Some(number), Own::Number(value)),
+                    Err(_) if value.hasattr(intern!(py, "fill_")).unwrap_or(false) => {
+                        (None, Own::Tensor(value))
+                    }
+                    Err(_) => (value.extract().ok(), Own::Number(value)),
+                },
+            };
+            rates.push(number.unwrap_or(f64::NAN));
+            own.push(value);
+        }
+        let written = session.rates(&mut rates);
+        if !written.any {
+            return;
+        }
+        let mut owed = self.owed.borrow_mut();
+        for ((group, own), rate) in groups.into_iter().zip(own).zip(rates) {
+            if rate.is_nan() {
+                continue; // a share of what is not known here
+            }
+            let put = match own {
+                Own::Tensor(tensor) => {
+                    let copy = written
+                        .give_back
+                        .then(|| tensor.call_method0(intern!(py, "clone")));
+                    if let Some(Ok(copy)) = copy {
+                        owed.push(Owed::Tensor(tensor.clone().unbind(), copy.unbind()));
+                    }
+                    tensor.call_method1(intern!(py, "fill_"), (rate,)).map(drop)
+                }
+                Own::Number(value) => {
+                    if written.give_back {
+                        owed.push(Owed::Number(group.clone().unbind(), value.unbind()));
+                    }
+                    group.set_item(key, PyFloat::new(py, rate))
+                }
+                Own::Nothing => group.set_item(key, PyFloat::new(py, rate)),
+            };
+            if let Err(error) = put {
+                error.write_unraisable(py, Some(&group));
+            }
+        }
+        self.owes.set(!owed.is_empty());
+    }
+
+    /// The trainer's own values come back.
+    pub(crate) fn give_back(&self, py: Python<'_>) {
+        if !self.owes.replace(false) {
+            return;
+        }
+        let owed = self.owed.take();
+        for owed in owed {
+            let (put, whose) = match owed {
+                Owed::Number(group, own) => {
+                    let group = group.into_bound(py);
+                    (group.set_item(intern!(py, "lr"), own), group)
+                }
+                Owed::Tensor(tensor, copy) => {
+                    let tensor = tensor.into_bound(py);
+                    let put = tensor.call_method1(intern!(py, "copy_"), (copy,));
+                    (put.map(drop), tensor)
+                }
+            };
+            if let Err(error) = put {
+                error.write_unraisable(py, Some(&whose));
+            }
+        }
+    }
+
+    fn groups<'py>(&self, py: Python<'py>) -> Option<Vec<Bound<'py, PyAny>>> {
+        let each = self.each.borrow();
+        let mut groups = Vec::new();
+        for optimizer in each.iter() {
+            // Read each time: loading a checkpoint makes new ones.
+            let own = optimizer
+                .bind(py)
+                .getattr(intern!(py, "param_groups"))
+                .ok()?;
+            match own.cast::<PyList>() {
+                Ok(list) => groups.extend(list.iter()),
+                Err(_) => groups.extend(own.try_iter().ok()?.flatten()),
+            }
+        }
+        (!groups.is_empty()).then_some(groups)
+    }
+}

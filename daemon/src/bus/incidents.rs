@@ -1,0 +1,58 @@
+//! Things to look at in one run. Each opens once and closes on recovery.
+
+use std::time::Instant;
+
+use crate::domain::{Incident, IncidentKind, Position, Rank};
+
+/// The newest that are kept.
+const KEPT: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Incidents(Vec<(Incident, Instant)>);
+
+impl Incidents {
+    /// Opens one. Returns it where it was not open already.
+    pub(super) fn open(
+        &mut self,
+        id: String,
+        kind: IncidentKind,
+        text: String,
+        rank: Option<Rank>,
+        at: Position,
+        now: Instant,
+    ) -> Option<&Incident> {
+        if let Some(place) = self.0.iter().position(|(incident, _)| incident.id == id) {
+            let (incident, _) = &mut self.0[place];
+            let was_open = std::mem::replace(&mut incident.open, true);
+            return (!was_open).then_some(incident);
+        }
+        if self.0.len() >= KEPT {
+            self.0.remove(0);
+        }
+        let incident = Incident {
+            id,
+            kind,
+            text,
+            open: true,
+            rank,
+            at,
+        };
+        self.0.push((incident, now));
+        self.0.last().map(|(incident, _)| incident)
+    }
+
+    /// Closes one. Returns it where it was open.
+    pub(super) fn close(&mut self, id: &str) -> Option<&Incident> {
+        let (incident, _) = self
+            .0
+            .iter_mut()
+            .find(|(incident, _)| incident.id == id && incident.open)?;
+        incident.open = false;
+        Some(incident)
+    }
+
+    /// For readers.
+    pub(super) fn all(&self) -> Vec<(Incident, Instant)> {
+        self.0.clone()
+    }
+}

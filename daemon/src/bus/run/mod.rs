@@ -1,0 +1,452 @@
+//! One attempt of one run: lets ranks in, and keeps what `hookbus show` shows. What it does with events, facts, orders and
+//! silence is in the files beside this one. No I/O; the clock is an argument.
+
+mod ahead;
+mod events;
+mod liveness;
+mod orders;
+mod results;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::followers::Followers;
+use super::incidents::Incidents;
+use super::member::Member;
+use super::messages::{
+    Attach, Fence, FenceReason, GateAnswer, GateStop, Link, ToTrainer, Verdict, Welcome,
+};
+use super::roster::Roster;
+use super::{Journal, Rules};
+use crate::domain::{EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId};
+use crate::hooks::Seen;
+use crate::session::{Admission, Held, admit};
+use crate::snapshot::{Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
+use crate::steering::{Desired, OrderUpdate, Steering};
+use crate::store::View;
+
+const KEPT_RESULTS: usize = 256;
+const KEPT_LOGS: usize = 64;
+
+type Updates = mpsc::Sender<Result<OrderUpdate, String>>;
+
+/// What a decision or an order was about, so that a result can be shown with it.
+#[derive(Clone)]
+struct Cause {
+    by: String,
+    what: &'static str,
+    reason: String,
+}
+
+pub(super) struct Run {
+    id: RunId,
+    rules: Arc<Rules>,
+    attempt: u32,
+    world_size: u32,
+    started: Instant,
+    uid: Option<u32>,
+    pub(super) members: BTreeMap<Rank, Member>,
+    /// What is decided ahead is made from these: rank 0's, until they come the first rank's.
+    facts: Facts,
+    facts_of: Option<Rank>,
+    roster: Roster,
+    desired: Desired,
+    /// What the desired state names, by the field.
+    schedules: Vec<Arc<EncodedSchedule>>,
+    steering: Steering<Updates>,
+    causes: BTreeMap<String, Cause>,
+    results: VecDeque<ResultSeen>,
+    incidents: Incidents,
+    logs: VecDeque<LogSeen>,
+    refused: Vec<(String, String, Rank)>,
+    /// Of hooks that cannot work with the facts.
+    refused_ahead: Vec<(String, String)>,
+    followers: Followers,
+    stopped: Option<String>,
+    failed: Option<String>,
+    lost: Option<String>,
+}
+
+impl Run {
+    pub(super) fn new(id: RunId, rules: Arc<Rules>, now: Instant) -> Self {
+        Self {
+            roster: Roster::new(&rules.hooks),
+            id,
+            rules,
+            attempt: 0,
+            world_size: 1,
+            started: now,
+            uid: None,
+            members: BTreeMap::new(),
+            facts: Facts::default(),
+            facts_of: None,
+            desired: Desired::new(0),
+            schedules: Vec::new(),
+            steering: Steering::default(),
+            causes: BTreeMap::new(),
+            results: VecDeque::new(),
+            incidents: Incidents::default(),
+            logs: VecDeque::new(),
+            refused: Vec::new(),
+            refused_ahead: Vec::new(),
+            followers: Followers::new(now),
+            stopped: None,
+            failed: None,
+            lost: None,
+        }
+    }
+
+    /// Lets a rank in, or says why not. `alive` says of the process that holds the rank whether it lives.
+    pub(super) fn attach(
+        &mut self,
+        attach: Attach,
+        now: Instant,
+        alive: impl Fn((u32, u64)) -> bool,
+    ) {
+        let Attach {
+            serial,
+            hello,
+            uid,
+            process,
+            out,
+            reply,
+        } = attach;
+        let verdict = match self.admit(&hello, uid, now, alive) {
+            Ok(verdict) => verdict,
+            Err(fence) => {
+                // A peer that has left needs no fence.
+                let _ = reply.send(Err(fence));
+                return;
+            }
+        };
+        let rank = hello.rank;
+        self.uid = self.uid.or(uid);
+        self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
+        let refused = self.ask(&hello);
+        self.steering.applied(rank, &hello.applied);
+        if let Some(state) = hello.state.clone() {
+            self.desired.adopt(state);
+        }
+        let has = hello.applied.clone();
+        if verdict == Verdict::Resumed {
+            let member = self.members.get_mut(&rank).expect("a resumed rank is held");
+            member.resume(hello, serial, out, now);
+        } else {
+            self.members
+                .insert(rank, Member::new(hello, process, serial, out, now));
+        }
+        self.close_incident(&format!("lost/{}/{rank}", self.attempt), now);
+        let plan = self.plan();
+        let member = &self.members[&rank];
+        let welcome = Welcome {
+            run: self.id.clone(),
+            verdict,
+            attempt: self.attempt,
+            plan: plan.clone(),
+            state: self.desired.state().clone(),
+            settled: member.intake.settled(),
+            refused,
+        };
+        tracing::info!(run = %self.id, %rank, attempt = self.attempt, ?verdict, "a rank attached");
+        self.lifecycle(rank, format!("attached, {verdict:?}").to_lowercase(), now);
+        self.send(rank, ToTrainer::Welcome(Box::new(welcome)));
+        if reply.send(Ok(())).is_err() {
+            return;
+        }
+        for schedule in self.schedules.clone() {
+            if !has.contains(&schedule.id) {
+                self.send(rank, ToTrainer::Schedule(schedule));
+            }
+        }
+        let pending: Vec<_> = self.steering.pending(rank).cloned().collect();
+        for command in pending {
+            self.send(rank, ToTrainer::Command(command));
+        }
+        // A new hook may concern the ranks that came before.
+        let others: Vec<_> = self
+            .members
+            .keys()
+            .copied()
+            .filter(|other| *other != rank)
+            .collect();
+        for other in others {
+            self.send(other, ToTrainer::Plan(plan.clone()));
+        }
+    }
+
+    /// Whether a rank may come in, and how.
+    fn admit(
+        &mut self,
+        hello: &Hello,
+        uid: Option<u32>,
+        now: Instant,
+        alive: impl Fn((u32, u64)) -> bool,
+    ) -> Result<Verdict, Fence> {
+        let fence = |reason, text| Err(Fence { reason, text });
+        if self.uid.is_some() && uid.is_some() && self.uid != uid {
+            let text = format!("run {} belongs to another user", self.id);
+            return fence(FenceReason::Refused, text);
+        }
+        let rank = hello.rank;
+        let held = self.members.get(&rank).map(|member| Held {
+            session: &member.hello.session,
+            process: &member.hello.process,
+            gone: member.is_gone(now)
+                || member
+                    .process
+                    .as_ref()
+                    .is_ok_and(|process| !alive(*process)),
+        });
+        let admission = admit(
+            self.attempt,
+            !self.members.is_empty(),
+            hello.attempt,
+            held,
+            &hello.session,
+        );
+        match admission {
+            Admission::Duplicate => {
+                let text = format!("another live process holds rank {rank} of run {}", self.id);
+                return fence(FenceReason::Duplicate, text);
+            }
+            Admission::Superseded => {
+                let text = format!("run {} is at attempt {} now", self.id, self.attempt);
+                return fence(FenceReason::Superseded, text);
+            }
+            Admission::Resumed => return Ok(Verdict::Resumed),
+            Admission::NextAttempt(attempt) => self.open_attempt(attempt, now),
+            Admission::New => {}
+        }
+        Ok(if hello.next_seq > 1 {
+            Verdict::Lost
+        } else {
+            Verdict::New
+        })
+    }
+
+    /// Takes the hooks that a rank asks for. Returns what it does not get.
+    fn ask(&mut self, hello: &Hello) -> Vec<(String, String)> {
+        let rank = hello.rank;
+        let mut refused = self.roster.ask(&hello.hooks);
+        refused.extend(self.roster.unreachable(&hello.points));
+        for (what, reason) in &refused {
+            tracing::warn!(run = %self.id, %rank, what, reason, "refused");
+            self.refused
+                .retain(|(old, _, whose)| (old, *whose) != (what, rank));
+            self.refused.push((what.clone(), reason.clone(), rank));
+        }
+        refused
+    }
+
+    fn plan(&self) -> crate::domain::Plan {
+        self.roster.plan(
+            &self.rules.record,
+            self.rules.stall_budget,
+            self.rules.probe,
+        )
+    }
+
+    fn open_attempt(&mut self, attempt: u32, now: Instant) {
+        for member in self.members.values_mut() {
+            let text = format!("attempt {attempt} of run {} has started", self.id);
+            member.send(ToTrainer::Fence(Fence {
+                reason: FenceReason::Superseded,
+                text,
+            }));
+        }
+        let generation = self.desired.state().generation;
+        let id = self.id.clone();
+        let rules = Arc::clone(&self.rules);
+        let uid = self.uid;
+        let followers = std::mem::replace(&mut self.followers, Followers::new(now));
+        *self = Self {
+            attempt,
+            uid,
+            desired: Desired::new(generation),
+            followers: followers.restart(now),
+            ..Self::new(id, rules, now)
+        };
+    }
+
+    /// The rank of a live link; None for an older connection.
+    pub(super) fn live(&mut self, link: Link, now: Instant) -> Option<&mut Member> {
+        let member = self
+            .members
+            .get_mut(&link.rank)
+            .filter(|member| member.serial == link.serial)?;
+        member.heard(now);
+        if std::mem::take(&mut member.silent) {
+            self.close_incident(&format!("lost/{}/{}", self.attempt, link.rank), now);
+        }
+        self.members.get_mut(&link.rank)
+    }
+
+    /// Somebody follows the run.
+    pub(super) fn follow(&mut self, out: mpsc::Sender<Happening>, events: bool) {
+        self.followers.add(out, events);
+    }
+
+    /// Every session ends politely.
+    pub(super) fn shutdown(&mut self) {
+        let fence = Fence {
+            reason: FenceReason::Shutdown,
+            text: "the daemon is ending".to_owned(),
+        };
+        self.send_all(&ToTrainer::Fence(fence));
+    }
+
+    /// Whether every rank has ended.
+    pub(super) fn is_over(&self) -> bool {
+        !self.members.is_empty() && self.members.values().all(|member| member.ended.is_some())
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.steering.next_deadline()
+    }
+
+    /// For readers.
+    pub(super) fn snapshot(&mut self) -> RunSnapshot {
+        let whose = self.facts_of.unwrap_or(Rank(0));
+        let ahead = self
+            .refused_ahead
+            .iter()
+            .map(|(hook, why)| (format!("hook {hook}"), why.clone(), whose));
+        RunSnapshot {
+            id: self.id.clone(),
+            attempt: self.attempt,
+            world_size: self.world_size,
+            phase: self.phase(),
+            reason: self.reason(),
+            started: self.started,
+            facts: self.facts.clone(),
+            ranks: self
+                .members
+                .iter_mut()
+                .map(|(rank, member)| (*rank, member.snapshot()))
+                .collect(),
+            hooks: self.roster.snapshot(),
+            refused: self.refused.iter().cloned().chain(ahead).collect(),
+            wanted: self.desired.state().lines(),
+            results: self.results.clone(),
+            incidents: self.incidents.all(),
+            logs: self.logs.clone(),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        if !self.is_over() {
+            Phase::Running
+        } else if self.stopped.is_some() {
+            Phase::Stopped
+        } else if self.failed.is_some() {
+            Phase::Failed
+        } else if self.lost.is_some() {
+            Phase::Lost
+        } else {
+            Phase::Finished
+        }
+    }
+
+    fn reason(&self) -> String {
+        [&self.stopped, &self.failed, &self.lost]
+            .into_iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn send(&mut self, rank: Rank, message: ToTrainer) {
+        if let Some(member) = self.members.get_mut(&rank) {
+            member.send(message);
+        }
+    }
+
+    fn send_all(&mut self, message: &ToTrainer) {
+        for member in self.members.values_mut() {
+            member.send(message.clone());
+        }
+    }
+
+    /// Every rank gets the desired state whole; followers hear what is new in it.
+    fn send_state(&mut self, before: &[crate::domain::Wanted], now: Instant) {
+        for line in self.desired.state().lines() {
+            if !before.contains(&line) {
+                self.followers
+                    .tell(now, None, Position::default(), "", What::State(line));
+            }
+        }
+        let state = ToTrainer::State(Box::new(self.desired.state().clone()));
+        self.send_all(&state);
+    }
+
+    fn lifecycle(&mut self, rank: Rank, text: String, now: Instant) {
+        let at = self
+            .members
+            .get(&rank)
+            .map(|member| member.position)
+            .unwrap_or_default();
+        self.followers
+            .tell(now, Some(rank), at, "", What::Lifecycle(text));
+    }
+
+    /// The same cause has the same id, also after a restart.
+    fn decision_id(&self, hook: &str, seen: &Seen<'_>, n: usize) -> String {
+        let Position {
+            epoch,
+            iter,
+            inner_iter,
+        } = seen.position();
+        format!(
+            "{hook}/{}/r{}/{}/e{epoch}.i{iter}.{inner_iter}/{n}",
+            self.attempt, seen.rank, seen.point
+        )
+    }
+
+    fn note(&mut self, id: &str, by: &str, what: &'static str, reason: &str) {
+        if self.causes.len() >= KEPT_RESULTS {
+            self.causes.pop_first();
+        }
+        self.causes.insert(
+            id.to_owned(),
+            Cause {
+                by: by.to_owned(),
+                what,
+                reason: reason.to_owned(),
+            },
+        );
+    }
+
+    fn open_incident(
+        &mut self,
+        id: String,
+        kind: IncidentKind,
+        text: String,
+        rank: Option<Rank>,
+        at: Position,
+        now: Instant,
+    ) {
+        if let Some(incident) = self.incidents.open(id, kind, text, rank, at, now) {
+            let what = What::Incident(incident.clone());
+            self.followers.tell(now, rank, at, "", what);
+        }
+    }
+
+    fn close_incident(&mut self, id: &str, now: Instant) {
+        if let Some(incident) = self.incidents.close(id) {
+            let (rank, what) = (incident.rank, What::Incident(incident.clone()));
+            self.followers
+                .tell(now, rank, Position::default(), "", what);
+        }
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() >= most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,380 @@
+//! The desired state of one attempt: what hooks want from the facts, and what operators put over it.
+
+use std::collections::BTreeSet;
+
+use crate::domain::{
+    DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop,
+};
+
+/// Operators' words on learning rates that may stand at once; the state stays small.
+const MOST_HOLDS: usize = 64;
+
+/// What the hooks of a run want, whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FromHooks {
+    /// Learning rates.
+    pub lr: Option<ScheduleRef>,
+    /// Input sizes.
+    pub size: Option<ScheduleRef>,
+    /// YOLOX's mode.
+    pub mode: Option<Mode>,
+    /// `model.set_epoch`.
+    pub set_epoch: Option<Flag>,
+    /// Mean of norm states.
+    pub sync_norm: Option<Flag>,
+}
+
+/// The desired state, merged. Its generation grows with each change and never goes back.
+#[derive(Debug)]
+pub struct Desired {
+    state: DesiredState,
+    hooks_mode: Option<Mode>,
+    /// Holds that every rank has answered, at least one of them with "applied".
+    settled: BTreeSet<String>,
+}
+
+impl Desired {
+    /// Nothing is wanted yet. Generations go on from `generation`.
+    pub fn new(generation: u64) -> Self {
+        Self {
+            state: DesiredState {
+                generation,
+                ..DesiredState::default()
+            },
+            hooks_mode: None,
+            settled: BTreeSet::new(),
+        }
+    }
+
+    /// The desired state, whole.
+    pub fn state(&self) -> &DesiredState {
+        &self.state
+    }
+
+    /// What a trainer still has from a daemon that is gone: operators' words hold on, and the generation goes on.
+    pub fn adopt(&mut self, theirs: DesiredState) {
+        if theirs.generation <= self.state.generation {
+            return;
+        }
+        self.state.generation = theirs.generation;
+        self.state.stop = theirs.stop.or(self.state.stop.take());
+        self.settled
+            .extend(theirs.lr_holds.iter().map(|hold| hold.id.clone()));
+        self.state.lr_holds = theirs.lr_holds;
+        self.state.size_hold = theirs.size_hold;
+        if let Some(mode) = theirs.mode.filter(|mode| mode.operator) {
+            self.state.mode = Some(mode);
+        }
+    }
+
+    /// What the hooks want from the latest facts. True: the state has changed.
+    pub fn ahead(&mut self, wanted: FromHooks) -> bool {
+        let mut new = self.state.clone();
+        new.lr = wanted.lr;
+        new.size = wanted.size;
+        new.set_epoch = wanted.set_epoch;
+        new.sync_norm = wanted.sync_norm;
+        if !new.mode.as_ref().is_some_and(|mode| mode.operator) {
+            new.mode.clone_from(&wanted.mode);
+        }
+        self.hooks_mode = wanted.mode;
+        let changed = new != self.state;
+        if changed {
+            self.state = new;
+            self.state.generation += 1;
+        }
+        changed
+    }
+
+    /// Asks for a stop. The first stop stands; only a `Now` replaces another. Errors: the stop that stands.
+    pub fn stop(&mut self, stop: Stop) -> Result<(), &Stop> {
+        let stands =
+            self.state.stop.as_ref().is_some_and(|old| {
+                old.effective == Effective::Now || stop.effective != Effective::Now
+            });
+        if stands {
+            return Err(self.state.stop.as_ref().expect("it stands, so it is there"));
+        }
+        self.state.stop = Some(stop);
+        self.state.generation += 1;
+        Ok(())
+    }
+
+    /// An operator's word on a learning rate. Returns the holds that it takes the place of before they were applied.
+    /// Errors: too many stand already.
+    pub fn hold_lr(&mut self, hold: LrHold) -> Result<Vec<String>, String> {
+        let replaced: Vec<_> = self
+            .state
+            .lr_holds
+            .iter()
+            .filter(|old| {
+                !self.settled.contains(&old.id)
+                    && old.group == hold.group
+                    && old.effective == hold.effective
+            })
+            .map(|old| old.id.clone())
+            .collect();
+        if self.state.lr_holds.len() - replaced.len() >= MOST_HOLDS {
+            return Err(format!(
+                "{MOST_HOLDS} learning-rate orders stand already; release some first"
+            ));
+        }
+        self.state
+            .lr_holds
+            .retain(|old| !replaced.contains(&old.id));
+        self.state.lr_holds.push(hold);
+        self.state.generation += 1;
+        Ok(replaced)
+    }
+
+    /// An operator's input size. Returns the one that it takes the place of.
+    pub fn hold_size(&mut self, hold: SizeHold) -> Option<String> {
+        self.state.generation += 1;
+        self.state.size_hold.replace(hold).map(|old| old.id)
+    }
+
+    /// An operator switches the mode on. Without types of its own those of the hooks are taken. Returns the operator's
+    /// mode that it takes the place of.
+    pub fn mode(&mut self, mut mode: Mode, default_types: &[&str]) -> Option<String> {
+        if mode.skip_types.is_empty() {
+            mode.skip_types = self.hooks_mode.as_ref().map_or_else(
+                || {
+                    default_types
+                        .iter()
+                        .map(|name| (*name).to_owned())
+                        .collect()
+                },
+                |hooks| hooks.skip_types.clone(),
+            );
+        }
+        self.state.generation += 1;
+        let old = self.state.mode.replace(mode);
+        old.filter(|old| old.operator).map(|old| old.id)
+    }
+
+    /// Every rank has answered an operator's word. What nobody applied is withdrawn; what an applied hold covers for good
+    /// goes. True: the state has changed.
+    pub fn answered(&mut self, id: &str, applied: bool) -> bool {
+        let before = self.state.clone();
+        if applied {
+            self.compact(id);
+        } else {
+            self.withdraw(id);
+        }
+        let changed = before != self.state;
+        if changed {
+            self.state.generation += 1;
+        }
+        changed
+    }
+
+    fn withdraw(&mut self, id: &str) {
+        let state = &mut self.state;
+        state.lr_holds.retain(|hold| hold.id != id);
+        state.size_hold.take_if(|hold| hold.id == id);
+        state.stop.take_if(|stop| stop.id == id);
+        if state
+            .mode
+            .as_ref()
+            .is_some_and(|mode| mode.operator && mode.id == id)
+        {
+            state.mode.clone_from(&self.hooks_mode);
+        }
+    }
+
+    fn compact(&mut self, id: &str) {
+        let holds = &mut self.state.lr_holds;
+        let Some(at) = holds.iter().position(|hold| hold.id == id) else {
+            return;
+        };
+        self.settled.insert(id.to_owned());
+        let new = holds[at].clone();
+        let covers = |old: &LrHold| new.group.is_none() || new.group == old.group;
+        let mut index = 0;
+        holds.retain(|old| {
+            let earlier = index < at;
+            index += 1;
+            !(earlier && covers(old) && self.settled.contains(&old.id))
+        });
+        // A release with nothing before it releases nothing any more.
+        let at = holds
+            .iter()
+            .position(|hold| hold.id == id)
+            .expect("it stays");
+        if new.hold == Hold::Release && at == 0 {
+            holds.remove(at);
+        }
+        self.settled
+            .retain(|id| holds.iter().any(|hold| hold.id == *id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Size;
+
+    fn stop(id: &str, effective: Effective) -> Stop {
+        Stop {
+            id: id.into(),
+            effective,
+            reason: "because".into(),
+            by: "me".into(),
+        }
+    }
+
+    fn hold(id: &str, group: Option<u32>, hold: Hold, effective: Effective) -> LrHold {
+        LrHold {
+            id: id.into(),
+            effective,
+            group,
+            hold,
+            by: "me".into(),
+        }
+    }
+
+    fn ids(desired: &Desired) -> Vec<&str> {
+        let holds = desired.state().lr_holds.iter();
+        holds.map(|hold| hold.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_first_stop_stands_and_only_now_is_stronger() {
+        let mut desired = Desired::new(4);
+        assert_eq!(desired.stop(stop("a", Effective::Next)), Ok(()));
+        assert_eq!(
+            desired
+                .stop(stop("b", Effective::Iter(9)))
+                .map_err(|old| old.id.as_str()),
+            Err("a")
+        );
+        assert_eq!(desired.stop(stop("c", Effective::Now)), Ok(()));
+        assert_eq!(desired.state().generation, 6);
+        assert!(desired.stop(stop("d", Effective::Now)).is_err());
+    }
+
+    #[test]
+    fn the_same_facts_change_nothing() {
+        let mut desired = Desired::new(0);
+        let lr = ScheduleRef {
+            id: "lr/1".into(),
+            hash: [1; 32],
+            by: "hook".into(),
+        };
+        let wanted = FromHooks {
+            lr: Some(lr),
+            ..FromHooks::default()
+        };
+        assert!(desired.ahead(wanted.clone()));
+        assert!(!desired.ahead(wanted));
+        assert_eq!(desired.state().generation, 1);
+        assert!(desired.ahead(FromHooks::default()), "no hook wants it now");
+        assert_eq!(desired.state().lr, None);
+    }
+
+    #[test]
+    fn holds_stand_until_one_that_was_applied_covers_them() {
+        let mut desired = Desired::new(0);
+        let next = Effective::Next;
+        let put = |desired: &mut Desired, one| desired.hold_lr(one).expect("there is room");
+        put(&mut desired, hold("a", Some(1), Hold::Value(0.1), next));
+        assert!(!desired.answered("a", true), "nothing before it");
+        put(
+            &mut desired,
+            hold("b", None, Hold::Scale(0.5), Effective::Iter(100)),
+        );
+        put(&mut desired, hold("c", Some(1), Hold::Value(0.2), next));
+        assert_eq!(ids(&desired), ["a", "b", "c"]);
+        assert!(desired.answered("c", true));
+        assert_eq!(ids(&desired), ["b", "c"], "b is yet to come");
+        assert!(!desired.answered("b", true));
+        put(&mut desired, hold("d", None, Hold::Release, next));
+        assert!(desired.answered("d", true));
+        assert_eq!(ids(&desired), [""; 0], "nothing is left to release");
+    }
+
+    #[test]
+    fn a_second_word_on_the_same_thing_takes_the_place_of_one_that_waits() {
+        let mut desired = Desired::new(0);
+        let next = Effective::Next;
+        let mut put = |id: &str, group| {
+            desired
+                .hold_lr(hold(id, group, Hold::Scale(2.0), next))
+                .expect("there is room")
+        };
+        assert_eq!(put("a", None), [""; 0]);
+        assert_eq!(put("b", Some(0)), [""; 0], "another scope");
+        assert_eq!(put("c", None), ["a"]);
+        for n in 0..MOST_HOLDS - 2 {
+            put(&format!("{n}"), Some(n as u32 + 1));
+        }
+        let over = desired.hold_lr(hold("z", Some(999), Hold::Scale(1.0), next));
+        assert!(over.is_err_and(|why| why.contains("release some first")));
+    }
+
+    #[test]
+    fn what_nobody_applied_is_withdrawn() {
+        let mut desired = Desired::new(0);
+        let types = |word: &str| vec![word.to_owned()];
+        let mode = |id: &str, operator, skip_types| Mode {
+            id: id.into(),
+            from_epoch: 3,
+            skip_types,
+            by: "x".into(),
+            operator,
+        };
+        let hooks = FromHooks {
+            mode: Some(mode("h", false, types("Mosaic"))),
+            ..FromHooks::default()
+        };
+        desired.ahead(hooks.clone());
+        assert_eq!(desired.mode(mode("o", true, Vec::new()), &["MixUp"]), None);
+        assert_eq!(
+            desired.state().mode.as_ref().map(|mode| &mode.skip_types),
+            Some(&types("Mosaic")),
+            "those of the hook"
+        );
+        assert!(!desired.ahead(hooks), "an operator's stays");
+        assert!(desired.answered("o", false));
+        assert_eq!(
+            desired.state().mode.as_ref().map(|mode| mode.id.as_str()),
+            Some("h")
+        );
+        let size = SizeHold {
+            id: "s".into(),
+            effective: Effective::Next,
+            size: Size {
+                height: 32,
+                width: 32,
+            },
+            by: "x".into(),
+        };
+        assert_eq!(desired.hold_size(size.clone()), None);
+        assert_eq!(desired.hold_size(size), Some("s".to_owned()));
+        desired.answered("s", false);
+        assert_eq!(desired.state().size_hold, None);
+    }
+
+    #[test]
+    fn a_new_daemon_takes_over_what_operators_said_to_the_old_one() {
+        let mut old = Desired::new(0);
+        old.hold_lr(hold("a", None, Hold::Value(0.1), Effective::Next))
+            .expect("there is room");
+        let lr = ScheduleRef {
+            id: "lr".into(),
+            hash: [0; 32],
+            by: "hook".into(),
+        };
+        old.ahead(FromHooks {
+            lr: Some(lr),
+            ..FromHooks::default()
+        });
+        let mut new = Desired::new(0);
+        new.adopt(old.state().clone());
+        assert_eq!(ids(&new), ["a"]);
+        assert_eq!(new.state().generation, 2);
+        assert_eq!(new.state().lr, None, "hooks say it again, from facts");
+        new.adopt(DesiredState::default());
+        assert_eq!(ids(&new), ["a"], "an older one changes nothing");
+    }
+}
