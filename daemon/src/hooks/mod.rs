@@ -152,11 +152,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The default of an argument that is not there unless it is said.
+pub const NONE: &str = "none";
+
+/// Instead of a default: the argument must be said.
+pub const REQUIRED: &str = "required";
+
 /// One argument of a hook type, for parsing errors, help and docs.
 pub struct Arg {
     /// Its name, as in MMDetection.
     pub name: &'static str,
-    /// Its default, as TOML.
+    /// Its default, as TOML; or [`NONE`], or [`REQUIRED`].
     pub default: &'static str,
     /// What it does.
     pub help: &'static str,
