@@ -6,6 +6,7 @@
 mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
+mod set_epoch_info;
 mod yolox_mode_switch;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
+pub use set_epoch_info::SetEpochInfoHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
@@ -195,6 +197,7 @@ pub struct Kind {
 pub const LIST: &[Kind] = &[
     check_invalid_loss::KIND,
     memory_profiler::KIND,
+    set_epoch_info::KIND,
     yolox_mode_switch::KIND,
 ];
 
