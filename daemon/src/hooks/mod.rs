@@ -7,6 +7,7 @@ mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
 mod set_epoch_info;
+mod sync_random_size;
 mod yolox_mode_switch;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use set_epoch_info::SetEpochInfoHook;
+pub use sync_random_size::SyncRandomSizeHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
@@ -198,6 +200,7 @@ pub const LIST: &[Kind] = &[
     check_invalid_loss::KIND,
     memory_profiler::KIND,
     set_epoch_info::KIND,
+    sync_random_size::KIND,
     yolox_mode_switch::KIND,
 ];
 
