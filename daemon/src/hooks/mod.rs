@@ -8,6 +8,7 @@ mod check_invalid_loss;
 pub mod memory_profiler;
 mod set_epoch_info;
 mod sync_random_size;
+mod yolox_lr;
 mod yolox_mode_switch;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use set_epoch_info::SetEpochInfoHook;
 pub use sync_random_size::SyncRandomSizeHook;
+pub use yolox_lr::YOLOXLrUpdaterHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
@@ -201,6 +203,7 @@ pub const LIST: &[Kind] = &[
     memory_profiler::KIND,
     set_epoch_info::KIND,
     sync_random_size::KIND,
+    yolox_lr::KIND,
     yolox_mode_switch::KIND,
 ];
 
