@@ -9,6 +9,9 @@ use serde_json::Value as Json;
 
 use super::recorded::{Outcome, Verdict, due, equal, hook, integers, number};
 
+/// What a case may ask for.
+const MOST_ITERS: u64 = 10_000_000;
+
 pub(super) fn decide(kind: &str, case: &Json) -> Outcome {
     match kind {
         "statm" => statm(case)?,
@@ -76,6 +79,11 @@ fn iters(case: &Json) -> Result<(), String> {
     let first = input["first_batch_idx"].as_u64().expect("first_batch_idx");
     let iter = input["runner_iter_at_first"].as_u64().unwrap_or(0);
     let count = input["n"].as_u64().expect("n");
+    if count > MOST_ITERS {
+        return Err(format!(
+            "n is {count}; at most {MOST_ITERS} iterations are tried"
+        ));
+    }
     let logged = (0..count).filter(|at| {
         due(
             wish.every,

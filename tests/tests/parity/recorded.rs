@@ -98,11 +98,12 @@ pub(super) fn number(value: &Json) -> f64 {
     }
 }
 
-/// A whole number of a case; a float without a fraction is one.
+/// A whole number of a case; a float without a fraction is one, and as in Python True is 1.
 pub(super) fn whole(json: &Json, key: &str) -> Result<i64, String> {
     let value = &json[key];
     value
         .as_i64()
+        .or_else(|| value.as_bool().map(i64::from))
         .or_else(|| {
             value
                 .as_f64()
