@@ -101,9 +101,9 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// A string.
-    pub fn text(&mut self, name: &str) -> Result<String, String> {
-        self.read(name, "a string", as_text)
+    /// Anything: it is not looked at.
+    pub fn ignored(&mut self, name: &str) {
+        self.left.remove(name);
     }
 
     /// A string, or none.

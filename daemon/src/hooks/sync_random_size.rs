@@ -76,7 +76,7 @@ impl SyncRandomSizeHook {
         let (height, width) = args.pair("img_scale")?;
         // A float beyond i64 is an interval that no training reaches.
         let interval = args.interval("interval")?.whole().unwrap_or(i64::MAX);
-        args.text("device")?;
+        args.ignored("device");
         let by_epoch = args.flag("by_epoch")?;
         if interval == 0 {
             return Err("interval is 0; it must not be, say 1 to change each time".to_owned());
@@ -290,6 +290,7 @@ mod tests {
             (vec![("interval", int(7))], vec![]),
             (vec![("interval", Value::Number(f64::INFINITY))], vec![]),
             (vec![("ratio_range", Value::Null)], vec![]),
+            (vec![("interval", int(5)), ("device", int(0))], epochs(&[5])),
             (
                 vec![("interval", int(10)), ("by_epoch", Value::Boolean(false))],
                 iters(&[10, 20, 30]),
