@@ -1,6 +1,7 @@
 //! "Every n": intervals as MMEngine 0.10.7 counts them (`mmengine/hooks/hook.py`).
 
 use super::Position;
+use super::counting::{Interval, every_n};
 
 /// What an interval counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,7 @@ impl Every {
             Base::InnerIter => position.inner_iter,
             Base::Epoch => position.epoch,
         };
-        let distance = i128::from(count) + 1 - i128::from(self.start);
-        self.n > 0 && distance >= 0 && distance % i128::from(self.n) == 0
+        every_n(count, Interval::Whole(self.n), self.start)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plain words of a training run, as the daemon uses them. No I/O, no clock, no wire.
 
 pub mod command;
+pub mod counting;
 pub mod event;
 pub mod every;
 pub mod ids;
@@ -13,6 +14,7 @@ pub mod trainer;
 pub mod value;
 
 pub use command::{Command, Deed, LogLevel, LogLine, Outcome, TrainerResult};
+pub use counting::Interval;
 pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
 pub use every::{Base, Every};
 pub use ids::{Rank, RunId};

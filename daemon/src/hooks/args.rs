@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Policy};
-use crate::domain::Value;
+use super::{Kind, NONE, Policy, REQUIRED};
+use crate::domain::{Interval, Value};
 
 /// MMEngine's words for priorities.
 const PRIORITIES: [(&str, i32); 9] = [
@@ -69,24 +69,92 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// A whole number; the default is the one of the hook's list.
+    /// A whole number; a float without a fraction is one.
     pub fn integer(&mut self, name: &str) -> Result<i64, String> {
-        match self.left.remove(name) {
-            None => {
-                let default = self
-                    .kind
-                    .args
-                    .iter()
-                    .find(|arg| arg.name == name)
-                    .and_then(|arg| arg.default.parse().ok());
-                Ok(default
-                    .expect("each integer argument has an integer default in its hook's list"))
-            }
-            Some(Value::Integer(number)) => Ok(number),
-            Some(Value::Number(number)) if number.fract() == 0.0 && number.abs() < 9e15 => {
-                Ok(number as i64)
-            }
-            Some(other) => Err(format!("{name} is {other}; it must be a whole number")),
+        self.read(name, "a whole number", as_integer)
+    }
+
+    /// A finite number.
+    pub fn number(&mut self, name: &str) -> Result<f64, String> {
+        self.read(name, "a finite number", as_number)
+    }
+
+    /// A finite number, or none.
+    pub fn optional_number(&mut self, name: &str) -> Result<Option<f64>, String> {
+        self.read(name, "a finite number", |value| optional(value, as_number))
+    }
+
+    /// The n of "every n".
+    pub fn interval(&mut self, name: &str) -> Result<Interval, String> {
+        self.read(name, "a number", |value| match value {
+            Value::Integer(n) => Some(Interval::Whole(*n)),
+            Value::Number(n) if !n.is_nan() => Some(Interval::Real(*n)),
+            _ => None,
+        })
+    }
+
+    /// true or false.
+    pub fn flag(&mut self, name: &str) -> Result<bool, String> {
+        self.read(name, "true or false", |value| match value {
+            Value::Boolean(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    /// Anything: it is not looked at.
+    pub fn ignored(&mut self, name: &str) {
+        self.left.remove(name);
+    }
+
+    /// A string, or none.
+    pub fn optional_text(&mut self, name: &str) -> Result<Option<String>, String> {
+        self.read(name, "a string", |value| optional(value, as_text))
+    }
+
+    /// Two whole numbers.
+    pub fn pair(&mut self, name: &str) -> Result<(i64, i64), String> {
+        self.read(name, "two whole numbers", as_pair)
+    }
+
+    /// Two whole numbers, or none.
+    pub fn optional_pair(&mut self, name: &str) -> Result<Option<(i64, i64)>, String> {
+        self.read(name, "two whole numbers", |value| optional(value, as_pair))
+    }
+
+    /// A list of strings. One string is its letters, as Python iterates over it.
+    pub fn texts(&mut self, name: &str) -> Result<Vec<String>, String> {
+        self.read(name, "a list of strings", |value| match value {
+            Value::List(items) => items.iter().map(as_text).collect(),
+            Value::Text(text) => Some(text.chars().map(String::from).collect()),
+            _ => None,
+        })
+    }
+
+    /// What was said of `name`, else its default in the hook's list, if it `fits`.
+    fn read<T>(
+        &mut self,
+        name: &str,
+        must_be: &str,
+        fits: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T, String> {
+        let value = match self.left.remove(name) {
+            Some(said) => said,
+            None => self
+                .default(name)
+                .ok_or_else(|| format!("{name} is missing; it must be {must_be}"))?,
+        };
+        fits(&value).ok_or_else(|| format!("{name} is {value}; it must be {must_be}"))
+    }
+
+    fn default(&self, name: &str) -> Option<Value> {
+        let arg = self.kind.args.iter().find(|arg| arg.name == name);
+        let arg = arg.expect("a hook reads only arguments of its own list");
+        match arg.default {
+            REQUIRED => None,
+            NONE => Some(Value::Null),
+            written => Some(from_json(
+                &serde_json::from_str(written).expect("numbers, strings and lists are JSON too"),
+            )),
         }
     }
 
@@ -102,6 +170,62 @@ impl<'a> Args<'a> {
             self.kind.type_name,
             known.join(", ")
         ))
+    }
+}
+
+fn optional<T>(value: &Value, fits: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
+    match value {
+        Value::Null => Some(None),
+        said => fits(said).map(Some),
+    }
+}
+
+fn as_integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(number) => Some(*number),
+        Value::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+            Some(*number as i64)
+        }
+        _ => None,
+    }
+}
+
+fn as_number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) if number.is_finite() => Some(*number),
+        _ => None,
+    }
+}
+
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn as_pair(value: &Value) -> Option<(i64, i64)> {
+    match value {
+        Value::List(items) => match items.as_slice() {
+            [first, second] => Some((as_integer(first)?, as_integer(second)?)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A default of a hook's list.
+fn from_json(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Bool(flag) => Value::Boolean(*flag),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => Value::Integer(whole),
+            None => Value::Number(number.as_f64().expect("JSON has no other numbers")),
+        },
+        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::Array(items) => Value::List(items.iter().map(from_json).collect()),
+        other => unreachable!("no hook has a default like {other}"),
     }
 }
 
@@ -135,7 +259,7 @@ mod tests {
         assert_eq!(
             check(&[
                 ("priority", Value::Integer(7)),
-                ("interval", Value::Number(2.0))
+                ("interval", Value::Number(2.5))
             ]),
             Ok((7, Policy::Act))
         );
@@ -143,9 +267,9 @@ mod tests {
             (
                 "interval",
                 Value::Boolean(true),
-                "interval is true; it must be a whole number",
+                "interval is true; it must be a number",
             ),
-            ("interval", Value::Number(2.5), "interval is 2.5"),
+            ("interval", Value::Number(f64::NAN), "interval is NaN"),
             ("interval", text("50"), "interval is \"50\""),
             ("interval", Value::Null, "interval is None"),
             (

@@ -3,7 +3,7 @@
 //! Sees `loss` at after_train_iter, every `interval` global iterations. Fires when it is there and not finite, at a gate,
 //! so that the training stops at this very iteration; without an answer it stops too (`otherwise: stop`).
 //! Writes "loss become infinite or NaN!" to the trainer's log at INFO, as MMDetection 3.3.0 does. Between due iterations
-//! nothing is looked at. Arguments: `interval` (50); 0 or less: never.
+//! nothing is looked at. Arguments: `interval` (50), a float too; 0 or less: never.
 
 use super::{Arg, Context, Decision, Hook, ITER_DEADLINE, Kind, Seen};
 use crate::domain::{
@@ -25,7 +25,7 @@ pub(super) const KIND: Kind = Kind {
     }],
     build: |args| {
         Ok(Box::new(CheckInvalidLossHook {
-            interval: args.integer("interval")?,
+            interval: args.interval("interval")?.whole().unwrap_or(0),
         }))
     },
 };

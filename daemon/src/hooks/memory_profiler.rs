@@ -3,7 +3,7 @@
 //! Sees the trainer's own resident set size at after_train_iter, after_val_iter and after_test_iter, every `interval` inner
 //! iterations. Writes the line of MMDetection 3.3.0 (psutil 7 formulas; "MB" are MiB, rounded half to even) at INFO. The
 //! original blocks the training 0.1 s a line; this one costs an emit. What is not known is said, with the reason.
-//! Arguments: `interval` (50); 0 or less: never.
+//! Arguments: `interval` (50), a float too; 0 or less: never.
 
 use super::{Arg, Context, Decision, Hook, Kind, Seen};
 use crate::domain::{Base, Every, HostSample, LogLevel, LogLine, Subscription};
@@ -22,7 +22,7 @@ pub(super) const KIND: Kind = Kind {
     }],
     build: |args| {
         Ok(Box::new(MemoryProfilerHook {
-            interval: args.integer("interval")?,
+            interval: args.interval("interval")?.whole().unwrap_or(0),
         }))
     },
 };

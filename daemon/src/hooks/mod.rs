@@ -6,6 +6,10 @@
 mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
+mod set_epoch_info;
+mod sync_random_size;
+mod yolox_lr;
+mod yolox_mode_switch;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,6 +17,10 @@ use std::time::{Duration, Instant};
 pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
+pub use set_epoch_info::SetEpochInfoHook;
+pub use sync_random_size::SyncRandomSizeHook;
+pub use yolox_lr::YOLOXLrUpdaterHook;
+pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
     Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
@@ -84,7 +92,9 @@ pub struct Ahead {
 /// A hook. Built-in ones answer at once.
 pub trait Hook: Send {
     /// What it wants to see; the bus fills in the subscriber's name.
-    fn subscriptions(&self) -> Vec<Subscription>;
+    fn subscriptions(&self) -> Vec<Subscription> {
+        Vec::new()
+    }
 
     /// Decides ahead. Called with each new facts; `run` is the run's name. Errors: why the hook cannot work with them, and
     /// what to do; nothing of it is then in force.
@@ -94,7 +104,10 @@ pub trait Hook: Send {
     }
 
     /// Called for each event that a subscription of it makes due. For a gate subscription only when a trainer waits.
-    fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision>;
+    fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
+        let _ = (cx, seen);
+        Vec::new()
+    }
 
     /// What must survive the daemon's death; null where there is nothing.
     fn state(&self) -> serde_json::Value {
@@ -152,11 +165,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The default of an argument that is not there unless it is said.
+pub const NONE: &str = "none";
+
+/// Instead of a default: the argument must be said.
+pub const REQUIRED: &str = "required";
+
 /// One argument of a hook type, for parsing errors, help and docs.
 pub struct Arg {
     /// Its name, as in MMDetection.
     pub name: &'static str,
-    /// Its default, as TOML.
+    /// Its default, as TOML; or [`NONE`], or [`REQUIRED`].
     pub default: &'static str,
     /// What it does.
     pub help: &'static str,
@@ -168,7 +187,7 @@ pub struct Kind {
     pub type_name: &'static str,
     /// One sentence.
     pub summary: &'static str,
-    /// The points that it subscribes to.
+    /// The points that it subscribes to, or at which what it decides ahead acts.
     pub points: &'static [&'static str],
     /// What it does to the training.
     pub effect: &'static str,
@@ -179,7 +198,14 @@ pub struct Kind {
 }
 
 /// The one list of hooks.
-pub const LIST: &[Kind] = &[check_invalid_loss::KIND, memory_profiler::KIND];
+pub const LIST: &[Kind] = &[
+    check_invalid_loss::KIND,
+    memory_profiler::KIND,
+    set_epoch_info::KIND,
+    sync_random_size::KIND,
+    yolox_lr::KIND,
+    yolox_mode_switch::KIND,
+];
 
 /// A hook that is ready to run.
 pub struct Configured {
@@ -255,4 +281,62 @@ pub fn listed(json: bool) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(type_name: &str, args: &[(&str, Value)]) -> HookRequest {
+        let args = args
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
+        HookRequest {
+            type_name: type_name.to_owned(),
+            name: type_name.to_owned(),
+            args: args.collect(),
+        }
+    }
+
+    fn ahead(type_name: &str, args: &[(&str, Value)], facts: &Facts) -> Result<Ahead, String> {
+        build(&request(type_name, args), Origin::Config)?
+            .hook
+            .ahead(facts, "digits")
+    }
+
+    /// What a hook decides ahead in the run "digits".
+    pub(super) fn decided(type_name: &str, args: &[(&str, Value)], facts: &Facts) -> Ahead {
+        ahead(type_name, args, facts).unwrap_or_else(|why| panic!("{type_name} {args:?}: {why}"))
+    }
+
+    /// Why it doesn't build, or doesn't work with `facts`.
+    pub(super) fn refused(type_name: &str, args: &[(&str, Value)], facts: &Facts) -> String {
+        let why = ahead(type_name, args, facts)
+            .map(|ahead| panic!("{type_name} {args:?} decides {ahead:?}"));
+        let why = why.expect_err("anything else panicked");
+        assert!(!why.contains('\n'), "one line: {why:?}");
+        why
+    }
+
+    #[test]
+    fn every_hook_builds_with_its_defaults_or_names_what_it_needs() {
+        for kind in LIST {
+            let required: Vec<_> = kind
+                .args
+                .iter()
+                .filter(|arg| arg.default == REQUIRED)
+                .map(|arg| arg.name)
+                .collect();
+            match build(&request(kind.type_name, &[]), Origin::Config) {
+                Ok(_) => assert!(required.is_empty(), "{}: {required:?}", kind.type_name),
+                Err(why) => assert!(
+                    required
+                        .iter()
+                        .any(|name| why.contains(&format!("{name} is missing"))),
+                    "{}: {why}",
+                    kind.type_name
+                ),
+            }
+        }
+    }
 }

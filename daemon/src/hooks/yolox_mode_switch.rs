@@ -1,0 +1,159 @@
+//! YOLOXModeSwitchHook: leaves out strong augmentation and adds the L1 loss at the end of a training.
+//!
+//! Sees nothing: it is decided ahead, from max_epochs. The mode holds from 0-based epoch `max_epochs - num_last_epochs - 1`
+//! on, so in the last `num_last_epochs + 1` epochs, as in MMDetection 3.3.0; a resume after that switches at once. The
+//! trainer leaves out the pipeline steps named, restarts persistent workers and sets `use_l1`. An iteration-based loop has
+//! one epoch, as in MMEngine. Arguments: `num_last_epochs` (15), -1 or less: never; `skip_type_keys` (Mosaic, RandomAffine,
+//! MixUp).
+
+use super::{Ahead, Arg, Args, Hook, Kind};
+use crate::domain::{Facts, Standing};
+
+pub(super) const KIND: Kind = Kind {
+    type_name: "YOLOXModeSwitchHook",
+    summary: "leaves out strong augmentation and adds the L1 loss at the end of a training",
+    points: &["before_train_epoch"],
+    effect: "skip types, new workers, use_l1",
+    args: &[
+        Arg {
+            name: "num_last_epochs",
+            default: "15",
+            help: "switch this many epochs, and one, before the end; -1 or less: never",
+        },
+        Arg {
+            name: "skip_type_keys",
+            default: "[\"Mosaic\", \"RandomAffine\", \"MixUp\"]",
+            help: "pipeline steps to leave out from then on",
+        },
+    ],
+    build: |args| Ok(Box::new(YOLOXModeSwitchHook::new(args)?)),
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct YOLOXModeSwitchHook {
+    num_last_epochs: f64,
+    skip_types: Vec<String>,
+}
+
+impl YOLOXModeSwitchHook {
+    fn new(args: &mut Args<'_>) -> Result<Self, String> {
+        Ok(Self {
+            num_last_epochs: args.number("num_last_epochs")?,
+            skip_types: args.texts("skip_type_keys")?,
+        })
+    }
+
+    /// The first epoch with `epoch + 1 >= max_epochs - num_last_epochs`, if the training reaches it.
+    fn switch_epoch(&self, max_epochs: u64) -> Option<u64> {
+        let from = (max_epochs as f64 - self.num_last_epochs).ceil() - 1.0;
+        let from = from.max(0.0) as u64;
+        (from < max_epochs).then_some(from)
+    }
+}
+
+impl Hook for YOLOXModeSwitchHook {
+    fn ahead(&mut self, facts: &Facts, _: &str) -> Result<Ahead, String> {
+        let max_epochs = facts.max_epochs.ok_or(
+            "max_epochs is not known, so neither is the epoch to switch at: say attach(max_epochs=...), 1 where the training \
+             counts iterations only",
+        )?;
+        let standing = self
+            .switch_epoch(max_epochs)
+            .map(|from_epoch| Standing::Mode {
+                from_epoch,
+                skip_types: self.skip_types.clone(),
+            });
+        Ok(Ahead {
+            standing,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Value;
+    use crate::hooks::tests::{decided, refused};
+
+    const TYPE: &str = "YOLOXModeSwitchHook";
+
+    fn mode(num_last_epochs: Value, max_epochs: u64) -> Option<u64> {
+        let facts = Facts {
+            max_epochs: Some(max_epochs),
+            ..Facts::default()
+        };
+        match decided(TYPE, &[("num_last_epochs", num_last_epochs)], &facts).standing {
+            Some(Standing::Mode { from_epoch, .. }) => Some(from_epoch),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_mode_holds_in_one_epoch_more_than_asked() {
+        for (last, max_epochs, from) in [
+            (15, 300, Some(284)),
+            (15, 16, Some(0)),
+            (15, 17, Some(1)),
+            (0, 5, Some(4)),
+            (-1, 5, None),
+            (i64::MIN, 5, None),
+            (i64::MAX, 5, Some(0)),
+            (15, 1, Some(0)), // an iteration-based loop
+            (15, 0, None),
+        ] {
+            assert_eq!(
+                mode(Value::Integer(last), max_epochs),
+                from,
+                "{last} of {max_epochs}"
+            );
+        }
+        // epoch + 1 >= 7.5
+        assert_eq!(mode(Value::Number(2.5), 10), Some(7));
+    }
+
+    #[test]
+    fn skip_types_are_strings() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let facts = Facts {
+            max_epochs: Some(1),
+            ..Facts::default()
+        };
+        for (said, skip) in [
+            (None, vec!["Mosaic", "RandomAffine", "MixUp"]),
+            (Some(Value::List(Vec::new())), vec![]),
+            (Some(text("MiX")), vec!["M", "i", "X"]),
+            (Some(Value::List(vec![text("Mosaic")])), vec!["Mosaic"]),
+        ] {
+            let args: Vec<_> = said
+                .map(|value| ("skip_type_keys", value))
+                .into_iter()
+                .collect();
+            let standing = decided(TYPE, &args, &facts).standing;
+            let skip_types = skip.into_iter().map(str::to_owned).collect();
+            let mode = Standing::Mode {
+                from_epoch: 0,
+                skip_types,
+            };
+            assert_eq!(standing, Some(mode));
+        }
+        for (value, says) in [
+            (Value::Null, "skip_type_keys is None"),
+            (
+                Value::List(vec![text("Mosaic"), Value::Integer(1)]),
+                "skip_type_keys is [\"Mosaic\", 1]; it must be a list of strings",
+            ),
+        ] {
+            let why = refused(TYPE, &[("skip_type_keys", value)], &facts);
+            assert!(why.contains(says), "{why}");
+        }
+    }
+
+    #[test]
+    fn without_max_epochs_it_says_what_to_give() {
+        let why = refused(TYPE, &[], &Facts::default());
+        assert!(why.contains("attach(max_epochs=...)"), "{why}");
+    }
+}

@@ -1,0 +1,306 @@
+//! Parity: the real hook code of hookbusd and the client's compiled plan, put through what the genuine hooks were recorded
+//! to do. Reads the directory named by `HOOKBUS_ORACLE` (default `tests/oracle`).
+
+mod check_invalid_loss;
+mod counting;
+mod memory_profiler;
+mod recorded;
+mod set_epoch_info;
+mod sync_random_size;
+mod yolox_lr;
+mod yolox_mode_switch;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+use recorded::{Outcome, Verdict};
+
+/// By file: kinds. A name that ends in `*` stands for every kind that begins so.
+type Kinds = &'static [(&'static str, &'static [&'static str])];
+
+/// Kinds that the daemon decides, all of it.
+const DAEMON: Kinds = &[
+    ("check_invalid_loss", &["seq_*"]),
+    (
+        "memory_profiler",
+        &[
+            "text_*",
+            "meminfo_*",
+            "statm",
+            "iters_*",
+            "overridden_stages",
+        ],
+    ),
+    ("helpers", &["*"]),
+    (
+        "sync_random_size",
+        &[
+            "default",
+            "interval",
+            "interval_offset",
+            "img_scale",
+            "ratio_range",
+            "ratio_none",
+            "errors",
+            "negative_interval",
+            "other_random_use",
+            "world*",
+        ],
+    ),
+    ("yolox_lr", &["*"]),
+    ("yolox_mode_switch", &["overridden_stages"]),
+];
+
+/// Kinds that the daemon decides, and an adapter carries out in the trainer: the decision is compared here, its effects in
+/// Python.
+const SHARED: Kinds = &[
+    ("set_epoch_info", &["epochs"]),
+    (
+        "yolox_mode_switch",
+        &[
+            "switch_point",
+            "default_config",
+            "resume",
+            "persistent*",
+            "model_*",
+            "skip_type_keys",
+            "iter_based",
+            "real_dataloader",
+        ],
+    ),
+];
+
+/// Kinds where an adapter acts in the trainer: tensor types, devices, datasets, real runners.
+const PYTHON: Kinds = &[
+    ("check_invalid_loss", &["value", "not_a_tensor"]),
+    ("call_sequence", &["*"]),
+    ("set_epoch_info", &["no_set_epoch"]),
+    (
+        "sync_random_size",
+        &["default_device_cuda_on_cpu_host", "genuine_dataset"],
+    ),
+];
+
+/// Kinds of hooks that are not built yet. Empty when all eight are.
+const NOT_BUILT: Kinds = &[("num_class_check", &["*"]), ("sync_norm", &["*"])];
+
+/// What is meant to differ. Never a decision that the original takes and a training survives.
+const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
+    (
+        "check_invalid_loss seq_*",
+        "first_raise.type, str, args",
+        "hookbus.TrainingStopped (an AssertionError) whose text is the reason",
+        "the original's message is None, which tells nobody anything",
+    ),
+    (
+        "helpers every_n_*",
+        "raised",
+        "a hook whose interval is no number is refused where it is configured",
+        "the original raises in mid-training",
+    ),
+    (
+        "sync_random_size, all",
+        "draws, next_random",
+        "draws are a function of (seed, k); the recorded ones are put in their place to compare epochs and sizes",
+        "the original takes numbers from the user's global generator, and a resume finds other sizes",
+    ),
+    (
+        "sync_random_size, all",
+        "constructor_warning",
+        "none",
+        "the warning is of MMDetection's own deprecation; by_epoch = false changes the size every n iterations as it asks for",
+    ),
+    (
+        "sync_random_size errors",
+        "raised",
+        "interval 0 and an image of height 0 are refused where they are configured",
+        "the original divides by zero after the first epoch",
+    ),
+    (
+        "sync_random_size ratio_range",
+        "changes",
+        "a range that can give 0 or negative pixels is refused",
+        "no training survives such an input",
+    ),
+    (
+        "yolox_lr short_run, by_epoch",
+        "raised",
+        "a refusal that names the numbers, and the training goes on",
+        "the original divides by zero where warm-up and last epochs fill the training",
+    ),
+    (
+        "yolox_lr constructor_error, iter_runner_warmup_by_epoch",
+        "raised",
+        "a refusal that names the argument, and the training goes on",
+        "two of the original's assertions have no text",
+    ),
+    (
+        "yolox_mode_switch skip_type_keys",
+        "raised, events",
+        "what is no list of strings is refused where it is configured",
+        "the original fails at the switch, hundreds of epochs later",
+    ),
+];
+
+#[derive(Debug, Default)]
+struct Tally {
+    cases: usize,
+    matched: usize,
+    differing: usize,
+    /// Of those: the effects are for Python to check.
+    shared: usize,
+    python: usize,
+    not_built: usize,
+    failed: Vec<String>,
+}
+
+fn listed(list: Kinds, file: &str, kind: &str) -> bool {
+    let fits = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(prefix) => kind.starts_with(prefix),
+        None => kind == *pattern,
+    };
+    list.iter()
+        .any(|(name, kinds)| *name == file && kinds.iter().any(fits))
+}
+
+impl Tally {
+    fn take(&mut self, file: &str, case: &Json) {
+        let (name, kind) = (
+            case["name"].as_str().unwrap_or("?"),
+            case["kind"].as_str().unwrap_or("?"),
+        );
+        self.cases += 1;
+        let shared = listed(SHARED, file, kind);
+        self.shared += usize::from(shared);
+        if shared || listed(DAEMON, file, kind) {
+            let decided = catch_unwind(AssertUnwindSafe(|| decide(file, kind, case)));
+            match decided.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
+                Ok(Verdict::Matched) => self.matched += 1,
+                Ok(Verdict::Differing) => self.differing += 1,
+                Err(why) => self.failed.push(format!("{file} {name}: {why}")),
+            }
+        } else if listed(PYTHON, file, kind) {
+            self.python += 1;
+        } else if listed(NOT_BUILT, file, kind) {
+            self.not_built += 1;
+        } else {
+            self.failed
+                .push(format!("{file} {name}: kind {kind:?} is on no list"));
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.cases += other.cases;
+        self.matched += other.matched;
+        self.differing += other.differing;
+        self.shared += other.shared;
+        self.python += other.python;
+        self.not_built += other.not_built;
+        self.failed.extend(other.failed);
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "{name:<24}{:>7}{:>9}{:>11}{:>14}{:>13}{:>11}{:>8}",
+            self.cases,
+            self.matched,
+            self.differing,
+            self.shared,
+            self.python,
+            self.not_built,
+            self.failed.len()
+        );
+    }
+}
+
+fn decide(file: &str, kind: &str, case: &Json) -> Outcome {
+    match file {
+        "check_invalid_loss" => check_invalid_loss::decide(case),
+        "helpers" => counting::decide(kind, case),
+        "memory_profiler" => memory_profiler::decide(kind, case),
+        "set_epoch_info" => set_epoch_info::decide(case),
+        "sync_random_size" => sync_random_size::decide(case),
+        "yolox_lr" => yolox_lr::decide(kind, case),
+        "yolox_mode_switch" => yolox_mode_switch::decide(kind, case),
+        other => Err(format!("nothing here decides {other}")),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("without a text"))
+}
+
+#[test]
+fn the_recorded_cases() {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("oracle");
+    let folder = std::env::var_os("HOOKBUS_ORACLE").map_or(default, PathBuf::from);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("HOOKBUS_ORACLE {}: {error}", folder.display()))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .collect();
+    files.sort();
+    println!(
+        "{:<24}{:>7}{:>9}{:>11}{:>14}{:>13}{:>11}{:>8}",
+        "file",
+        "cases",
+        "matched",
+        "differing",
+        "(and Python)",
+        "Python only",
+        "not built",
+        "failed"
+    );
+    let mut all = BTreeMap::new();
+    for path in files {
+        let file = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let json: Json = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let Some(cases) = json["cases"].as_array() else {
+            continue;
+        };
+        let mut tally = Tally::default();
+        for case in cases {
+            tally.take(&file, case);
+        }
+        tally.print(&file);
+        all.insert(file, tally);
+    }
+    let mut sum = Tally::default();
+    for (_, tally) in all {
+        sum.add(tally);
+    }
+    sum.print("all");
+    println!("\ndiffering by design:");
+    for (kind, field, ours, why) in DIFFERENCES {
+        println!("  {kind}: {field}: {ours}; {why}");
+    }
+    assert!(sum.failed.is_empty(), "{:#?}", sum.failed);
+    let decided = sum.matched + sum.differing;
+    assert_eq!(
+        decided + sum.python + sum.not_built,
+        sum.cases,
+        "a case was dropped"
+    );
+    assert!(
+        decided > 0,
+        "{} has no case that the daemon decides",
+        folder.display()
+    );
+}
