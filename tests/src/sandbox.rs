@@ -94,6 +94,13 @@ impl Sandbox {
         format!("unix://{}", self.path("d.sock").display())
     }
 
+    /// Where it listens over TCP, if its configuration says so.
+    pub fn tcp(&self) -> String {
+        let ready = fs::read_to_string(self.path("ready")).expect("it is ready");
+        let tcp = ready.lines().find(|line| line.starts_with("http"));
+        tcp.expect("listen.tcp is configured").to_owned()
+    }
+
     /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         self.daemon.id()

@@ -13,7 +13,7 @@ use crate::failure::{FAILED, Failure};
 use crate::{json, reach, show, terminal};
 
 /// Sends the order; 0 only if every addressed rank applied it.
-pub(crate) async fn send(address: Option<&str>, args: SendArgs) -> Result<u8, Failure> {
+pub(crate) async fn send(address: &reach::Target, args: SendArgs) -> Result<u8, Failure> {
     let OrderArgs::Stop(stop) = args.order;
     let mut inspector = reach::reach(address).await?;
     let order = StopOrder {

@@ -15,16 +15,19 @@
 //! | [`identity`], `options`, `fork` | who this process is |
 //! | `shared`, `codec` | what both threads share; frames as bytes |
 //! | [`address`], [`connect`], [`inspect`] | finding a daemon, and looking at it |
+//! | [`access`], `tls`, `explained` | what is shown to a daemon over TCP, and how the connection begins |
 //!
 //! What a training is promised: `emit` never raises, never waits but in a gate, and makes no system call but to wake a
 //! parked or overfull flusher. A gate waits at most its deadline. A forked child is silent.
 
+pub mod access;
 pub mod address;
 mod breaker;
 mod codec;
 pub mod connect;
 mod driver;
 mod encode;
+mod explained;
 mod filling;
 mod fork;
 mod hot;
@@ -38,10 +41,11 @@ mod retained;
 mod runtime;
 mod session;
 mod shared;
+mod tls;
 
 pub use hookbus_proto::v1 as wire;
 pub use inbox::Action;
-pub use options::Options;
+pub use options::{Options, OptionsError};
 pub use position::{Given, POINTS, Position};
 pub use session::{Session, Signal, Ticket, attach};
 pub use shared::Status;
