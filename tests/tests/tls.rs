@@ -15,13 +15,16 @@ use hookbus_client::address::Address;
 use hookbus_client::inspect::Inspector;
 use hookbus_client::{Action, Given, Options, Session, Signal, attach};
 use hookbus_e2e::{Raw, Sandbox, binary};
+use hookbus_proto::v1::RunsRequest;
 use hookbus_proto::v1::client_frame::Frame;
+use hookbus_proto::v1::inspect_client::InspectClient;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
 use tempfile::TempDir;
 use tonic::Code;
+use tonic::transport::Endpoint;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const TRAINER: &str = "trainer-0123456789abcdef";
@@ -178,7 +181,7 @@ fn train(
                     }
                 }
             }
-            std::thread::yield_now();
+            trainer.flush(PATIENCE);
         }
         panic!("nobody stopped it");
     });
@@ -215,7 +218,7 @@ fn page(address: &str, path: &str, token: Option<&str>) -> String {
 fn over_loopback_without_tls_a_token_gives_its_role() {
     let files = Files::new();
     let sandbox = Sandbox::with_config(&format!(
-        "[listen]\ntcp = \"127.0.0.1:0\"\n{}",
+        "[listen]\ntcp = \"127.0.0.1:0\"\n{}[log]\nlevel = \"trace\"\n",
         files.auth()
     ));
     let tcp = sandbox.tcp();
@@ -273,11 +276,32 @@ fn over_loopback_without_tls_a_token_gives_its_role() {
     assert!(stopped.status.success(), "{stopped:?}");
     let by = training.join().expect("it was stopped");
     assert!(by.contains("operator") && by.contains("127.0.0.1:"), "{by}");
-    assert!(
-        sandbox.log().contains("an operator stops the run"),
-        "{}",
-        sandbox.log()
-    );
+    let log = sandbox.log();
+    assert!(log.contains("an operator stops the run") && log.contains("TRACE"));
+    for token in [TRAINER, VIEWER, OPERATOR, WRONG] {
+        assert!(!log.contains(token), "the daemon's log has a token");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_mark_its_token_as_secret_finds_it_in_no_log_of_the_daemon() {
+    let files = Files::new();
+    let sandbox = Sandbox::with_config(&format!(
+        "[listen]\ntcp = \"127.0.0.1:0\"\n{}[log]\nlevel = \"trace\"\n",
+        files.auth()
+    ));
+    let endpoint = Endpoint::from_shared(sandbox.tcp()).expect("a URI");
+    let mut client = InspectClient::new(endpoint.connect().await.expect("it listens"));
+    for (token, code) in [(VIEWER, None), (WRONG, Some(Code::Unauthenticated))] {
+        let mut request = tonic::Request::new(RunsRequest {});
+        let value = format!("Bearer {token}").parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+        let reply = client.runs(request).await;
+        assert_eq!(reply.err().map(|status| status.code()), code);
+    }
+    let log = sandbox.log();
+    assert!(log.contains("TRACE"));
+    assert!(!log.contains(VIEWER) && !log.contains(WRONG), "{log}");
 }
 
 #[tokio::test]

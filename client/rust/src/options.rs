@@ -30,6 +30,8 @@ pub struct Options {
     pub address: Option<Address>,
     /// What is shown to it.
     pub access: Access,
+    /// Why nothing can be tried, where something was asked for that cannot work.
+    pub mistake: Option<String>,
     /// Wait for the Welcome: an address was given, or the default socket exists.
     pub wait: bool,
     /// How long to wait for it.
@@ -71,9 +73,11 @@ impl Options {
         Ok(options)
     }
 
-    /// For a run that has no daemon to look for, say because its address is none.
-    pub fn alone(run: &str) -> Self {
-        Self::with(run, None, false)
+    /// For a run that has no daemon to look for, because what was asked for cannot work; its one warning says why.
+    pub fn alone(run: &str, mistake: &OptionsError) -> Self {
+        let mut options = Self::with(run, None, false);
+        options.mistake = Some(mistake.to_string());
+        options
     }
 
     fn with(run: &str, address: Option<Address>, wait: bool) -> Self {
@@ -85,6 +89,7 @@ impl Options {
         Self {
             address,
             access: Access::default(),
+            mistake: None,
             wait,
             timeout: Duration::from_secs(5),
             identity: identify(run, &env, &process, nth),
