@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 import trustme
-from conftest import Daemon
+from conftest import PATIENCE_S, ROOT, Daemon, binary, clean_environment
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -68,7 +70,11 @@ trainer_token_file = "{token}"
 def test_a_training_over_tls_is_stopped_by_its_hook(run_script: Run, place: Place) -> None:
     assert place.daemon.tcp.startswith("https://")
     done = run_script(LOOP, None, place.daemon.tcp, str(place.token), str(place.ca))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3 CheckInvalidLossHook\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "3 CheckInvalidLossHook\n",
+        "loss become infinite or NaN!\n",
+    )
     shown = place.daemon.ask("show", "tls")
     assert shown["run"]["phase"] == "stopped"
     assert shown["run"]["position"]["iter"] == 3
@@ -113,3 +119,35 @@ def test_what_is_wrong_with_token_or_authority_is_one_warning_and_the_training_g
         for word in (*words, "The training goes on.", "no CheckInvalidLossHook"):
             assert word in said[0]
         assert "0123456789abcdef" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the page's commands need the program openssl")
+def test_the_pages_commands_set_it_up(run_script: Run, start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    page = (ROOT / "docs/security.md").read_text().replace("/etc/hookbus", str(tmp_path / "etc"))
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (config,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    subprocess.run(["bash", "-euc", commands], check=True, capture_output=True, timeout=PATIENCE_S)
+    daemon = start_daemon(config.replace("0.0.0.0:7070", "0.0.0.0:0"))
+    address = daemon.tcp.replace("0.0.0.0", "127.0.0.1")
+    trainer, operator, cert = (str(tmp_path / "etc" / name) for name in ("trainer.token", "operator.token", "cert.pem"))
+    done = run_script(LOOP, None, address, trainer, cert)
+    assert done.stdout == "3 CheckInvalidLossHook\n", done.stderr
+    looked = subprocess.run(
+        [str(binary("hookbus")), "--address", address, "--token-file", operator, "--ca-file", cert, "runs"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=clean_environment(),
+    )
+    assert "tls" in looked.stdout, looked.stderr
+    printed = subprocess.run(
+        [str(binary("hookbusd")), "--config", str(daemon.folder / "hookbusd.toml"), "--print-config"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=clean_environment(),
+    )
+    assert trainer in printed.stdout
+    for file in (trainer, operator):
+        token = Path(file).read_text().strip()
+        assert token not in printed.stdout + daemon.log.read_text()

@@ -9,6 +9,8 @@ use std::path::Path;
 use serde_json::json;
 
 use hookbus_client::address::{ADDRESS_VARIABLE, Address, default_socket};
+use hookbus_client::connect::ConnectError;
+use hookbus_client::inspect::InspectError;
 use hookbus_client::inspect::proto::{AboutReply, Finding};
 
 use crate::failure::{FAILED, Failure};
@@ -63,11 +65,7 @@ async fn daemon(target: &reach::Target) -> Result<(Vec<Finding>, Option<AboutRep
     let mut inspector = match target.connect(&address).await? {
         Ok(inspector) => inspector,
         Err(error) => {
-            findings.push(bad(
-                "daemon",
-                &error.to_string(),
-                "hookbusd, or: hookbus run -- COMMAND",
-            ));
+            findings.push(bad("daemon", &error.to_string(), mend(&error)));
             return Ok((findings, None));
         }
     };
@@ -83,13 +81,23 @@ async fn daemon(target: &reach::Target) -> Result<(Vec<Finding>, Option<AboutRep
             Ok((findings, Some(about)))
         }
         Err(error) => {
-            findings.push(bad(
-                "daemon",
-                &error.to_string(),
-                "end it and start it again: hookbusd",
-            ));
+            findings.push(bad("daemon", &error.to_string(), mend(&error)));
             Ok((findings, None))
         }
+    }
+}
+
+/// What would make the daemon answer.
+fn mend(error: &InspectError) -> &'static str {
+    match error {
+        InspectError::Connect(ConnectError::Tls { .. }) => {
+            "hookbus --ca-file FILE, with the certificate of the daemon's authority"
+        }
+        InspectError::Connect(_) => "hookbusd, or: hookbus run -- COMMAND",
+        InspectError::Refused(_) => {
+            "hookbus --token-file FILE, with a token of the daemon's viewers"
+        }
+        _ => "end it and start it again: hookbusd",
     }
 }
 

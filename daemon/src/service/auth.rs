@@ -130,10 +130,10 @@ struct Guard {
 
 impl Guard {
     /// One line in the log for each peer and reason, however often it tries.
-    fn tell(&self, peer: &Peer, path: &str, why: &str) {
+    fn tell(&self, peer: &Peer, needed: Role, path: &str, why: &str) {
         let host = peer.remote.rsplit_once(':').map_or("", |(host, _)| host);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() < REMEMBERED && refused.insert(format!("{host} {path} {why}")) {
+        if refused.len() < REMEMBERED && refused.insert(format!("{host} {needed} {why}")) {
             tracing::warn!(remote = peer.remote, path, why, "refused");
         }
     }
@@ -165,7 +165,7 @@ async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> 
         Ok(()) => next.run(request).await,
         Err(refusal) => {
             let (Refusal::Unknown(why) | Refusal::Forbidden(why)) = &refusal;
-            guard.tell(peer, request.uri().path(), why);
+            guard.tell(peer, needed, request.uri().path(), why);
             answer(request.headers(), refusal)
         }
     }
