@@ -148,19 +148,17 @@ pub fn guard(app: axum::Router, access: Access) -> axum::Router {
     app.layer(from_fn_with_state(Arc::new(guard), pass))
 }
 
-async fn pass(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response<Body> {
+async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response<Body> {
+    // Taken out, so that nothing behind the guard can log it.
+    let shown = request.headers_mut().remove(AUTHORIZATION);
     let Some(needed) = needed(request.uri().path()) else {
         return next.run(request).await;
     };
-    let (peer, shown) = (
-        request.extensions().get::<Peer>(),
-        request.headers().get(AUTHORIZATION),
-    );
-    let Some(peer) = peer else {
+    let Some(peer) = request.extensions().get::<Peer>() else {
         let why = "nobody knows where this connection came from".to_owned();
         return answer(request.headers(), Refusal::Forbidden(why));
     };
-    let shown = shown.map(|shown| shown.as_bytes());
+    let shown = shown.as_ref().map(|shown| shown.as_bytes());
     match guard.access.decide(peer, shown, needed) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
