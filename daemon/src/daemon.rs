@@ -9,10 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::{Hub, Record, Rules, TakenByTheBus};
 use crate::config::Config;
+use crate::domain::Role;
 use crate::inspect::Inspector;
 use crate::listen::Listeners;
 use crate::sampler::{Sampler, identity};
-use crate::service::{self, Limits};
+use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
 use crate::store::Live;
 
@@ -64,6 +65,17 @@ pub async fn run(
     let (grpc, health) =
         service::routes(hub.clone(), inspector, limits, inspection.handle.clone()).await;
     let app = grpc.merge(crate::http::routes(board, live, shutdown.clone()));
+    if let Some(tcp) = config.listen.tcp
+        && !tcp.ip().is_loopback()
+        && !config.tokens.has(Role::Viewer)
+    {
+        tracing::warn!(%tcp, "whoever reaches this address may look, for auth.viewer_token_file is not set");
+    }
+    let access = Access {
+        tokens: config.tokens.clone(),
+        certified: (config.listen.tls.as_ref()).map_or(Role::Viewer, |tls| tls.files.client_role),
+    };
+    let app = service::guard(app, access);
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
     let connections = TaskTracker::new();
     let serving = crate::listen::serve(

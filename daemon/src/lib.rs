@@ -13,12 +13,12 @@
 //! | [`daemon`] | the wiring; the only file that knows every part |
 //! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
 //! | [`logging`] | tracing as text or JSON |
-//! | [`listen`] | bind and accept: one listener for gRPC and HTTP/1 |
+//! | [`listen`] | bind and accept: one listener for gRPC and HTTP/1, over TCP with TLS if asked |
 //! | [`announce`] | the ready file, and systemd |
 //! | [`http`] | /healthz, /readyz, /metrics |
 //! | [`metrics`] | the Prometheus text, from snapshots |
 //! | [`domain`] | plain words, no I/O |
-//! | [`service`] | the edge: validates, converts, sends one message, returns; the only user of tonic and the wire |
+//! | [`service`] | the edge: who may ask for what; validates, converts, sends one message, returns; the only user of tonic and the wire |
 //! | [`session`] | one rank's admission and the order of its events, as pure state |
 //! | [`bus`] | one task a run owns its ranks and hooks; events in, decisions out |
 //! | [`hooks`] | the trait and the one list of hooks; one file a hook |

@@ -63,6 +63,11 @@ class Daemon:
         self.kill()
         raise AssertionError(f"hookbusd was not ready in {PATIENCE_S} s: {self.log.read_text()}")
 
+    @property
+    def tcp(self) -> str:
+        """Where it listens over TCP, if its configuration says so."""
+        return next(line for line in (self.folder / "ready").read_text().splitlines() if line.startswith("http"))
+
     def kill(self) -> None:
         """SIGKILL, and wait."""
         self.process.kill()

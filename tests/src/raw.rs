@@ -1,7 +1,8 @@
 //! A trainer that speaks `hookbus.v1` frame by frame, from the published messages only.
 
+use hookbus_client::access::{Access, Bearer};
 use hookbus_client::address::Address;
-use hookbus_client::connect::connect;
+use hookbus_client::connect::{Connection, connect_with};
 use hookbus_proto::v1::hook_bus_client::HookBusClient;
 use hookbus_proto::v1::{
     ClientFrame, Event, EventBatch, Fence, GateAnswer, GateRequest, Hello, HookRequest, Process,
@@ -9,6 +10,7 @@ use hookbus_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -91,14 +93,27 @@ impl Raw {
 
     /// Opens a stream and sends the first frames without waiting for anything.
     pub async fn open(address: &Address, first: Vec<client_frame::Frame>) -> Result<Self, Status> {
-        let channel = connect(address, PATIENCE)
+        Self::open_with(address, &Access::default(), first).await
+    }
+
+    /// The same, and shows what `access` has.
+    pub async fn open_with(
+        address: &Address,
+        access: &Access,
+        first: Vec<client_frame::Frame>,
+    ) -> Result<Self, Status> {
+        let connection = connect_with(address, access, PATIENCE)
             .await
             .expect("the daemon listens");
-        Self::over(channel, first).await
+        Self::on(connection, first).await
     }
 
     /// The same over a channel that is there.
     pub async fn over(channel: Channel, first: Vec<client_frame::Frame>) -> Result<Self, Status> {
+        Self::on(InterceptedService::new(channel, Bearer::default()), first).await
+    }
+
+    async fn on(channel: Connection, first: Vec<client_frame::Frame>) -> Result<Self, Status> {
         let (out, frames) = mpsc::channel(64);
         for frame in first {
             out.send(ClientFrame { frame: Some(frame) })

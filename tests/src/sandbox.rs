@@ -27,6 +27,13 @@ pub fn binary(name: &str) -> PathBuf {
         if folder.ends_with("release") {
             build.arg("--release");
         }
+        // What cargo says of this package to its tests would make dependencies that look at it (ring) build anew, each time.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&name);
+            }
+        }
         let status = build
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
@@ -92,6 +99,13 @@ impl Sandbox {
     /// The same, as text.
     pub fn url(&self) -> String {
         format!("unix://{}", self.path("d.sock").display())
+    }
+
+    /// Where it listens over TCP, if its configuration says so.
+    pub fn tcp(&self) -> String {
+        let ready = fs::read_to_string(self.path("ready")).expect("it is ready");
+        let tcp = ready.lines().find(|line| line.starts_with("http"));
+        tcp.expect("listen.tcp is configured").to_owned()
     }
 
     /// The daemon's process id.

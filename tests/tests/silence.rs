@@ -67,6 +67,7 @@ impl Daemon {
             uid: None,
             pid: None,
             unix: true,
+            certified: false,
             remote: "memory".to_owned(),
         };
         Self {

@@ -9,9 +9,17 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "hookbus", version, arg_required_else_help = true, after_help = TOP_EXAMPLES)]
 pub(crate) struct Cli {
-    /// The daemon to ask: unix:///path or host:port [default: HOOKBUS_ADDRESS, else the default socket]
+    /// The daemon to ask: unix:///path, https://host:port or host:port [default: HOOKBUS_ADDRESS, else the default socket]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
+
+    /// Over TCP: show the token in this file, which only you may be able to read [default: HOOKBUS_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Over TLS: believe the authorities in this PEM file [default: HOOKBUS_CA_FILE, else the machine's own]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
 
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -421,6 +429,18 @@ mod tests {
     fn the_address_may_stand_on_either_side_of_the_verb() {
         for line in [["--address", "/a", "runs"], ["runs", "--address", "/a"]] {
             assert_eq!(parse(&line).unwrap().address.as_deref(), Some("/a"));
+        }
+    }
+
+    #[test]
+    fn token_and_authorities_may_stand_there_too() {
+        let flags = ["--token-file", "/t", "--ca-file", "/c"];
+        let before = [&flags[..], &["runs"]].concat();
+        let after = [&["runs"], &flags[..]].concat();
+        for line in [before, after] {
+            let cli = parse(&line).unwrap();
+            assert_eq!(cli.token_file.unwrap().to_str(), Some("/t"));
+            assert_eq!(cli.ca_file.unwrap().to_str(), Some("/c"));
         }
     }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use serde_json::json;
 
 use hookbus_client::address::{ADDRESS_VARIABLE, Address, default_socket};
-use hookbus_client::inspect::Inspector;
+use hookbus_client::connect::ConnectError;
+use hookbus_client::inspect::InspectError;
 use hookbus_client::inspect::proto::{AboutReply, Finding};
 
 use crate::failure::{FAILED, Failure};
@@ -18,9 +19,9 @@ use crate::terminal::Style;
 use crate::{daemon_binary, format, reach, terminal};
 
 /// Prints every finding.
-pub(crate) async fn doctor(explicit: Option<&str>, as_json: bool) -> Result<u8, Failure> {
+pub(crate) async fn doctor(target: &reach::Target, as_json: bool) -> Result<u8, Failure> {
     let mut findings = vec![program()];
-    let (found, about) = daemon(explicit).await?;
+    let (found, about) = daemon(target).await?;
     findings.extend(found);
     if let Some(about) = &about {
         findings.push(version(about));
@@ -42,8 +43,8 @@ pub(crate) async fn doctor(explicit: Option<&str>, as_json: bool) -> Result<u8, 
 }
 
 /// The address, the rights to it, and the daemon's answer, as far as each could be had.
-async fn daemon(explicit: Option<&str>) -> Result<(Vec<Finding>, Option<AboutReply>), Failure> {
-    let Some(address) = Address::resolve(explicit)? else {
+async fn daemon(target: &reach::Target) -> Result<(Vec<Finding>, Option<AboutReply>), Failure> {
+    let Some(address) = target.resolve()? else {
         let text = reach::nowhere();
         return Ok((
             vec![bad(
@@ -56,19 +57,15 @@ async fn daemon(explicit: Option<&str>) -> Result<(Vec<Finding>, Option<AboutRep
     };
     let mut findings = vec![good(
         "address",
-        &format!("{address} ({})", origin(explicit)),
+        &format!("{address} ({})", origin(target.address.as_deref())),
     )];
     if let Address::Unix(path) = &address {
         findings.push(socket(path));
     }
-    let mut inspector = match Inspector::connect(&address, reach::CONNECT_DEADLINE).await {
+    let mut inspector = match target.connect(&address).await? {
         Ok(inspector) => inspector,
         Err(error) => {
-            findings.push(bad(
-                "daemon",
-                &error.to_string(),
-                "hookbusd, or: hookbus run -- COMMAND",
-            ));
+            findings.push(bad("daemon", &error.to_string(), mend(&error)));
             return Ok((findings, None));
         }
     };
@@ -84,13 +81,23 @@ async fn daemon(explicit: Option<&str>) -> Result<(Vec<Finding>, Option<AboutRep
             Ok((findings, Some(about)))
         }
         Err(error) => {
-            findings.push(bad(
-                "daemon",
-                &error.to_string(),
-                "end it and start it again: hookbusd",
-            ));
+            findings.push(bad("daemon", &error.to_string(), mend(&error)));
             Ok((findings, None))
         }
+    }
+}
+
+/// What would make the daemon answer.
+fn mend(error: &InspectError) -> &'static str {
+    match error {
+        InspectError::Connect(ConnectError::Tls { .. }) => {
+            "hookbus --ca-file FILE, with the certificate of the daemon's authority"
+        }
+        InspectError::Connect(_) => "hookbusd, or: hookbus run -- COMMAND",
+        InspectError::Refused(_) => {
+            "hookbus --token-file FILE, with a token of the daemon's viewers"
+        }
+        _ => "end it and start it again: hookbusd",
     }
 }
 

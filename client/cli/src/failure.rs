@@ -2,6 +2,7 @@
 
 use std::io;
 
+use hookbus_client::access::AccessError;
 use hookbus_client::address::AddressError;
 use hookbus_client::inspect::InspectError;
 
@@ -54,6 +55,12 @@ impl From<InspectError> for Failure {
 
 impl From<AddressError> for Failure {
     fn from(error: AddressError) -> Failure {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Failure {
         Failure::usage(error.to_string())
     }
 }

@@ -4,8 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use hookbus_client::address::Address;
-use hookbus_client::inspect::{InspectError, Inspector};
+use hookbus_client::inspect::InspectError;
 
 use crate::failure::Failure;
 use crate::table::one_line;
@@ -13,7 +12,7 @@ use crate::terminal::Style;
 use crate::{daemon_binary, json, reach, terminal};
 
 /// Prints every hook with its points, its arguments and its effect.
-pub(crate) async fn hooks(address: Option<&str>, as_json: bool) -> Result<u8, Failure> {
+pub(crate) async fn hooks(address: &reach::Target, as_json: bool) -> Result<u8, Failure> {
     let list = match from_daemon(address).await? {
         Some(list) => list,
         None => from_program().await?,
@@ -27,13 +26,13 @@ pub(crate) async fn hooks(address: Option<&str>, as_json: bool) -> Result<u8, Fa
 }
 
 /// None: there is no daemon to ask. A daemon that was named on the command line must be there.
-async fn from_daemon(explicit: Option<&str>) -> Result<Option<Value>, Failure> {
-    let Some(address) = Address::resolve(explicit)? else {
+async fn from_daemon(target: &reach::Target) -> Result<Option<Value>, Failure> {
+    let Some(address) = target.resolve()? else {
         return Ok(None);
     };
-    let mut inspector = match Inspector::connect(&address, reach::CONNECT_DEADLINE).await {
+    let mut inspector = match target.connect(&address).await? {
         Ok(inspector) => inspector,
-        Err(InspectError::Connect(_)) if explicit.is_none() => return Ok(None),
+        Err(InspectError::Connect(_)) if target.address.is_none() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let hooks = inspector.hooks().await?;

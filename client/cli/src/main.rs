@@ -24,6 +24,8 @@ mod watch;
 
 use args::{Cli, Verb};
 use failure::Failure;
+use hookbus_client::access::AccessFiles;
+use reach::Target;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,7 +48,11 @@ fn main() -> ExitCode {
 }
 
 async fn act(cli: Cli) -> Result<u8, Failure> {
-    let address = cli.address.as_deref();
+    let files = AccessFiles::resolve(cli.token_file.as_deref(), cli.ca_file.as_deref());
+    let address = &Target {
+        address: cli.address,
+        files,
+    };
     match cli.verb {
         Verb::Run(args) => run::run(address, args).await,
         Verb::Runs(args) => runs::runs(address, args.json).await,

@@ -15,7 +15,7 @@ use crate::{format, json, reach, terminal};
 const TO_TOP: &str = "\x1b[H\x1b[J";
 
 /// Prints memory once, or again and again.
-pub(crate) async fn memory(address: Option<&str>, args: MemoryArgs) -> Result<u8, Failure> {
+pub(crate) async fn memory(address: &reach::Target, args: MemoryArgs) -> Result<u8, Failure> {
     let mut inspector = reach::reach(address).await?;
     let style = Style::stdout();
     let interval = args.watch.or(args.count.map(|_| 1.0));

@@ -7,7 +7,7 @@ use crate::table::Table;
 use crate::{format, json, reach, terminal};
 
 /// Prints every run that the daemon knows.
-pub(crate) async fn runs(address: Option<&str>, as_json: bool) -> Result<u8, Failure> {
+pub(crate) async fn runs(address: &reach::Target, as_json: bool) -> Result<u8, Failure> {
     let runs = reach::reach(address).await?.runs().await?;
     if as_json {
         terminal::answer_json(&runs.iter().map(json::run).collect())?;

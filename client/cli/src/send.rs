@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::{format, json, reach, terminal};
 
 /// Sends the order; 0 only if every addressed rank applied it.
-pub(crate) async fn send(address: Option<&str>, args: SendArgs) -> Result<u8, Failure> {
+pub(crate) async fn send(address: &reach::Target, args: SendArgs) -> Result<u8, Failure> {
     let (order, as_json) = order(args);
     let mut inspector = reach::reach(address).await?;
     let mut updates = inspector.send(order).await?;

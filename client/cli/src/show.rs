@@ -11,7 +11,7 @@ use crate::terminal::Style;
 use crate::{format, json, reach, terminal};
 
 /// Prints one run.
-pub(crate) async fn show(address: Option<&str>, args: ShowArgs) -> Result<u8, Failure> {
+pub(crate) async fn show(address: &reach::Target, args: ShowArgs) -> Result<u8, Failure> {
     let reply = reach::reach(address).await?.snapshot(&args.run).await?;
     if args.output.json {
         terminal::answer_json(&json::snapshot(&reply))?;

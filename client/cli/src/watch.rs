@@ -12,7 +12,7 @@ use crate::terminal::Style;
 use crate::{format, json, reach, show, terminal};
 
 /// Prints until the daemon ends, `count` is reached, or a signal comes.
-pub(crate) async fn watch(address: Option<&str>, args: WatchArgs) -> Result<u8, Failure> {
+pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8, Failure> {
     let mut inspector = reach::reach(address).await?;
     let style = Style::stdout();
     let mut happenings = inspector.follow(&args.run, !args.no_events).await?;

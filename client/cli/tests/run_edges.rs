@@ -213,9 +213,14 @@ fn a_wrong_address_is_usage_and_a_missing_daemon_is_failure() {
     let none = none.to_str().unwrap();
     let table = [
         (
-            vec!["--address", "https://x:1", "runs"],
+            vec!["--address", "https://x", "runs"],
             2,
-            "TLS comes in a later version",
+            "the port is missing",
+        ),
+        (
+            vec!["--address", "10.0.0.7:1", "--token-file", none, "runs"],
+            2,
+            "no token is sent to http://10.0.0.7:1",
         ),
         (vec!["--address", none, "runs"], 1, "no daemon listens at"),
         (

@@ -5,8 +5,10 @@ mod emit;
 mod rates;
 mod values;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hookbus_client::access::AccessFiles;
 use hookbus_client::wire::{Facts, Outcome, ParamGroup};
 use hookbus_client::{Options, Position, attach as attach_session};
 use pyo3::prelude::*;
@@ -19,8 +21,6 @@ use emit::Native;
 struct Session {
     native: &'static Native,
     emit: Py<PyAny>,
-    /// Known at attach: an address that is none.
-    mistakes: Vec<String>,
 }
 
 #[pymethods]
@@ -133,14 +133,7 @@ impl Session {
         out.set_item("connected", status.connected)?;
         out.set_item("verdict", &status.verdict)?;
         out.set_item("run_id", &status.run_id)?;
-        out.set_item(
-            "warnings",
-            self.mistakes
-                .iter()
-                .cloned()
-                .chain(session.warnings())
-                .collect::<Vec<_>>(),
-        )?;
+        out.set_item("warnings", session.warnings())?;
         let refused: Vec<_> = status
             .refused
             .iter()
@@ -175,23 +168,22 @@ impl Session {
 
 /// Attaches; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
 #[pyfunction]
-#[pyo3(signature = (*, run, address, hooks, capabilities, allow, timeout_s))]
+#[pyo3(signature = (*, run, address, token_file, ca_file, hooks, capabilities, allow, timeout_s))]
+#[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 fn attach(
     py: Python<'_>,
     run: &str,
     address: Option<&str>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     hooks: &Bound<'_, PyAny>,
     capabilities: Vec<String>,
     allow: Option<Vec<String>>,
     timeout_s: f64,
 ) -> PyResult<Session> {
-    let mut mistakes = Vec::new();
-    let mut options = Options::new(run, address).unwrap_or_else(|error| {
-        mistakes.push(format!(
-            "hookbus: {error}. The training goes on without a daemon."
-        ));
-        Options::alone(run)
-    });
+    let files = AccessFiles::resolve(token_file.as_deref(), ca_file.as_deref());
+    let mut options = Options::showing(run, address, &files)
+        .unwrap_or_else(|mistake| Options::alone(run, &mistake));
     for hook in hooks.try_iter()? {
         options.hooks.push(values::hook_request(&hook?)?);
     }
@@ -201,11 +193,7 @@ fn attach(
     options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));
     let session = py.detach(|| attach_session(options));
     let (native, emit) = Native::new(py, session)?;
-    Ok(Session {
-        native,
-        emit,
-        mistakes,
-    })
+    Ok(Session { native, emit })
 }
 
 #[pymodule]

@@ -21,6 +21,8 @@ pub enum Address {
     Unix(PathBuf),
     /// A TCP listener without TLS, as `host:port`.
     Tcp(String),
+    /// A TCP listener with TLS, as `host:port`.
+    Tls(String),
 }
 
 /// Why a text is no address.
@@ -42,11 +44,6 @@ pub enum AddressError {
     /// The path depends on a working directory, and two processes may have two.
     #[error("the socket path must be absolute: {0}; write unix:///path/to/hookbusd.sock")]
     Relative(String),
-    /// TLS is asked for.
-    #[error(
-        "TLS comes in a later version: {0}; what works now is unix:///path, or http://host:port through an ssh tunnel"
-    )]
-    Tls(String),
     /// Another scheme, no port, or something that is no host.
     #[error("not an address: {text}: {why}; write unix:///path/to/hookbusd.sock or host:port")]
     Invalid {
@@ -61,7 +58,7 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads `unix:///path`, `unix:/path`, `/path`, `http://host:port` or `host:port`.
+    /// Reads `unix:///path`, `unix:/path`, `/path`, `https://host:port`, `http://host:port` or `host:port`.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
         let text = text.trim();
         if text.is_empty() {
@@ -76,14 +73,14 @@ impl Address {
         if text.starts_with(['/', '.']) {
             return Address::unix(Path::new(text));
         }
-        if text.starts_with("https://") {
-            return Err(AddressError::Tls(text.to_owned()));
-        }
-        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let (rest, kind): (_, fn(String) -> Address) = match text.strip_prefix("https://") {
+            Some(rest) => (rest, Address::Tls),
+            None => (text.strip_prefix("http://").unwrap_or(text), Address::Tcp),
+        };
         if rest.contains("://") {
             return Err(invalid(text, "this scheme is not known"));
         }
-        tcp(text, rest.strip_suffix('/').unwrap_or(rest))
+        authority(text, rest.strip_suffix('/').unwrap_or(rest)).map(kind)
     }
 
     /// A socket at an absolute path that fits into a socket address.
@@ -99,6 +96,19 @@ impl Address {
             });
         }
         Ok(Address::Unix(path.to_owned()))
+    }
+
+    /// Whether what is sent there stays on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let (Address::Tcp(authority) | Address::Tls(authority)) = self else {
+            return true;
+        };
+        let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 
     /// The address to use: the explicit one, else `HOOKBUS_ADDRESS`, else the default socket if it exists, else none.
@@ -124,6 +134,7 @@ impl fmt::Display for Address {
         match self {
             Address::Unix(path) => write!(f, "unix://{}", path.display()),
             Address::Tcp(authority) => write!(f, "http://{authority}"),
+            Address::Tls(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -156,7 +167,7 @@ fn choose(
     }
 }
 
-fn tcp(text: &str, authority: &str) -> Result<Address, AddressError> {
+fn authority(text: &str, authority: &str) -> Result<String, AddressError> {
     let parsed: Authority = authority
         .parse()
         .map_err(|_| invalid(text, "this is no host:port"))?;
@@ -169,7 +180,7 @@ fn tcp(text: &str, authority: &str) -> Result<Address, AddressError> {
     match parsed.port_u16() {
         None => Err(invalid(text, "the port is missing or is no port")),
         Some(0) => Err(invalid(text, "port 0 is where nobody can connect to")),
-        Some(_) => Ok(Address::Tcp(authority.to_owned())),
+        Some(_) => Ok(authority.to_owned()),
     }
 }
 
@@ -199,6 +210,7 @@ mod tests {
                 "http://localhost:50051/",
                 Address::Tcp("localhost:50051".into()),
             ),
+            ("https://gpu7:443/", Address::Tls("gpu7:443".into())),
             ("10.0.0.7:1", Address::Tcp("10.0.0.7:1".into())),
             ("[::1]:50051", Address::Tcp("[::1]:50051".into())),
         ];
@@ -229,7 +241,8 @@ mod tests {
             ("user@host:1", "a user name has no place here"),
             ("http://host:1/path", "this is no host:port"),
             ("ftp://host:1", "this scheme is not known"),
-            ("https://host:443", "TLS comes in a later version"),
+            ("https://host", "the port is missing"),
+            ("https://http://host:1", "this scheme is not known"),
         ];
         for (text, words) in table {
             let error = Address::parse(text).unwrap_err().to_string();
@@ -258,6 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn loopback_is_told_from_the_network() {
+        for (text, loopback) in [
+            ("/run/a.sock", true),
+            ("localhost:1", true),
+            ("127.0.0.9:1", true),
+            ("https://[::1]:1", true),
+            ("10.0.0.7:1", false),
+            ("localhost.example:1", false),
+            ("0.0.0.0:1", false),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.is_loopback(), loopback, "{text}");
+        }
+    }
+
+    #[test]
     fn explicit_wins_over_environment_wins_over_an_existing_default() {
         let here = tempfile::NamedTempFile::new().unwrap();
         let there = Some(here.path().to_owned());
@@ -276,11 +305,11 @@ mod tests {
             None
         );
         assert_eq!(choose(None, None, None).unwrap(), None);
-        let error = choose(None, Some("https://x:1"), there)
+        let error = choose(None, Some("https://x"), there)
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("in the environment variable HOOKBUS_ADDRESS: TLS"),
+            error.starts_with("in the environment variable HOOKBUS_ADDRESS: not an address"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! One gRPC channel to a daemon, over its Unix socket or TCP.
+//! One gRPC channel to a daemon, over its Unix socket, TCP or TLS.
 //!
 //! A failure names the address and what to do about it, because the person who reads it has a training at stake. It
 //! makes one attempt: who wants to try again decides when.
@@ -8,9 +8,16 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::access::{Access, AccessError, Bearer};
 use crate::address::Address;
+use crate::explained::Explained;
+use crate::tls;
+
+/// A channel that shows the token on every call.
+pub type Connection = InterceptedService<Channel, Bearer>;
 
 /// What a Unix socket's HTTP/2 authority is: a path is no authority, and servers refuse an empty one.
 const LOCAL_AUTHORITY: &str = "http://localhost";
@@ -44,6 +51,17 @@ pub enum ConnectError {
         /// How long.
         waited: Duration,
     },
+    /// TLS was not agreed on.
+    #[error("no TLS connection to {address}: {cause}")]
+    Tls {
+        /// Where it was tried.
+        address: Address,
+        /// What it means, and what to do.
+        cause: String,
+    },
+    /// A certificate or its authorities cannot be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Any other failure of the system or of the handshake.
     #[error("cannot connect to {address}: {cause}")]
     Other {
@@ -54,8 +72,17 @@ pub enum ConnectError {
     },
 }
 
-/// Opens a channel to the daemon at `address`, in one attempt that takes at most `timeout`.
-pub async fn connect(address: &Address, timeout: Duration) -> Result<Channel, ConnectError> {
+/// Opens a channel to the daemon at `address`, in one attempt that takes at most `timeout`, and shows nothing.
+pub async fn connect(address: &Address, timeout: Duration) -> Result<Connection, ConnectError> {
+    connect_with(address, &Access::default(), timeout).await
+}
+
+/// The same, and shows what `access` has on every call.
+pub async fn connect_with(
+    address: &Address,
+    access: &Access,
+    timeout: Duration,
+) -> Result<Connection, ConnectError> {
     let opened = match address {
         Address::Unix(path) => {
             let path = path.clone();
@@ -67,25 +94,30 @@ pub async fn connect(address: &Address, timeout: Duration) -> Result<Channel, Co
             tokio::time::timeout(timeout, endpoint.connect_with_connector(connector)).await
         }
         Address::Tcp(authority) => {
-            let uri = format!("http://{authority}");
-            let endpoint = Endpoint::from_shared(uri).map_err(|error| ConnectError::Other {
-                address: address.clone(),
-                cause: causes(&error),
-            })?;
+            let endpoint = endpoint(address)?;
             let authority = authority.clone();
             let connector = tower::service_fn(move |_| {
                 let authority = authority.clone();
+                async move { Ok::<_, io::Error>(TokioIo::new(Explained::new(open(&authority).await?))) }
+            });
+            tokio::time::timeout(timeout, endpoint.connect_with_connector(connector)).await
+        }
+        Address::Tls(authority) => {
+            let endpoint = endpoint(address)?;
+            let (authority, config) = (authority.clone(), access.tls()?);
+            let connector = tower::service_fn(move |_| {
+                let (authority, config) = (authority.clone(), config.clone());
                 async move {
-                    let stream = TcpStream::connect(authority.as_str()).await?;
-                    stream.set_nodelay(true)?; // a gate is one small frame that a training waits for
-                    Ok::<_, io::Error>(TokioIo::new(stream))
+                    let stream = open(&authority).await?;
+                    let stream = tls::handshake(stream, &authority, config).await?;
+                    Ok::<_, io::Error>(TokioIo::new(Explained::new(stream)))
                 }
             });
             tokio::time::timeout(timeout, endpoint.connect_with_connector(connector)).await
         }
     };
     match opened {
-        Ok(Ok(channel)) => Ok(channel),
+        Ok(Ok(channel)) => Ok(InterceptedService::new(channel, access.bearer())),
         Ok(Err(error)) => Err(explain(address, &error)),
         Err(_) => Err(ConnectError::Timeout {
             address: address.clone(),
@@ -94,12 +126,28 @@ pub async fn connect(address: &Address, timeout: Duration) -> Result<Channel, Co
     }
 }
 
+fn endpoint(address: &Address) -> Result<Endpoint, ConnectError> {
+    Endpoint::from_shared(address.to_string()).map_err(|error| ConnectError::Other {
+        address: address.clone(),
+        cause: causes(&error),
+    })
+}
+
+async fn open(authority: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?; // a gate is one small frame that a training waits for
+    Ok(stream)
+}
+
 /// The system's error, where there is one at the bottom of the transport's chain, decides what to advise.
 fn explain(address: &Address, error: &tonic::transport::Error) -> ConnectError {
     let address = address.clone();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = next {
         if let Some(system) = current.downcast_ref::<io::Error>() {
+            if let Some(cause) = tls::advice(system) {
+                return ConnectError::Tls { address, cause };
+            }
             let cause = io::Error::new(system.kind(), system.to_string());
             return match system.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -118,6 +166,20 @@ fn explain(address: &Address, error: &tonic::transport::Error) -> ConnectError {
         address,
         cause: causes(error),
     }
+}
+
+/// What a call's end says, with what is below it where the transport broke: there is the reason.
+pub(crate) fn words(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut next = std::error::Error::source(status);
+    while let Some(inner) = next {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = inner.source();
+    }
+    text
 }
 
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::codec::RawCodec;
-use crate::connect::connect;
+use crate::connect::{connect_with, words};
 use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
@@ -135,9 +135,10 @@ impl Driver {
             self.retry_at = Instant::now() + Duration::from_secs(3600);
             return;
         };
+        let access = self.shared.options.access.clone();
         let hello = self.hello();
         self.connecting = Some(tokio::spawn(async move {
-            let channel = connect(&address, CONNECT_TIMEOUT)
+            let channel = connect_with(&address, &access, CONNECT_TIMEOUT)
                 .await
                 .map_err(|error| error.to_string())?;
             let mut grpc = tonic::client::Grpc::new(channel);
@@ -156,7 +157,7 @@ impl Driver {
                 .map_err(|_| {
                     format!("{address} took the connection but sent no Welcome within 5 s")
                 })?
-                .map_err(|status| format!("{address} refused the session: {}", status.message()))?;
+                .map_err(|status| format!("{address} refused the session: {}", words(&status)))?;
             let first = first
                 .and_then(|frame| frame.frame)
                 .ok_or_else(|| format!("{address} ended the session without a word"))?;

@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 pub use hookbus_proto::v1 as proto;
 use proto::control_client::ControlClient;
 use proto::inspect_client::InspectClient;
 
+use crate::access::Access;
 use crate::address::Address;
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, Connection, connect_with, words};
 
 /// A daemon answers a question in milliseconds; after this it is stuck, and a person should hear so.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,14 +48,23 @@ pub enum InspectError {
 #[derive(Debug, Clone)]
 pub struct Inspector {
     address: Address,
-    inspect: InspectClient<Channel>,
-    control: ControlClient<Channel>,
+    inspect: InspectClient<Connection>,
+    control: ControlClient<Connection>,
 }
 
 impl Inspector {
-    /// Connects in one attempt that takes at most `timeout`.
+    /// Connects in one attempt that takes at most `timeout`, and shows nothing.
     pub async fn connect(address: &Address, timeout: Duration) -> Result<Inspector, InspectError> {
-        let channel = connect(address, timeout).await?;
+        Self::connect_with(address, &Access::default(), timeout).await
+    }
+
+    /// The same, and shows what `access` has.
+    pub async fn connect_with(
+        address: &Address,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Inspector, InspectError> {
+        let channel = connect_with(address, access, timeout).await?;
         Ok(Inspector {
             address: address.clone(),
             inspect: InspectClient::new(channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES),
@@ -181,7 +190,7 @@ fn refusal(address: &Address, status: &Status) -> InspectError {
         Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal => {
             InspectError::Gone {
                 address: address.clone(),
-                cause: text,
+                cause: words(status),
             }
         }
         Code::Unimplemented => InspectError::Refused(format!(

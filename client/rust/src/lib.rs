@@ -16,16 +16,19 @@
 //! | [`identity`], `options`, `fork` | who this process is |
 //! | `shared`, `codec` | what both threads share; frames as bytes |
 //! | [`address`], [`connect`], [`inspect`] | finding a daemon, and looking at it |
+//! | [`access`], `tls`, `explained` | what is shown to a daemon over TCP, and how the connection begins |
 //!
 //! What a training is promised: `emit` never raises, never waits but in a gate, and makes no system call but to wake a
 //! parked or overfull flusher. A gate waits at most its deadline. A forked child is silent.
 
+pub mod access;
 pub mod address;
 mod breaker;
 mod codec;
 pub mod connect;
 mod driver;
 mod encode;
+mod explained;
 mod filling;
 mod fork;
 mod hot;
@@ -42,10 +45,11 @@ mod schedules;
 mod session;
 mod shared;
 mod steered;
+mod tls;
 
 pub use hookbus_proto::v1 as wire;
 pub use inbox::Action;
-pub use options::Options;
+pub use options::{Options, OptionsError};
 pub use position::{Given, POINTS, Position};
 pub use rates::Written;
 pub use session::{Session, Signal, Ticket, attach};

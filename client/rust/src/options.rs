@@ -6,16 +6,32 @@ use std::time::Duration;
 
 use hookbus_proto::v1 as wire;
 
+use crate::access::{Access, AccessError, AccessFiles};
 use crate::address::{Address, AddressError, default_socket};
 use crate::identity::{Identity, ProcessFacts, identify, process_facts};
 
 static ATTACHES: AtomicU64 = AtomicU64::new(0);
+
+/// Why an attach cannot even be tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// What is to be shown to the daemon cannot be read, or must not be sent there.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
 
 /// Everything that an attach needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the daemon is; None: nowhere yet, and nothing is tried.
     pub address: Option<Address>,
+    /// What is shown to it.
+    pub access: Access,
+    /// Why nothing can be tried, where something was asked for that cannot work.
+    pub mistake: Option<String>,
     /// Wait for the Welcome: an address was given, or the default socket exists.
     pub wait: bool,
     /// How long to wait for it.
@@ -37,18 +53,33 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a run of this name: the address from `address`, `HOOKBUS_ADDRESS` or the default socket, the identity from the
-    /// launcher's environment. Errors: the address is none.
-    pub fn new(run: &str, address: Option<&str>) -> Result<Self, AddressError> {
+    /// For a run of this name: the address from `address`, `HOOKBUS_ADDRESS` or the default socket, token and TLS from the
+    /// environment, the identity from the launcher's. Errors: the address is none, or a file cannot be used.
+    pub fn new(run: &str, address: Option<&str>) -> Result<Self, OptionsError> {
+        Self::showing(run, address, &AccessFiles::resolve(None, None))
+    }
+
+    /// The same with these files.
+    pub fn showing(
+        run: &str,
+        address: Option<&str>,
+        files: &AccessFiles,
+    ) -> Result<Self, OptionsError> {
         let found = Address::resolve(address)?;
         let later = || default_socket().and_then(|path| Address::unix(&path).ok());
         let wait = found.is_some();
-        Ok(Self::with(run, found.or_else(later), wait))
+        let mut options = Self::with(run, found.or_else(later), wait);
+        if let Some(address) = &options.address {
+            options.access = Access::load(address, files)?;
+        }
+        Ok(options)
     }
 
-    /// For a run that has no daemon to look for, say because its address is none.
-    pub fn alone(run: &str) -> Self {
-        Self::with(run, None, false)
+    /// For a run that has no daemon to look for, because what was asked for cannot work; its one warning says why.
+    pub fn alone(run: &str, mistake: &OptionsError) -> Self {
+        let mut options = Self::with(run, None, false);
+        options.mistake = Some(mistake.to_string());
+        options
     }
 
     fn with(run: &str, address: Option<Address>, wait: bool) -> Self {
@@ -59,6 +90,8 @@ impl Options {
         let nth = ATTACHES.fetch_add(1, Ordering::Relaxed);
         Self {
             address,
+            access: Access::default(),
+            mistake: None,
             wait,
             timeout: Duration::from_secs(5),
             identity: identify(run, &env, &process, nth),

@@ -513,6 +513,10 @@ impl Session {
         let start =
             "Start the training with `hookbus run -- COMMAND`, or a daemon with `hookbusd`.";
         let (why, mend) = match status.stage {
+            Stage::Trying if options.mistake.is_some() => (
+                options.mistake.clone().unwrap_or_default(),
+                "Mend it and start again.",
+            ),
             Stage::Attached | Stage::Closed => return Vec::new(),
             Stage::Fenced(text) if status.off => (text, "hookbus is off for this process."),
             Stage::Fenced(text) => (text, "It keeps trying."),

@@ -1,8 +1,11 @@
 //! The configuration: defaults, file, environment, flags, in that order; the only reader of any of them. It is walked key by
 //! key, so that every mistake is reported at once.
 
+mod access;
 mod args;
 mod keys;
+mod secret;
+mod tls;
 mod walk;
 
 use std::fmt;
@@ -11,6 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
+pub use secret::{Token, Tokens};
+pub use tls::{Tls, TlsFiles};
 
 use crate::domain::HookRequest;
 use crate::sampler::Settings;
@@ -26,6 +31,8 @@ pub struct Listen {
     pub allowed_uids: Vec<u32>,
     /// None: no TCP.
     pub tcp: Option<SocketAddr>,
+    /// None: TCP is plain.
+    pub tls: Option<Tls>,
 }
 
 /// What the daemon itself wants to see.
@@ -98,6 +105,8 @@ pub struct Drain {
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `[auth]`
+    pub tokens: Tokens,
     /// `[record]`
     pub record: Recording,
     /// `[log]`

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::{Environment, File, FileFormat, Value as Raw, ValueKind};
 
+use super::access;
 use super::keys::{KEYS, Key, Kind, nearest};
 use super::{Args, Config, Drain, Listen, Log, LogFormat, Mistakes, Recording, SessionLimits};
 use crate::domain::{HookRequest, Value};
@@ -22,7 +23,7 @@ struct Said {
     origin: String,
 }
 
-struct Walk {
+pub(super) struct Walk {
     said: HashMap<(&'static str, &'static str), Said>,
     mistakes: Vec<String>,
 }
@@ -91,7 +92,7 @@ fn from_raw(raw: Raw) -> Value {
 }
 
 impl Walk {
-    fn wrong(&mut self, origin: &str, what: &str, why: &str) {
+    pub(super) fn wrong(&mut self, origin: &str, what: &str, why: &str) {
         self.mistakes.push(format!("{origin}: {what}: {why}"));
     }
 
@@ -147,7 +148,7 @@ impl Walk {
         let sections = KEYS.iter().map(|key| key.section).chain(["hooks"]);
         let why = match nearest(section, sections) {
             Some(near) => format!("there is no such section; do you mean [{near}]?"),
-            None => "there is no such section; there are listen, record, log, limits, sampler, drain and [[hooks]]".to_owned(),
+            None => "there is no such section; there are listen, auth, record, log, limits, sampler, drain and [[hooks]]".to_owned(),
         };
         self.wrong(origin, section, &why);
     }
@@ -311,7 +312,11 @@ impl Walk {
             .expect("each key has a default")
     }
 
-    fn text(&self, section: &'static str, name: &'static str) -> String {
+    pub(super) fn origin(&self, section: &'static str, name: &'static str) -> String {
+        self.get(section, name).origin.clone()
+    }
+
+    pub(super) fn text(&self, section: &'static str, name: &'static str) -> String {
         match &self.get(section, name).value {
             Value::Text(text) => text.clone(),
             other => other.to_string(),
@@ -334,11 +339,11 @@ impl Walk {
         Duration::from_millis(u64::try_from(self.whole(section, name)).unwrap_or(0))
     }
 
-    fn flag(&self, section: &'static str, name: &'static str) -> bool {
+    pub(super) fn flag(&self, section: &'static str, name: &'static str) -> bool {
         self.get(section, name).value == Value::Boolean(true)
     }
 
-    fn path(&self, section: &'static str, name: &'static str) -> Option<PathBuf> {
+    pub(super) fn path(&self, section: &'static str, name: &'static str) -> Option<PathBuf> {
         let text = self.text(section, name);
         (!text.is_empty()).then(|| PathBuf::from(text))
     }
@@ -351,6 +356,7 @@ impl Walk {
         let hooks: Vec<_> = hooks.into_iter().map(|(_, hook)| hook).collect();
         Config {
             listen: self.listen(env),
+            tokens: access::tokens(self),
             record: Recording {
                 enabled: self.flag("record", "enabled"),
                 every: self.whole("record", "every"),
@@ -445,13 +451,7 @@ impl Walk {
                     &format!("{text:?} is no address such as \"127.0.0.1:7070\" or \"[::1]:7070\""),
                 );
             }
-            Some(address) if !address.ip().is_loopback() && !self.flag("listen", "insecure") => {
-                let why = format!(
-                    "{address} can be reached from other machines, and TLS and tokens are not there yet; listen on 127.0.0.1 and tunnel, or set listen.insecure = true"
-                );
-                self.wrong(&origin, "listen.tcp", &why);
-            }
-            _ => {}
+            _ => access::judge(self, tcp),
         }
         if socket.is_none() && text.is_empty() {
             let origin = self.get("listen", "socket").origin.clone();
@@ -479,6 +479,7 @@ impl Walk {
             socket_mode,
             allowed_uids: uids,
             tcp,
+            tls: access::tls(self),
         }
     }
 
@@ -719,20 +720,149 @@ mod tests {
     }
 
     #[test]
-    fn beyond_loopback_needs_a_word() {
-        assert!(
-            mistakes("[listen]\ntcp = \"0.0.0.0:1\"\n", &[], None)[0]
-                .contains("listen.insecure = true")
+    fn beyond_loopback_needs_tls_and_tokens_or_a_word() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let put = |name: &str, text: &str, mode: u32| {
+            std::fs::write(path(name), text).expect("written");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(path(name), mode).expect("set");
+        };
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        put("cert.pem", &own.cert.pem(), 0o644);
+        put("key.pem", &own.signing_key.serialize_pem(), 0o600);
+        put("open.pem", &own.signing_key.serialize_pem(), 0o644);
+        put("other.pem", &other.signing_key.serialize_pem(), 0o600);
+        put("one", "one-one-one-one-one\n", 0o600);
+        put(
+            "two",
+            "# both\none-one-one-one-one\ntwo-two-two-two-two\n",
+            0o600,
         );
-        assert!(
-            mistakes(
-                "[listen]\ntcp = \"0.0.0.0:1\"\ninsecure = true\n",
+        put("open", "one-one-one-one-one\n", 0o640);
+        let tls = format!(
+            "tls_cert = \"{}\"\ntls_key = \"{}\"\n",
+            path("cert.pem"),
+            path("key.pem")
+        );
+        let beyond = "[listen]\ntcp = \"0.0.0.0:1\"\n";
+        let auth =
+            |role: &str, file: &str| format!("[auth]\n{role}_token_file = \"{}\"\n", path(file));
+        let table: [(String, &[&str]); 16] = [
+            (
+                beyond.into(),
+                &[
+                    "listen.tls_cert, listen.tls_key, and auth.trainer_token_file",
+                    "listen.insecure = true",
+                ],
+            ),
+            (format!("{beyond}insecure = true\n"), &[]),
+            (format!("{beyond}{tls}"), &["set auth.trainer_token_file"]),
+            (
+                format!("{beyond}{}", auth("viewer", "one")),
+                &["set listen.tls_cert and listen.tls_key"],
+            ),
+            (format!("{beyond}{tls}{}", auth("trainer", "one")), &[]),
+            (
+                format!("{beyond}{tls}tls_client_ca = \"{}\"\n", path("cert.pem")),
                 &[],
-                None
-            )
-            .is_empty()
+            ),
+            ("[listen]\ntcp = \"here\"\n".into(), &["is no address"]),
+            (
+                "[listen]\nsocket = \"\"\n".into(),
+                &["nobody could connect"],
+            ),
+            (format!("[listen]\n{tls}"), &["listen.tcp is not set"]),
+            (
+                format!(
+                    "{beyond}insecure = true\ntls_cert = \"{}\"\n",
+                    path("cert.pem")
+                ),
+                &["it needs listen.tls_key beside it"],
+            ),
+            (
+                format!(
+                    "{beyond}insecure = true\ntls_client_ca = \"{}\"\n",
+                    path("cert.pem")
+                ),
+                &["over TLS only"],
+            ),
+            (
+                format!(
+                    "{beyond}insecure = true\ntls_cert = \"{}\"\ntls_key = \"{}\"\n",
+                    path("cert.pem"),
+                    path("open.pem")
+                ),
+                &["listen.tls_key", "mode 0644", "chmod 600"],
+            ),
+            (
+                format!(
+                    "{beyond}insecure = true\ntls_cert = \"{}\"\ntls_key = \"{}\"\n",
+                    path("cert.pem"),
+                    path("other.pem")
+                ),
+                &["does not fit to listen.tls_cert"],
+            ),
+            (
+                format!(
+                    "{beyond}insecure = true\ntls_cert = \"{}\"\ntls_key = \"{}\"\n",
+                    path("key.pem"),
+                    path("cert.pem")
+                ),
+                &[
+                    "listen.tls_cert",
+                    "has no certificate in it",
+                    "listen.tls_key",
+                    "mode 0644",
+                ],
+            ),
+            (
+                auth("operator", "open"),
+                &["auth.operator_token_file", "chmod 600"],
+            ),
+            (
+                format!(
+                    "{}viewer_token_file = \"{}\"\n",
+                    auth("operator", "one"),
+                    path("two")
+                ),
+                &[
+                    "auth.operator_token_file",
+                    "is in auth.viewer_token_file too",
+                ],
+            ),
+        ];
+        for (toml, words) in table {
+            let said = mistakes(&toml, &[], None).join("\n");
+            assert_eq!(said.is_empty(), words.is_empty(), "{toml}{said}");
+            for word in words {
+                assert!(said.contains(word), "{toml}{word} is not in {said}");
+            }
+            assert!(!said.contains("one-one"), "{said}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_printed_as_their_files_path() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("tokens");
+        std::fs::write(&path, "secret-secret-secret\n").expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).expect("set");
+        let env = HashMap::from([(
+            "HOOKBUSD_AUTH__TRAINER_TOKEN_FILE".to_owned(),
+            path.display().to_string(),
+        )]);
+        let config = load(&Args::default(), &env).expect("valid");
+        assert!(
+            config
+                .printed
+                .contains(&format!("trainer_token_file = \"{}\"", path.display()))
         );
-        assert!(mistakes("[listen]\ntcp = \"here\"\n", &[], None)[0].contains("is no address"));
-        assert!(mistakes("", &[], Some(""))[0].contains("nobody could connect"));
+        assert!(
+            !format!("{config:?}").contains("secret-secret"),
+            "{config:?}"
+        );
     }
 }

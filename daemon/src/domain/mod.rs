@@ -7,6 +7,7 @@ pub mod every;
 pub mod ids;
 pub mod incident;
 pub mod plan;
+pub mod role;
 pub mod sample;
 pub mod schedule;
 pub mod state;
@@ -20,6 +21,7 @@ pub use every::{Base, Every};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
 pub use plan::{Otherwise, Plan, Subscription, Way, When};
+pub use role::{Role, Roles};
 pub use sample::{ChildSample, GpuProcess, GpuSample, HostSample, ProcessSample, Reading};
 pub use schedule::{Curve, EncodedSchedule, Schedule, Size, SizeFrom, SizeStep, Standing};
 pub use state::{

@@ -1,5 +1,6 @@
 //! The edge: validates, converts, sends one message, returns. The only user of tonic and of the wire.
 
+mod auth;
 mod control;
 mod convert;
 mod inspect;
@@ -15,6 +16,7 @@ use hookbus_proto::v1::inspect_server::InspectServer;
 use tokio::runtime::Handle;
 use tonic::service::Routes;
 
+pub use auth::{Access, guard};
 pub use convert::{Limits, encode_schedule};
 
 use crate::bus::Hub;

@@ -11,6 +11,7 @@ use hookbus_client::address::ADDRESS_VARIABLE;
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
+use crate::reach::Target;
 use crate::terminal::{self, Style};
 
 mod daemon;
@@ -24,8 +25,8 @@ use observer::Observer;
 use signals::Signals;
 
 /// Starts the daemon, then the command, and ends as the command did.
-pub(crate) async fn run(address: Option<&str>, args: RunArgs) -> Result<u8, Failure> {
-    if let Some(address) = address {
+pub(crate) async fn run(target: &Target, args: RunArgs) -> Result<u8, Failure> {
+    if let Some(address) = &target.address {
         return Err(Failure::usage(format!(
             "`hookbus run` starts a daemon of its own, so --address has no place; \
              to use the one that runs: {ADDRESS_VARIABLE}={address} COMMAND"

@@ -23,6 +23,8 @@ def attach(
     run: str | None = None,
     *,
     address: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
     hooks: Iterable[Mapping[str, object]] = (),
     max_epochs: int | None = None,
     max_iters: int | None = None,
@@ -36,7 +38,10 @@ def attach(
     """Attaches this process to the daemon as one rank of a run, and returns the bus to report on.
 
     `run` is the run's name, by default the script's; HOOKBUS_RUN in the environment wins. `address` is
-    `unix:///path` or `host:port`, by default HOOKBUS_ADDRESS, else the default socket. `hooks` are asked of the daemon,
+    `unix:///path`, `https://host:port` or `host:port`, by default HOOKBUS_ADDRESS, else the default socket. Over TCP a
+    daemon wants the trainer's token: the first one in `token_file`, by default HOOKBUS_TOKEN_FILE, which only its owner
+    may be able to read. TLS believes the authorities in `ca_file` (PEM), by default HOOKBUS_CA_FILE, else the machine's
+    own. `hooks` are asked of the daemon,
     written as in an MMEngine config: `dict(type="MemoryProfilerHook", interval=50)`. Log lines of hooks go to `logger`,
     by default to `logging.getLogger("hookbus")`. Without a daemon there is one warning and everything is a no-op.
 
@@ -49,6 +54,8 @@ def attach(
     session = _native.attach(
         run=run if run else _script_name(),
         address=address,
+        token_file=token_file,
+        ca_file=ca_file,
         hooks=asked,
         capabilities=["log", "stop"],
         allow=None if allow is None else list(allow),

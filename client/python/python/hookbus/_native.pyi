@@ -1,6 +1,7 @@
 """The native half: a session's buffer, its background thread and its plan. Built from client/python/src."""
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
 __all__ = ["Session", "__version__", "attach"]
@@ -55,6 +56,8 @@ def attach(
     *,
     run: str,
     address: str | None,
+    token_file: str | PathLike[str] | None,
+    ca_file: str | PathLike[str] | None,
     hooks: Sequence[Mapping[str, object]],
     capabilities: Sequence[str],
     allow: Sequence[str] | None,

@@ -1,11 +1,12 @@
-//! Bind first, then serve: one listener speaks gRPC (HTTP/2) and HTTP/1, on a Unix socket and, if asked, on TCP.
+//! Bind first, then serve: one listener speaks gRPC (HTTP/2) and HTTP/1, on a Unix socket and, if asked, on TCP, there with
+//! TLS if a certificate is configured.
+
+mod tls;
+mod unix;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -13,15 +14,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::config::Listen;
+use unix::UnixSocket;
 
-/// sun_path has 108 bytes with its closing NUL.
-const MOST_PATH_BYTES: usize = 107;
 /// After an accept that failed (no more descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WINDOW_BYTES: u32 = 4 << 20;
@@ -41,33 +42,18 @@ pub struct Peer {
     pub pid: Option<u32>,
     /// It came over the Unix socket.
     pub unix: bool,
+    /// It showed a certificate that listen.tls_client_ca vouches for.
+    pub certified: bool,
     /// For logs.
     pub remote: String,
-}
-
-struct UnixSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the file that was bound, so that only it is removed.
-    file: (u64, u64),
-    allowed_uids: Vec<u32>,
-}
-
-/// Whoever lets the socket go takes its file away: at the end, and where a later address cannot be bound.
-impl Drop for UnixSocket {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| (file.dev(), file.ino()) == self.file);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket file cannot be removed");
-        }
-    }
 }
 
 /// Bound, not yet serving.
 pub struct Listeners {
     unix: Option<UnixSocket>,
     tcp: Option<TcpListener>,
+    /// With which handshake TCP begins; None: plain.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// Binds what the configuration asks for.
@@ -75,7 +61,7 @@ pub fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     let unix = listen
         .socket
         .as_ref()
-        .map(|path| bind_unix(path, listen))
+        .map(|path| unix::bind(path, listen))
         .transpose()?;
     let tcp = listen.tcp.map(|address| {
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
@@ -96,79 +82,7 @@ pub fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     Ok(Listeners {
         unix,
         tcp: tcp.transpose()?,
-    })
-}
-
-fn bind_unix(path: &Path, listen: &Listen) -> Result<UnixSocket, BindError> {
-    let fail = |why: String| {
-        BindError(format!(
-            "cannot listen on {} (listen.socket): {why}",
-            path.display()
-        ))
-    };
-    let bytes = path.as_os_str().len();
-    if bytes > MOST_PATH_BYTES {
-        return Err(fail(format!(
-            "the path has {bytes} bytes, a socket's has at most {MOST_PATH_BYTES}; choose a shorter one"
-        )));
-    }
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
-    {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| fail(format!("its directory cannot be made: {error}")))?;
-    }
-    if let Ok(there) = fs::symlink_metadata(path) {
-        if !there.file_type().is_socket() {
-            return Err(fail(
-                "something that is no socket is there; remove it or choose another path".to_owned(),
-            ));
-        }
-        match StdUnixStream::connect(path) {
-            Ok(_) => {
-                return Err(fail(
-                    "another daemon answers there; stop it or choose another path".to_owned(),
-                ));
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                tracing::info!(path = %path.display(), "a stale socket file is replaced");
-                fs::remove_file(path).map_err(|error| {
-                    fail(format!("the stale socket cannot be removed: {error}"))
-                })?;
-            }
-            Err(error) => {
-                return Err(fail(format!(
-                    "a socket is there and cannot be asked: {error}"
-                )));
-            }
-        }
-    }
-    // Nobody may connect between bind and chmod.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listener = listener.map_err(|error| fail(error.to_string()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(listen.socket_mode)).map_err(|error| {
-        fail(format!(
-            "its mode cannot be set to {:o}: {error}",
-            listen.socket_mode
-        ))
-    })?;
-    let file = fs::symlink_metadata(path).map_err(|error| fail(error.to_string()))?;
-    let allowed_uids = if listen.allowed_uids.is_empty() {
-        vec![rustix::process::geteuid().as_raw(), 0]
-    } else {
-        listen.allowed_uids.clone()
-    };
-    Ok(UnixSocket {
-        listener,
-        path: path.to_path_buf(),
-        file: (file.dev(), file.ino()),
-        allowed_uids,
+        tls: listen.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
     })
 }
 
@@ -179,10 +93,11 @@ impl Listeners {
             .unix
             .iter()
             .map(|unix| format!("unix://{}", unix.path.display()));
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let tcp = self
             .tcp
             .iter()
-            .filter_map(|tcp| Some(format!("http://{}", tcp.local_addr().ok()?)));
+            .filter_map(|tcp| Some(format!("{scheme}://{}", tcp.local_addr().ok()?)));
         unix.chain(tcp).collect()
     }
 }
@@ -201,7 +116,7 @@ pub async fn serve(
         kill: kill.clone(),
         connections,
     };
-    let Listeners { unix, tcp } = listeners;
+    let Listeners { unix, tcp, tls } = listeners;
     let unix_loop = async {
         if let Some(unix) = &unix {
             serving.accept_unix(unix).await;
@@ -209,7 +124,7 @@ pub async fn serve(
     };
     let tcp_loop = async {
         if let Some(tcp) = &tcp {
-            serving.accept_tcp(tcp).await;
+            serving.accept_tcp(tcp, tls.as_ref()).await;
         }
     };
     tokio::join!(unix_loop, tcp_loop);
@@ -217,6 +132,7 @@ pub async fn serve(
     kill.cancelled().await;
 }
 
+#[derive(Clone)]
 struct Serving {
     app: axum::Router,
     stop_accepting: CancellationToken,
@@ -256,13 +172,14 @@ impl Serving {
                     uid: Some(uid),
                     pid,
                     unix: true,
+                    certified: false,
                     remote: format!("uid {uid}"),
                 },
             );
         }
     }
 
-    async fn accept_tcp(&self, tcp: &TcpListener) {
+    async fn accept_tcp(&self, tcp: &TcpListener, tls: Option<&Arc<ServerConfig>>) {
         loop {
             let accepted = tokio::select! {
                 accepted = tcp.accept() => accepted,
@@ -274,15 +191,17 @@ impl Serving {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
-            self.serve(
-                stream,
-                Peer {
-                    uid: None,
-                    pid: None,
-                    unix: false,
-                    remote: remote.to_string(),
-                },
-            );
+            let peer = Peer {
+                uid: None,
+                pid: None,
+                unix: false,
+                certified: false,
+                remote: remote.to_string(),
+            };
+            match tls {
+                Some(tls) => self.shake_hands(stream, peer, Arc::clone(tls)),
+                None => self.serve(stream, peer),
+            }
         }
     }
 
@@ -295,6 +214,23 @@ impl Serving {
                 None
             }
         }
+    }
+
+    /// In a task of its own: a client that dawdles holds up nobody.
+    fn shake_hands(&self, stream: TcpStream, peer: Peer, tls: Arc<ServerConfig>) {
+        let serving = self.clone();
+        self.connections.spawn(async move {
+            let shaken = tokio::select! {
+                shaken = tls::accept(stream, tls) => shaken,
+                () = serving.stop_accepting.cancelled() => return,
+            };
+            match shaken {
+                Ok((stream, certified)) => serving.serve(stream, Peer { certified, ..peer }),
+                Err(why) => {
+                    tracing::debug!(remote = peer.remote, why, "no TLS connection came to be")
+                }
+            }
+        });
     }
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) {
