@@ -2,6 +2,7 @@
 //! key, so that every mistake is reported at once.
 
 mod args;
+mod example;
 mod keys;
 mod walk;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
+pub use example::example;
 
 use crate::domain::HookRequest;
 use crate::sampler::Settings;
