@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
+NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
 
 
 def binary(name: str) -> Path:
@@ -119,3 +120,13 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
     run.folder = tmp_path  # type: ignore[attr-defined]
     return run
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that NOBODY may write and everyone may enter. Short: a socket's path has 108 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        os.chmod(name, 0o755)
+        if NOBODY is not None:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
