@@ -16,11 +16,11 @@ CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/pyth
 	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
 PYTHON_SOURCES := client/python/python demo tests/python $(wildcard tests/bench)
 
-.PHONY: help build demo test test-rust test-python bench lint fmt clean
+.PHONY: help build demo test test-rust test-python bench lint fmt example-config clean
 
 help: ## This list
 	@echo 'hookbus: make TARGET'
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 build: ## The daemon and the operator's binary, optimised
 	$(CARGO) build --release --locked -p hookbusd -p hookbus-cli
@@ -55,6 +55,10 @@ lint: $(VENV)/.tools ## clippy, rustfmt, ruff and mypy, without a change
 fmt: $(VENV)/.tools ## Formats Rust and Python
 	$(CARGO) fmt --all
 	$(BIN)/ruff format --config client/python/pyproject.toml $(PYTHON_SOURCES)
+
+example-config: ## Writes deploy/config/hookbusd.toml anew, from the daemon's own defaults
+	$(CARGO) build --locked -p hookbusd
+	$(TARGET)/debug/hookbusd --example-config > deploy/config/hookbusd.toml
 
 clean: ## Removes what was built and the virtual environment
 	$(CARGO) clean

@@ -1,4 +1,4 @@
-//! Says that the daemon serves: a ready file for launchers and tests, READY=1 for systemd.
+//! Says that the daemon serves, and that it ends: a ready file for launchers and tests, READY=1 and STOPPING=1 for systemd.
 
 use std::fs;
 use std::io;
@@ -19,13 +19,25 @@ pub fn announce(
         fs::write(&new, text)?;
         fs::rename(&new, path)?;
     }
-    if let Some(name) = notify_socket {
-        let address = match name.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(name)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
+    tell(notify_socket, b"READY=1")
+}
+
+/// Tells systemd, if it asked, that the end was asked for: `systemctl status` then says so while sessions drain.
+pub fn stopping(notify_socket: Option<&str>) {
+    if let Err(error) = tell(notify_socket, b"STOPPING=1") {
+        tracing::warn!(%error, "systemd could not be told of the end");
     }
+}
+
+fn tell(notify_socket: Option<&str>, word: &[u8]) -> io::Result<()> {
+    let Some(name) = notify_socket else {
+        return Ok(());
+    };
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(word, &address)?;
     Ok(())
 }
 
@@ -52,5 +64,8 @@ mod tests {
         let mut said = [0; 16];
         let bytes = systemd.recv(&mut said).expect("a word");
         assert_eq!(&said[..bytes], b"READY=1");
+        stopping(socket.to_str());
+        let bytes = systemd.recv(&mut said).expect("a word");
+        assert_eq!(&said[..bytes], b"STOPPING=1");
     }
 }

@@ -42,6 +42,7 @@ pub async fn run(
         stall_budget: config.limits.stall_budget,
         probe: config.limits.probe,
         alive: identity::alive,
+        own_uid: rustix::process::geteuid().as_raw(),
         encode: service::encode_schedule,
     };
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || {

@@ -17,6 +17,10 @@ fn main() -> ExitCode {
         print!("{}", hooks::listed(args.json));
         return ExitCode::SUCCESS;
     }
+    if args.example_config {
+        print!("{}", config::example());
+        return ExitCode::SUCCESS;
+    }
     let config = match config::load(&args) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -49,10 +53,9 @@ fn serve(args: &Args, config: Config) -> anyhow::Result<()> {
         .context("the runtime does not start")?;
     runtime.block_on(async {
         let listeners = listen::bind(&config.listen)?;
-        let addresses = listeners.addresses();
-        let shutdown = CancellationToken::new();
-        tokio::spawn(signals(shutdown.clone())?);
+        let (addresses, shutdown) = (listeners.addresses(), CancellationToken::new());
         let notify_socket = config.notify_socket.clone();
+        tokio::spawn(signals(shutdown.clone(), notify_socket.clone())?);
         let announce = || {
             if let Err(error) = announce::announce(
                 args.ready_file.as_deref(),
@@ -61,18 +64,18 @@ fn serve(args: &Args, config: Config) -> anyhow::Result<()> {
             ) {
                 tracing::error!(%error, "the ready file or systemd could not be told");
             }
-            tracing::info!(
-                addresses = addresses.join(" "),
-                version = env!("CARGO_PKG_VERSION"),
-                "listening"
-            );
+            let (at, version) = (addresses.join(" "), env!("CARGO_PKG_VERSION"));
+            tracing::info!(addresses = at, version, "listening");
         };
         daemon::run(config, listeners, shutdown, announce).await
     })
 }
 
 /// The first SIGTERM or SIGINT drains, the second one ends at once.
-fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+fn signals(
+    shutdown: CancellationToken,
+    notify_socket: Option<String>,
+) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     Ok(async move {
@@ -81,12 +84,13 @@ fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = (
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            shutdown.cancel();
             if turn == 1 {
                 eprintln!("hookbusd: ended at once by a second signal");
                 #[expect(clippy::disallowed_methods, reason = "this is main")]
                 std::process::exit(1);
             }
+            shutdown.cancel();
+            announce::stopping(notify_socket.as_deref());
         }
     })
 }

@@ -14,13 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
+NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
 
 
 def binary(name: str) -> Path:
     """A built program: HOOKBUSD and its folder first, then what the workspace has built last."""
     named = os.environ.get("HOOKBUSD")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    places = [Path(named).parent / name] if named else []
+    places = [Path(named).resolve().parent / name] if named else []
     built = [path for path in (target / "release" / name, target / "debug" / name) if path.exists()]
     places += sorted(built, key=lambda path: path.stat().st_mtime, reverse=True)
     for place in places:
@@ -124,3 +125,13 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
     run.folder = tmp_path  # type: ignore[attr-defined]
     return run
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that NOBODY may write and everyone may enter. Short: a socket's path has 108 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        os.chmod(name, 0o755)
+        if NOBODY is not None:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)

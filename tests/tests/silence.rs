@@ -41,6 +41,7 @@ impl Daemon {
             stall_budget: 0.0,
             probe: Duration::from_secs(1),
             alive,
+            own_uid: 0,
             encode: service::encode_schedule,
         };
         let hub = Hub::new(

@@ -206,6 +206,8 @@ pub struct Order {
     pub id: String,
     /// Who, for the audit.
     pub by: String,
+    /// The operator's user, where the kernel says it.
+    pub uid: Option<u32>,
     /// What.
     pub asked: Asked,
     /// From where.

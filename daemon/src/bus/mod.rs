@@ -50,6 +50,8 @@ pub struct Rules {
     pub probe: Duration,
     /// Whether a process (pid, start ticks) lives.
     pub alive: fn((u32, u64)) -> bool,
+    /// The daemon's own user.
+    pub own_uid: u32,
     /// A schedule's bytes on the wire.
     pub encode: fn(&Schedule) -> Vec<u8>,
 }

@@ -13,6 +13,7 @@ use clap::Parser;
 Examples:
   hookbusd                                   listen on the default socket, with no hooks of its own
   hookbusd --config hookbusd.toml            hooks and limits from a file
+  hookbusd --example-config > hookbusd.toml  every key with its default, to begin with
   hookbusd --config hookbusd.toml --check-config
   HOOKBUSD_LOG__LEVEL=debug hookbusd         any key of the file: HOOKBUSD_SECTION__KEY
 
@@ -48,6 +49,9 @@ pub struct Args {
     /// Print the configuration in force, and end
     #[arg(long)]
     pub print_config: bool,
+    /// Print a file to begin with: every key with its default and what it is for; and end
+    #[arg(long)]
+    pub example_config: bool,
     /// Print the hooks that there are, and end
     #[arg(long)]
     pub list_hooks: bool,

@@ -1,4 +1,5 @@
-//! The one list of keys: name, kind, default, help. Parsing, mistakes and `--print-config` follow it.
+//! The one list of keys: name, kind, default, help. Parsing, mistakes, `--print-config` and `--example-config`
+//! follow it.
 
 /// What a key may hold.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 
 mod access;
 mod args;
+mod example;
 mod keys;
 mod secret;
 mod tls;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
+pub use example::example;
 pub use secret::{Token, Tokens};
 pub use tls::{Tls, TlsFiles};
 

@@ -23,6 +23,7 @@ pub(super) const KIND: Kind = Kind {
         default: "50",
         help: "look every n global iterations; 0 or less: never",
     }],
+    example: &[],
     build: |args| {
         Ok(Box::new(CheckInvalidLossHook {
             interval: args.interval("interval")?.whole().unwrap_or(0),

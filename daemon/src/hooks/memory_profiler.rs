@@ -20,6 +20,7 @@ pub(super) const KIND: Kind = Kind {
         default: "50",
         help: "write every n inner iterations; 0 or less: never",
     }],
+    example: &[],
     build: |args| {
         Ok(Box::new(MemoryProfilerHook {
             interval: args.interval("interval")?.whole().unwrap_or(0),

@@ -193,8 +193,19 @@ pub struct Kind {
     pub effect: &'static str,
     /// Its arguments.
     pub args: &'static [Arg],
+    /// What a configuration to begin with says instead of the default: (argument, TOML).
+    pub example: &'static [(&'static str, &'static str)],
     /// Builds one. Errors: the text names the argument.
     pub build: fn(&mut Args<'_>) -> Result<Box<dyn Hook>, String>,
+}
+
+impl Kind {
+    /// An argument's value in a configuration to begin with, as TOML; None: it is left out.
+    pub fn example_of(&self, arg: &Arg) -> Option<&'static str> {
+        let said = self.example.iter().find(|(name, _)| *name == arg.name);
+        said.map(|(_, value)| *value)
+            .or((arg.default != NONE).then_some(arg.default))
+    }
 }
 
 /// The one list of hooks.

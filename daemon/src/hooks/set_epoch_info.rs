@@ -12,6 +12,7 @@ pub(super) const KIND: Kind = Kind {
     points: &["before_train_epoch"],
     effect: "model.set_epoch(epoch)",
     args: &[],
+    example: &[],
     build: |_| Ok(Box::new(SetEpochInfoHook)),
 };
 

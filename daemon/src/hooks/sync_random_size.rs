@@ -55,6 +55,7 @@ pub(super) const KIND: Kind = Kind {
             help: "false: change every n iterations, as YOLOX does",
         },
     ],
+    example: &[],
     build: |args| Ok(Box::new(SyncRandomSizeHook::new(args)?)),
 };
 

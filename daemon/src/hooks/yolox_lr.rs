@@ -72,6 +72,15 @@ pub(super) const KIND: Kind = Kind {
             help: "true: warmup_iters counts epochs",
         },
     ],
+    example: &[
+        ("num_last_epochs", "15"),
+        ("min_lr_ratio", "0.05"),
+        ("by_epoch", "false"),
+        ("warmup", "\"exp\""),
+        ("warmup_iters", "5"),
+        ("warmup_ratio", "1.0"),
+        ("warmup_by_epoch", "true"),
+    ],
     build: |args| Ok(Box::new(YOLOXLrUpdaterHook::new(args)?)),
 };
 

@@ -26,6 +26,7 @@ pub(super) const KIND: Kind = Kind {
             help: "pipeline steps to leave out from then on",
         },
     ],
+    example: &[],
     build: |args| Ok(Box::new(YOLOXModeSwitchHook::new(args)?)),
 };
 

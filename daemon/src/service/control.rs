@@ -59,11 +59,12 @@ impl Control for ControlService {
             .ok_or_else(|| Status::unavailable("the run's task has ended"))?;
         let (updates, replies) = mpsc::channel(1024);
         // The kernel's word, or where a token came from: what the operator says of itself may be anything.
-        let uid = peer.map(|peer| peer.remote);
+        let uid = peer.as_ref().and_then(|peer| peer.uid);
+        let from = peer.map(|peer| peer.remote);
         let by = ["operator", who.as_str()]
             .into_iter()
             .map(str::to_owned)
-            .chain(uid)
+            .chain(from)
             .filter(|word| !word.is_empty());
         let order = Order {
             id: if id.is_empty() {
@@ -76,6 +77,7 @@ impl Control for ControlService {
                 id
             },
             by: by.collect::<Vec<_>>().join(" "),
+            uid,
             asked,
             effective,
             ranks,

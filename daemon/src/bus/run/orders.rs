@@ -28,12 +28,14 @@ impl Run {
         let Order {
             id,
             by,
+            uid,
             asked,
             effective,
             ranks,
             timeout,
             updates,
         } = order;
+        self.check_owner(uid)?;
         let addressed = self.addressed(&ranks)?;
         self.check_position(effective)?;
         self.check_asked(&asked, effective)?;
@@ -117,6 +119,19 @@ impl Run {
         self.expect(&id, addressed, now + timeout, updates);
         self.send_state(&before, now);
         Ok(())
+    }
+
+    /// A run belongs to its user; the daemon's own and root may act on every one.
+    fn check_owner(&self, uid: Option<u32>) -> Result<(), String> {
+        match (self.uid, uid) {
+            (Some(owner), Some(uid)) if ![owner, 0, self.rules.own_uid].contains(&uid) => {
+                Err(format!(
+                    "run {} belongs to uid {owner}; uid {uid} may look at it, not act on it",
+                    self.id
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The ranks that an order is for.
