@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+Start = Callable[..., "subprocess.Popen[str]"]
 PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
 NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
 
@@ -135,3 +136,67 @@ def open_folder() -> Iterator[Path]:
         if NOBODY is not None:
             os.chown(name, NOBODY, NOBODY)
         yield Path(name)
+
+
+@pytest.fixture
+def start_script(tmp_path: Path) -> Iterator[Start]:
+    """Starts Python text as a script whose standard input and output are pipes, and ends it with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(text: str, address: str, *args: str, **env: str) -> subprocess.Popen[str]:
+        script = tmp_path / f"train{len(started)}.py"
+        script.write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, str(script), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path), HOOKBUS_ADDRESS=address, **env),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """The next line of its output."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.stderr.read() if process.stderr else ""
+    return line.strip()
+
+
+def told(process: subprocess.Popen[str]) -> None:
+    """Lets it take its next step."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, out, err
+
+
+class Operator:
+    """The operator's binary."""
+
+    def command(self, daemon: Daemon) -> list[str]:
+        return [str(binary("hookbus")), "--address", daemon.address]
+
+    def __call__(self, daemon: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command(daemon), *words],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env=clean_environment(),
+        )
+
+
+operator = Operator()

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-from conftest import PATIENCE_S, ROOT, Daemon, binary, clean_environment
+from conftest import PATIENCE_S, ROOT, Daemon, Start, binary, clean_environment, ended, operator, said, told
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
 
 ENDLESS = """
 import hookbus, itertools, sys, time
@@ -24,61 +20,6 @@ with hookbus.attach("endless", max_epochs=1) as bus:
             print("training", flush=True)
         time.sleep(0.002)
 """
-
-
-@pytest.fixture
-def start_script(tmp_path: Path) -> Iterator[Start]:
-    """Starts Python text as a script whose standard input and output are pipes, and ends it with the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(text: str, address: str, *args: str, **env: str) -> subprocess.Popen[str]:
-        script = tmp_path / f"train{len(started)}.py"
-        script.write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, str(script), *args],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path), HOOKBUS_ADDRESS=address, **env),
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    """The next line of its output."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, process.stderr.read() if process.stderr else ""
-    return line.strip()
-
-
-def told(process: subprocess.Popen[str]) -> None:
-    """Lets it take its next step."""
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, out, err
-
-
-def operator(daemon: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(binary("hookbus")), "--address", daemon.address, *words],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=clean_environment(),
-    )
 
 
 def test_an_operators_stop_ends_a_training_and_names_its_rank(start_script: Start, daemon: Daemon) -> None:

@@ -1,4 +1,5 @@
-//! What the training thread asks of the kernel over 100,000 emits: nothing of its own, and at most one wake a flush or park.
+//! What the training thread asks of the kernel over 100,000 emits, with a learning-rate schedule in force: nothing of its
+//! own, and at most one wake a flush or park. Applying the schedule asks for nothing.
 //!
 //! The thread is traced (ptrace), so each of its system calls is seen and named; the client's own thread is not. This test
 //! has no harness: it runs itself again as the trainer.
@@ -8,7 +9,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hookbus_client::{Given, Options, Signal, attach};
+use hookbus_client::{Given, Options, PointId, Signal, attach, wire};
 use hookbus_e2e::Sandbox;
 use nix::libc;
 use nix::sys::ptrace;
@@ -42,9 +43,14 @@ fn main() {
         .split_whitespace()
         .map(|number| number.parse().expect("a number"))
         .collect();
-    let [flushes, acked] = numbers[..] else {
-        panic!("not two numbers: {told:?}");
+    let [flushes, acked, scheduled] = numbers[..] else {
+        panic!("not three numbers: {told:?}");
     };
+    assert_eq!(
+        scheduled,
+        EMITS / 2,
+        "each iteration had a learning rate of the schedule"
+    );
     assert!(
         acked >= EMITS,
         "the daemon has seen the {EMITS} events, not {acked}"
@@ -65,27 +71,49 @@ fn main() {
 
 /// Emits between two marks that only this thread makes: a SIGSTOP, and the question for its parent.
 fn trainer(address: &str) {
-    let options = Options::new("syscalls", Some(address)).expect("a valid address");
+    let mut options = Options::new("syscalls", Some(address)).expect("a valid address");
+    options.hooks = vec![schedule()];
     let session = attach(options);
+    session.facts(wire::Facts {
+        max_epochs: Some(100),
+        iters_per_epoch: Some(EMITS / 100),
+        groups: vec![
+            wire::ParamGroup {
+                base_lr: 0.01,
+                name: "body".into(),
+            };
+            2
+        ],
+        ..Default::default()
+    });
     let point = session.point("after_train_iter").expect("a point");
     let loss = session.metric("loss").expect("a name");
     let lr = session.metric("lr").expect("a name");
-    let emit = |count: u64| {
-        for n in 0..count {
-            let values = [(loss, n as f64), (lr, 0.1)];
-            let signal = session.emit(point, &Given::NOTHING, &values, &[]);
-            assert_eq!(
-                signal,
-                Signal::Quiet,
-                "nobody asks anything of this trainer"
-            );
+    let quiet = |signal| {
+        assert_eq!(
+            signal,
+            Signal::Quiet,
+            "nobody asks anything of this trainer"
+        )
+    };
+    let train = |iterations: u64| {
+        let mut scheduled = 0;
+        for n in 0..iterations {
+            let top = PointId::BEFORE_TRAIN_ITER;
+            quiet(session.emit(top, &Given::NOTHING, &[], &[]));
+            let mut rates = [1.0; 2];
+            let written = session.steers_rates() && session.rates(&mut rates).any;
+            scheduled += u64::from(written && rates[0] < 1.0);
+            let values = [(loss, n as f64), (lr, rates[0])];
+            quiet(session.emit(point, &Given::NOTHING, &values, &[]));
         }
+        scheduled
     };
     let begins = session.point("before_train").expect("a point");
     while session.emit(begins, &Given::NOTHING, &[], &[]) == Signal::Prepare {
         session.prepare(Duration::from_secs(30));
     }
-    emit(100);
+    train(50);
     assert!(
         session.flush(Duration::from_secs(30)),
         "the warm-up is acknowledged"
@@ -93,15 +121,32 @@ fn trainer(address: &str) {
     let before = session.status().flushes;
     ptrace::traceme().expect("a child may be traced by its parent");
     raise(Kill::SIGSTOP).expect("a signal to oneself");
-    emit(EMITS);
+    let scheduled = train(EMITS / 2);
     nix::unistd::getppid();
     assert!(
         session.flush(Duration::from_secs(30)),
         "all is acknowledged"
     );
     let status = session.status();
-    println!("{} {}", status.flushes - before, status.acked);
+    let flushes = status.flushes - before;
+    println!("{flushes} {} {scheduled}", status.acked);
     session.close("finished", false);
+}
+
+/// YOLOX's learning rate, as a trainer asks for it.
+fn schedule() -> wire::HookRequest {
+    use wire::value::Kind;
+    let value = |kind| wire::Value { kind: Some(kind) };
+    wire::HookRequest {
+        r#type: "YOLOXLrUpdaterHook".into(),
+        args: [
+            ("num_last_epochs".to_owned(), value(Kind::Integer(1))),
+            ("min_lr_ratio".to_owned(), value(Kind::Number(0.05))),
+            ("by_epoch".to_owned(), value(Kind::Boolean(false))),
+        ]
+        .into(),
+        ..Default::default()
+    }
 }
 
 /// System calls of the child's main thread from its SIGSTOP to its getppid, by number.

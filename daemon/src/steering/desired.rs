@@ -189,20 +189,14 @@ impl Desired {
         };
         self.settled.insert(id.to_owned());
         let new = holds[at].clone();
+        // It came into force last, so whatever it covers and was in force before never comes back.
         let covers = |old: &LrHold| new.group.is_none() || new.group == old.group;
-        let mut index = 0;
-        holds.retain(|old| {
-            let earlier = index < at;
-            index += 1;
-            !(earlier && covers(old) && self.settled.contains(&old.id))
-        });
-        // A release with nothing before it releases nothing any more.
-        let at = holds
-            .iter()
-            .position(|hold| hold.id == id)
-            .expect("it stays");
-        if new.hold == Hold::Release && at == 0 {
-            holds.remove(at);
+        let settled = &self.settled;
+        holds.retain(|old| old.id == new.id || !covers(old) || !settled.contains(&old.id));
+        // A release over nothing that is in force releases nothing any more.
+        let others = |hold: &LrHold| hold.id != new.id && settled.contains(&hold.id);
+        if new.hold == Hold::Release && !holds.iter().any(others) {
+            holds.retain(|hold| hold.id != new.id);
         }
         self.settled
             .retain(|id| holds.iter().any(|hold| hold.id == *id));
@@ -287,9 +281,26 @@ mod tests {
         assert_eq!(ids(&desired), ["a", "b", "c"]);
         assert!(desired.answered("c", true));
         assert_eq!(ids(&desired), ["b", "c"], "b is yet to come");
-        assert!(!desired.answered("b", true));
-        put(&mut desired, hold("d", None, Hold::Release, next));
+        assert!(desired.answered("b", true));
+        assert_eq!(
+            ids(&desired),
+            ["b"],
+            "in force after c, and for every group"
+        );
+        put(&mut desired, hold("d", Some(1), Hold::Release, next));
         assert!(desired.answered("d", true));
+        assert_eq!(ids(&desired), ["b", "d"], "b holds in the other groups");
+        let late = Effective::Iter(900);
+        put(&mut desired, hold("e", None, Hold::Release, late));
+        put(
+            &mut desired,
+            hold("f", Some(0), Hold::Value(1.0), Effective::Iter(800)),
+        );
+        desired.answered("f", true);
+        assert!(
+            desired.answered("e", true),
+            "said before f, in force after it"
+        );
         assert_eq!(ids(&desired), [""; 0], "nothing is left to release");
     }
 

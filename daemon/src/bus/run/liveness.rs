@@ -41,6 +41,7 @@ impl Run {
                 .get_or_insert_with(|| format!("rank {}: {reason}", link.rank));
         }
         tracing::info!(run = %self.id, rank = %link.rank, reason, failed, "a rank said goodbye");
+        self.lifecycle(link.rank, format!("said goodbye: {reason}"), now);
         self.rank_ended(link.rank, "the rank ended before it was applied");
     }
 
@@ -106,6 +107,7 @@ impl Run {
         member.touch();
         let at = member.position;
         tracing::warn!(run = %self.id, %rank, why, "a rank is lost");
+        self.lifecycle(rank, format!("lost: {why}"), now);
         self.lost
             .get_or_insert_with(|| format!("rank {rank}: {why}"));
         let text = format!("rank {rank} is lost at iteration {}: {why}", at.iter);

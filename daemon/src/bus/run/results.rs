@@ -24,7 +24,7 @@ impl Run {
         let updates = self.steering.result(link.rank, &result);
         let was_asked = !updates.is_empty();
         self.tell(updates);
-        let cause = self.causes.get(&id).cloned();
+        let cause = self.cause(&id).cloned();
         let local = id
             .strip_prefix("local:")
             .and_then(|rest| rest.split(':').next());
@@ -65,6 +65,15 @@ impl Run {
         if was_asked && !self.steering.waits(&id) {
             self.settle(&id, now);
         }
+    }
+
+    /// What a result is about. A schedule's step and a later epoch are named after what they belong to.
+    fn cause(&self, id: &str) -> Option<&Cause> {
+        let whole = || {
+            id.rsplit_once('/')
+                .and_then(|(whole, _)| self.causes.get(whole))
+        };
+        self.causes.get(id).or_else(whole)
     }
 
     /// Every rank has answered an order.
