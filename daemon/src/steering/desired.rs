@@ -288,7 +288,7 @@ mod tests {
             "in force after c, and for every group"
         );
         put(&mut desired, hold("d", Some(1), Hold::Release, next));
-        assert!(desired.answered("d", true));
+        assert!(!desired.answered("d", true), "c is gone already");
         assert_eq!(ids(&desired), ["b", "d"], "b holds in the other groups");
         let late = Effective::Iter(900);
         put(&mut desired, hold("e", None, Hold::Release, late));
