@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 import gates
 import peers
+import steering
 from hookbusd import Daemon
 from measure import compare, head, info, loops, no_drops, not_measured, one_ms_loop, plain, row, settle
 
@@ -159,6 +160,8 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "loop": loop,
     "gate": gates.raw,
     "one-core": gates.one_core,
+    "schedule": steering.schedule,
+    "order": steering.order,
     "import": import_time,
     "resident": resident,
     "ingest": ingest,

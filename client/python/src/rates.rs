@@ -6,7 +6,10 @@ use std::cell::{Cell, RefCell};
 use hookbus_client::Session;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyList};
+use pyo3::types::{PyDict, PyFloat, PyList};
+
+/// Parameter groups of the plain case.
+const PLAIN: usize = 16;
 
 /// What a parameter group has as its learning rate.
 enum Own<'py> {
@@ -48,6 +51,9 @@ impl Optimizers {
     /// The top of an iteration. Never raises: an optimizer of another shape has no groups, which is then reported.
     pub(crate) fn write(&self, py: Python<'_>, session: &Session) {
         self.give_back(py);
+        if self.write_plain(py, session).is_some() {
+            return;
+        }
         let Some(groups) = self.groups(py) else {
             // Nothing is bound that could: said once, by the session.
             session.rates(&mut []);
@@ -102,6 +108,51 @@ impl Optimizers {
             }
         }
         self.owes.set(!owed.is_empty());
+    }
+
+    /// What nearly every training has: one optimizer, few groups, each a dict with a float. Without a heap. None: it is
+    /// something else, and nothing was asked or written.
+    fn write_plain(&self, py: Python<'_>, session: &Session) -> Option<()> {
+        let each = self.each.borrow();
+        let [optimizer] = each.as_slice() else {
+            return None;
+        };
+        let groups = optimizer
+            .bind(py)
+            .getattr(intern!(py, "param_groups"))
+            .ok()?;
+        let groups = groups.cast_exact::<PyList>().ok()?;
+        let count = groups.len();
+        if count == 0 || count > PLAIN {
+            return None;
+        }
+        let key = intern!(py, "lr");
+        let mut own = [0.0; PLAIN];
+        for (at, own) in own.iter_mut().enumerate().take(count) {
+            let group = groups.get_item(at).ok()?;
+            let value = group.cast_exact::<PyDict>().ok()?.get_item(key).ok()??;
+            *own = value.cast_exact::<PyFloat>().ok()?.value();
+        }
+        let mut rates = own;
+        let written = session.rates(&mut rates[..count]);
+        if !written.any {
+            return Some(());
+        }
+        let mut owed = self.owed.borrow_mut();
+        for at in 0..count {
+            let Ok(group) = groups.get_item(at) else {
+                continue; // a float's place is not made smaller by writing floats
+            };
+            if written.give_back {
+                let own = PyFloat::new(py, own[at]).into_any();
+                owed.push(Owed::Number(group.clone().unbind(), own.unbind()));
+            }
+            if let Err(error) = group.set_item(key, PyFloat::new(py, rates[at])) {
+                error.write_unraisable(py, Some(&group));
+            }
+        }
+        self.owes.set(!owed.is_empty());
+        Some(())
     }
 
     /// The trainer's own values come back.

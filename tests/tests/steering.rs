@@ -1,0 +1,327 @@
+//! Steering, frame by frame: what is decided ahead, operators' orders, reconnects and a daemon that was started anew.
+
+use std::collections::BTreeMap;
+
+use hookbus_client::inspect::Inspector;
+use hookbus_e2e::{Raw, Sandbox};
+use hookbus_proto::v1::{
+    Effective, EffectiveWhen, Facts, Hello, HookRequest, LrOrder, LrState, Order, Outcome,
+    ParamGroup, Result as TrainerResult, Schedule, ScheduleChunk, State, Value,
+    client_frame::Frame, lr_order, order, server_frame, value::Kind,
+};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Code;
+
+const ITERS: u64 = 20_000;
+
+fn yolox() -> HookRequest {
+    let value = |kind| Value { kind: Some(kind) };
+    HookRequest {
+        r#type: "YOLOXLrUpdaterHook".into(),
+        args: BTreeMap::from([
+            ("num_last_epochs".to_owned(), value(Kind::Integer(1))),
+            ("min_lr_ratio".to_owned(), value(Kind::Number(0.05))),
+            ("by_epoch".to_owned(), value(Kind::Boolean(false))),
+        ])
+        .into_iter()
+        .collect(),
+        ..HookRequest::default()
+    }
+}
+
+fn hello(run: &str) -> Hello {
+    Hello {
+        hooks: vec![yolox()],
+        ..Raw::hello(run, 0, 1, "s")
+    }
+}
+
+fn facts(number: u64) -> Facts {
+    let group = |base_lr| ParamGroup {
+        base_lr,
+        name: String::new(),
+    };
+    Facts {
+        max_epochs: Some(10),
+        iters_per_epoch: Some(ITERS / 10),
+        groups: vec![group(0.01), group(0.5), group(0.01)],
+        number,
+        ..Facts::default()
+    }
+}
+
+/// Everything up to the FactsTaken of this number: states, chunks, what is refused.
+async fn taken(raw: &mut Raw, number: u64) -> (Vec<State>, Vec<ScheduleChunk>, Vec<String>) {
+    let (mut states, mut chunks) = (Vec::new(), Vec::new());
+    loop {
+        match raw.next().await.expect("healthy").expect("not the end") {
+            server_frame::Frame::State(state) => states.push(state),
+            server_frame::Frame::Schedule(chunk) => chunks.push(chunk),
+            server_frame::Frame::FactsTaken(taken) => {
+                assert_eq!(taken.number, number);
+                let refused = taken.refused.into_iter();
+                let refused = refused.map(|one| format!("{}: {}", one.what, one.reason));
+                return (states, chunks, refused.collect());
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn state(raw: &mut Raw) -> State {
+    raw.until(|frame| match frame {
+        server_frame::Frame::State(state) => Some(state),
+        _ => None,
+    })
+    .await
+}
+
+fn lr(run: &str, id: &str, how: lr_order::How) -> Order {
+    Order {
+        run: run.into(),
+        id: id.into(),
+        what: Some(order::What::Lr(LrOrder {
+            group: None,
+            how: Some(how),
+        })),
+        ..Order::default()
+    }
+}
+
+async fn operator(sandbox: &Sandbox) -> Inspector {
+    Inspector::connect(&sandbox.address(), std::time::Duration::from_secs(10))
+        .await
+        .expect("the daemon answers")
+}
+
+fn applied(id: &str) -> TrainerResult {
+    TrainerResult {
+        id: id.into(),
+        outcome: Outcome::Applied.into(),
+        ..TrainerResult::default()
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_comes_whole_before_facts_taken_and_once_for_the_same_facts() {
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), hello("curve")).await;
+    raw.send(Frame::Facts(facts(1))).await;
+    let (states, chunks, refused) = taken(&mut raw, 1).await;
+    assert_eq!(refused, [""; 0]);
+    let lr = states[0].lr.clone().expect("a learning rate");
+    assert_eq!(chunks.len(), chunks[0].count as usize);
+    assert!(chunks.len() > 1, "two curves of 20,000 do not fit in one");
+    assert!(chunks.iter().all(|chunk| chunk.id == lr.schedule));
+    let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.clone()).collect();
+    assert_eq!(Sha256::digest(&bytes)[..], lr.schedule_hash[..]);
+    let schedule = Schedule::decode(bytes.as_slice()).expect("a Schedule");
+    assert_eq!(schedule.group_curve, [0, 1, 0], "one curve a base rate");
+    let lengths: Vec<_> = schedule.curves.iter().map(|one| one.values.len()).collect();
+    assert_eq!(lengths, [ITERS as usize; 2]);
+
+    raw.send(Frame::Facts(facts(2))).await;
+    let (states, chunks, _) = taken(&mut raw, 2).await;
+    assert_eq!((states.len(), chunks.len()), (0, 0), "nothing is new");
+    let shorter = Facts {
+        max_epochs: Some(5),
+        ..facts(3)
+    };
+    raw.send(Frame::Facts(shorter)).await;
+    let (states, chunks, _) = taken(&mut raw, 3).await;
+    assert_ne!(chunks[0].id, lr.schedule, "other facts, another schedule");
+    assert!(states[0].generation > 1);
+    let own = Facts {
+        own_scheduler: Some(true),
+        scheduler: "StepLR".into(),
+        ..facts(4)
+    };
+    raw.send(Frame::Facts(own)).await;
+    let (states, _, refused) = taken(&mut raw, 4).await;
+    assert_eq!(states[0].lr, None);
+    let names = |line: &String| line.contains("YOLOXLrUpdaterHook") && line.contains("StepLR");
+    assert!(refused.iter().any(names), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_reconnect_gets_the_state_whole_and_the_schedule_only_if_it_lacks_it() {
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), hello("again")).await;
+    raw.send(Frame::Facts(facts(1))).await;
+    let (states, ..) = taken(&mut raw, 1).await;
+    let id = states[0].lr.clone().expect("a learning rate").schedule;
+    drop(raw);
+    for (has, chunks_come) in [(false, true), (true, false)] {
+        let again = Hello {
+            applied: if has { vec![id.clone()] } else { Vec::new() },
+            ..hello("again")
+        };
+        let (mut raw, welcome) = Raw::attach(&sandbox.address(), again).await;
+        let state = welcome.state.expect("a state");
+        assert_eq!(state, states[0]);
+        raw.send(Frame::Facts(facts(1))).await;
+        let (states, chunks, _) = taken(&mut raw, 1).await;
+        assert_eq!(
+            (states.len(), !chunks.is_empty()),
+            (0, chunks_come),
+            "{has}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_anew_goes_on_from_what_the_trainer_has() {
+    let mut sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), hello("anew")).await;
+    raw.send(Frame::Facts(facts(1))).await;
+    taken(&mut raw, 1).await;
+    let mut updates = operator(&sandbox)
+        .await
+        .send(lr("anew", "mine", lr_order::How::Scale(0.5)))
+        .await
+        .expect("taken");
+    let held = state(&mut raw).await;
+    raw.result(applied("mine")).await;
+    while updates.next().await.expect("healthy").is_some() {}
+    drop(raw);
+    sandbox.kill();
+    sandbox.restart();
+    let again = Hello {
+        state: Some(held.clone()),
+        next_seq: 7,
+        ..hello("anew")
+    };
+    let (mut raw, welcome) = Raw::attach(&sandbox.address(), again).await;
+    let state = welcome.state.expect("a state");
+    assert_eq!(state.generation, held.generation, "it never goes back");
+    let holds = |state: &State| state.lr.clone().unwrap_or_default().holds;
+    assert_eq!(holds(&state), holds(&held));
+    raw.send(Frame::Facts(facts(1))).await;
+    let (states, ..) = taken(&mut raw, 1).await;
+    assert_eq!(states[0].lr, held.lr, "the same facts, the same schedule");
+}
+
+#[tokio::test]
+async fn of_two_operators_at_once_the_first_is_told_and_what_nobody_did_is_withdrawn() {
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), Raw::hello("two", 0, 1, "s")).await;
+    let mut one = operator(&sandbox).await;
+    let mut first = one
+        .send(lr("two", "first", lr_order::How::Value(0.1)))
+        .await
+        .expect("taken");
+    state(&mut raw).await;
+    let mut second = one
+        .send(lr("two", "second", lr_order::How::Value(0.2)))
+        .await
+        .expect("taken");
+    let now = state(&mut raw).await.lr.expect("a hold").holds;
+    let ids: Vec<_> = now.iter().map(|hold| hold.id.as_str()).collect();
+    assert_eq!(ids, ["second"]);
+    first.next().await.expect("healthy").expect("who is asked");
+    let told = first.next().await.expect("healthy").expect("an answer");
+    let told = told.result.expect("a result");
+    assert_eq!(told.outcome(), Outcome::Rejected);
+    assert!(told.reason.contains("second"), "{}", told.reason);
+    second.next().await.expect("healthy").expect("who is asked");
+    let refused = TrainerResult {
+        outcome: Outcome::Failed.into(),
+        ..applied("second")
+    };
+    raw.result(refused).await;
+    second.next().await.expect("healthy").expect("an answer");
+    assert_eq!(state(&mut raw).await.lr, None::<LrState>, "withdrawn");
+}
+
+#[tokio::test]
+async fn orders_that_cannot_be_are_refused_with_the_reason() {
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), Raw::hello("no", 0, 1, "s")).await;
+    raw.send(Frame::Facts(Facts {
+        size_multiple: 32,
+        ..facts(1)
+    }))
+    .await;
+    taken(&mut raw, 1).await;
+    let at = |when: EffectiveWhen, number| {
+        Some(Effective {
+            when: when.into(),
+            iter: number,
+            epoch: number,
+        })
+    };
+    let value = lr_order::How::Value;
+    let size = |height, width| {
+        Some(order::What::Size(hookbus_proto::v1::SizeOrder {
+            height,
+            width,
+        }))
+    };
+    let base = lr("no", "", value(0.1));
+    let mut operator = operator(&sandbox).await;
+    for (order, says) in [
+        (
+            Order {
+                ranks: vec![0],
+                ..base.clone()
+            },
+            "lr is for every rank",
+        ),
+        (
+            Order {
+                effective: at(EffectiveWhen::Now, 0),
+                ..base.clone()
+            },
+            "holds from a boundary",
+        ),
+        (
+            Order {
+                effective: at(EffectiveWhen::Iter, ITERS),
+                ..base.clone()
+            },
+            "never comes",
+        ),
+        (lr("no", "", value(f64::INFINITY)), "finite number"),
+        (lr("no", "", value(-1.0)), "finite number"),
+        (
+            Order {
+                what: size(33, 64),
+                ..base.clone()
+            },
+            "multiple of 32",
+        ),
+        (
+            Order {
+                what: size(0, 64),
+                ..base.clone()
+            },
+            "multiple of 32",
+        ),
+        (
+            Order {
+                what: None,
+                ..base.clone()
+            },
+            "it knows stop, lr, size",
+        ),
+    ] {
+        let refused = match operator.send(order).await {
+            Err(error) => error.to_string(),
+            Ok(mut updates) => updates.next().await.expect_err(says).to_string(),
+        };
+        assert!(refused.contains(says), "{refused:?} does not say {says:?}");
+    }
+    let status = hookbus_proto::v1::control_client::ControlClient::new(
+        hookbus_client::connect::connect(&sandbox.address(), std::time::Duration::from_secs(10))
+            .await
+            .expect("the daemon listens"),
+    )
+    .send(Order {
+        ranks: vec![0],
+        ..base
+    })
+    .await
+    .expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
