@@ -210,12 +210,10 @@ impl Tally {
 
 /// Who gives the order, for the audit; the daemon adds the uid that it sees itself.
 fn operator() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"]
+    ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
-        .find_map(|name| std::env::var(name).ok());
-    named
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::table::{Table, one_line};
 use crate::terminal::Style;
 use crate::{format, json, reach, terminal};
 
+/// Log lines on the page, the newest; they are long.
+const SHOWN_LOGS: usize = 6;
+
 /// Prints one run.
 pub(crate) async fn show(address: &reach::Target, args: ShowArgs) -> Result<u8, Failure> {
     let reply = reach::reach(address).await?.snapshot(&args.run).await?;
@@ -260,7 +263,8 @@ pub(crate) fn outcome(result: Option<&hookbus_client::inspect::proto::Result>) -
     if !result.point.is_empty() {
         let _ = write!(text, ", {}", one_line(&result.point));
     }
-    if let (Some(old), Some(new)) = (&result.old, &result.new) {
+    if let Some(new) = &result.new {
+        let old = result.old.as_deref().unwrap_or("-");
         let _ = write!(text, ", {} -> {}", one_line(old), one_line(new));
     }
     if !result.reason.is_empty() {
@@ -299,7 +303,11 @@ pub(crate) fn incident_line(incident: &Incident, style: Style) -> String {
 
 fn logs(reply: &SnapshotReply) -> String {
     let mut text = String::new();
-    for log in &reply.logs {
+    let older = reply.logs.len().saturating_sub(SHOWN_LOGS);
+    if older > 0 {
+        let _ = writeln!(text, "  ({older} older ones: --json)");
+    }
+    for log in &reply.logs[older..] {
         let (by, words) = (one_line(&log.by), one_line(&log.text));
         let _ = writeln!(
             text,

@@ -52,7 +52,7 @@ impl Run {
         }
         for (hook, why) in &refused {
             if !self.refused_ahead.iter().any(|(old, _)| old == hook) {
-                tracing::warn!(run = %self.id, hook, why, "a hook cannot work with these facts");
+                tracing::info!(run = %self.id, hook, why, "a hook cannot work with these facts");
             }
         }
         self.refused_ahead = refused;
