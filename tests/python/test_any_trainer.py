@@ -481,9 +481,12 @@ def example(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         (tmp_path / package / "__init__.py").touch()
     started: list[subprocess.Popen[str]] = []
 
-    def start(address: str, change: tuple[str, str] = ("", "")) -> subprocess.Popen[str]:
-        assert change[0] in text
-        (tmp_path / "example.py").write_text(text.replace(*change, 1))
+    def start(address: str, *changes: tuple[str, str]) -> subprocess.Popen[str]:
+        changed = text
+        for old, new in changes:
+            assert old in changed
+            changed = changed.replace(old, new, 1)
+        (tmp_path / "example.py").write_text(changed)
         process = subprocess.Popen(
             [sys.executable, "example.py"],
             stdout=subprocess.PIPE,
@@ -511,8 +514,9 @@ def test_the_pages_example_is_stopped_by_its_hook(example: Callable[..., Any], u
 
 
 def test_the_pages_example_answers_operators(example: Callable[..., Any], unix: Place) -> None:
-    endless = "loss = 1.0 if iter < 12 else math.nan", "loss = 1.0; time.sleep(0.001); print(iter, flush=True)"
-    process = example(unix.address, endless)
+    endless = "EPOCHS, ITERS, POINTS, METRICS = 2, ", "EPOCHS, ITERS, POINTS, METRICS = 10**9, "
+    step = "loss = 1.0 if iter < 12 else math.nan", "loss = 1.0; time.sleep(0.001); iter or print(iter, flush=True)"
+    process = example(unix.address, endless, step)
     assert process.stdout.readline() == "0\n"  # it trains
     unsupported = _send(unix, "example", "checkpoint")
     assert (unsupported.returncode, "the example can stop, and nothing else" in unsupported.stdout) == (1, True)
