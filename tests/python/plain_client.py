@@ -98,7 +98,8 @@ class PlainClient:
 
     def attach(self) -> pb.Welcome:
         """Hello, then at most 5 s for Welcome. A Fence, or the status of a stream that ended, is raised."""
-        self.send(hello=pb.Hello(**self.identity, metrics=self.metrics, next_seq=self.next_seq))
+        had = {"state": self.state} if self.state.generation else {}
+        self.send(hello=pb.Hello(**self.identity, **had, metrics=self.metrics, next_seq=self.next_seq))
         self.named_metrics = len(self.metrics)
         self.wait(lambda: self.frames or self.ended, ATTACH_S)
         if not self.frames:
@@ -110,12 +111,14 @@ class PlainClient:
         threading.Thread(target=self._heartbeat, daemon=True).start()
         return first.welcome
 
-    def again(self) -> pb.Welcome:
-        """The connection is gone; the same session on a new stream."""
+    def again(self, channel: grpc.Channel | None = None) -> pb.Welcome:
+        """The same session on a new stream, with the state that it had."""
         self._call.cancel()
         self.wait(lambda: self.ended)
         self._closed.set()
+        self.channel, state = channel or self.channel, self.state
         self._connect()
+        self.state = state
         return self.attach()
 
     def facts(self, **facts: object) -> pb.FactsTaken:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -329,6 +330,53 @@ def test_a_reconnect_replays_and_says_its_holes(run: Callable[..., Script], unix
     script.ends()
     (rank,) = unix.daemon.ask("show", "resumed")["ranks"]
     assert (rank["events"], rank["acked"], rank["dropped_points"]) == (4, 6, {"after_train_iter": 2})
+
+
+ANEW = """
+client = PlainClient(open_channel(), "anew", hooks=[hook("SetEpochInfoHook")])
+client.attach()
+client.facts(max_epochs=1, iters_per_epoch=4, groups=[pb.ParamGroup(base_lr=0.5)])
+client.emit("before_train_iter", (0, 0, 0))
+client.wait(lambda: client.state.lr.holds)
+client.rates([0.5], (0, 0, 0))
+client.wait(lambda: client.seen("ack"))
+say(generation=client.state.generation)
+hear()  # another daemon is there now
+welcome = client.again(open_channel())
+client.facts(max_epochs=1, iters_per_epoch=4, groups=[pb.ParamGroup(base_lr=0.5)])
+say(
+    verdict=pb.Verdict.Name(welcome.verdict), ack=welcome.ack, welcomed=welcome.state.generation,
+    holds=len(welcome.state.lr.holds), generation=client.state.generation, set_epoch=client.state.set_epoch.on,
+)
+client.bye("finished", (0, 0, 0))
+"""
+
+
+def test_a_new_daemon_goes_on_from_the_state_of_hello(
+    run: Callable[..., Script], start_daemon: Callable[..., Daemon]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="hb") as folder:  # short: a socket's path has 108 bytes at most
+        socket = Path(folder) / "s"
+        first = start_daemon(socket=socket)
+        place = Place(first, first.address)
+        script = run(ANEW, place)
+        while not first.ask("runs"):  # it attaches
+            assert script.process.poll() is None
+        assert _send(place, "anew", "lr", "--value", "0.25").returncode == 0
+        had = script.says()["generation"]
+        first.kill()
+        start_daemon(socket=socket)
+        script.tell()
+        said = script.says()
+        assert said == {
+            "verdict": "VERDICT_LOST",
+            "ack": 1,
+            "welcomed": had,
+            "holds": 1,
+            "generation": had + 1,
+            "set_epoch": True,
+        }
+        script.ends()
 
 
 REFUSED = """
