@@ -185,8 +185,12 @@ impl Inbox {
         };
         let (what, place, action) = match command.what {
             Some(What::Log(line)) => {
-                let at_once =
-                    effective.is_none_or(|effective| effective.when() == EffectiveWhen::Next);
+                let at_once = effective.is_none_or(|effective| {
+                    matches!(
+                        effective.when(),
+                        EffectiveWhen::Next | EffectiveWhen::Unspecified
+                    )
+                });
                 let action = Action::Log {
                     id: id.clone(),
                     level: level(line.level()),

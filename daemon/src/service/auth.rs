@@ -25,6 +25,7 @@ const NEEDS: &[(&str, Option<Role>)] = &[
     ("hookbus.v1.Control", Some(Role::Operator)),
     ("grpc.health.v1.Health", None),
     ("grpc.reflection.v1.ServerReflection", None),
+    ("grpc.reflection.v1alpha.ServerReflection", None),
     ("", None),
     ("healthz", None),
     ("readyz", None),

@@ -56,11 +56,15 @@ pub async fn routes(
             .set_service_status(service, tonic_health::ServingStatus::Serving)
             .await;
     }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(hookbus_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the committed descriptors are valid");
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(hookbus_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let valid = "the committed descriptors are valid";
+    let reflection = described().build_v1().expect(valid);
+    // What many tools still ask for, Python's own among them.
+    let reflection_alpha = described().build_v1alpha().expect(valid);
     let frame_bytes = limits.frame_bytes;
     let session = session::SessionService::new(hub.clone(), limits.clone());
     let routes = Routes::new(HookBusServer::new(session).max_decoding_message_size(frame_bytes))
@@ -73,6 +77,7 @@ pub async fn routes(
             hub, limits,
         )))
         .add_service(health)
-        .add_service(reflection);
+        .add_service(reflection)
+        .add_service(reflection_alpha);
     (routes.into_axum_router(), Health(reporter))
 }

@@ -70,10 +70,11 @@ pub struct Every {
     #[prost(int64, tag = "3")]
     pub start: i64,
 }
-/// What one rank did, once per id and rank.
+/// What one rank did, once per id and rank. Ids: a gate's decision_id; local:SUBSCRIBER:ITER for a stop that no answer came
+/// for; the id of a stop, hold, mode, flag or command; a schedule's id when it comes into force (of sizes only where it is
+/// refused); SCHEDULE/N for the N-th size of one, from 0; ID/eEPOCH for a set_epoch after the first one, where it failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Result {
-    /// the decision's, command's or schedule's id
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     #[prost(enumeration = "Outcome", tag = "2")]
@@ -244,7 +245,7 @@ pub mod server_frame {
         FactsTaken(super::FactsTaken),
     }
 }
-/// Identity only. A client sends the same Hello at every reconnect, but for names, applied and next_seq.
+/// Identity only. A client sends the same Hello at every reconnect, but for names, applied, state and next_seq.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
     /// 1
@@ -256,9 +257,10 @@ pub struct Hello {
     /// what all ranks of one start share; tells two runs of one name apart
     #[prost(string, tag = "3")]
     pub launch: ::prost::alloc::string::String,
-    /// if the launcher counts (torchelastic, Slurm); else the daemon counts
+    /// if the launcher counts (torchelastic, Slurm), from 0; else the daemon counts
     #[prost(uint32, optional, tag = "4")]
     pub attempt: ::core::option::Option<u32>,
+    /// below world_size
     #[prost(uint32, tag = "5")]
     pub rank: u32,
     /// 0 is read as 1
@@ -279,21 +281,26 @@ pub struct Hello {
     /// metric names so far; a metric's id is its place here, from 0
     #[prost(string, repeated, tag = "12")]
     pub metrics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// what it can apply: "stop", "log", "lr", "size", "mode", "checkpoint", ...
+    /// what it can apply, for people: "stop", "log", "lr", "size", "mode", "set_epoch",
     #[prost(string, repeated, tag = "13")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "checkpoint", "custom:NAME". The daemon sends the rest too: answer UNSUPPORTED
+    ///
     /// the lowest number that it still holds or will generate; lower ones were
     #[prost(uint64, tag = "14")]
     pub next_seq: u64,
     /// acknowledged or are in a hole
     ///
-    /// ids of decisions and commands already applied, so that none is done twice
+    /// ids of decisions and commands already applied, so that none is done twice, and of
     #[prost(string, repeated, tag = "15")]
     pub applied: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// the last one that it had in this attempt, so that a daemon that was started anew
+    /// schedules that are installed, so that they are not sent again
+    ///
+    /// at a reconnect the last one that it had in this attempt, so that a daemon that was
     #[prost(message, optional, tag = "16")]
     pub state: ::core::option::Option<State>,
-    /// goes on from there: operators' words hold, generations go on
+    /// started anew goes on from there: operators' words hold, and generations go on (a
+    /// lower one would be ignored)
     #[prost(message, repeated, tag = "17")]
     pub hooks: ::prost::alloc::vec::Vec<HookRequest>,
     /// "hookbus-python 0.1.0", for people
@@ -376,7 +383,8 @@ pub struct Fence {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
-/// What the trainer knows about itself, after bind and after every resume. Schedules are made from this only.
+/// What the trainer knows about itself, after bind and after every resume, and again (the same number) after every
+/// Welcome. All of it replaces what was said before. Schedules are made from this only.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Facts {
     #[prost(uint64, optional, tag = "1")]
@@ -413,7 +421,8 @@ pub struct Facts {
     pub number: u64,
 }
 /// Everything that is decided ahead from the Facts of this number was sent before this frame: the state that names the
-/// schedules, and their chunks. A client that trains waits for it before before_train, at most 5 s.
+/// schedules, and their chunks. A client waits for it, and for every schedule that the state names, before the first point
+/// of a training (any but before_run and after_load_checkpoint), at most 5 s.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FactsTaken {
     #[prost(uint64, tag = "1")]
@@ -444,6 +453,8 @@ pub struct Plan {
     #[prost(uint64, tag = "4")]
     pub probe_ms: u64,
 }
+/// What is not due gets no number. The fields of everything that is due at an event are united. A gate whose `when` does not
+/// hold is not due.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subscription {
     /// the hook's name; "record" is the daemon itself
@@ -547,6 +558,8 @@ pub struct UnknownField {
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
+/// One for each event that is waited for, in the batch of that event. A gate in a replay that was seen before is answered
+/// CONTINUE: the client has decided it by then.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GateRequest {
     /// the event that it belongs to; also the gate's id
@@ -555,6 +568,7 @@ pub struct GateRequest {
     /// whose `when` held
     #[prost(string, repeated, tag = "2")]
     pub subscribers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the longest of its subscribers
     #[prost(uint32, tag = "3")]
     pub deadline_ms: u32,
 }
@@ -608,8 +622,9 @@ pub struct Ack {
     pub seq: u64,
 }
 /// The desired state of an attempt, always whole. A field that is absent asks for nothing. What a hook wants is made from
-/// Facts before training starts; a client that was welcomed only after training began puts none of that in force and says
-/// so in a Result (REJECTED). What an operator wants holds all the same.
+/// Facts before training starts; a client that was welcomed only after training began puts none of that in force (no gate,
+/// no schedule, no mode that is not an operator's, no set_epoch) and says so in a Result (REJECTED). What an operator wants
+/// holds all the same.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct State {
     #[prost(uint64, tag = "1")]
@@ -731,7 +746,7 @@ pub struct ModeState {
     pub skip_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "4")]
     pub by: ::prost::alloc::string::String,
-    /// an operator's, not a hook's
+    /// an operator's, not a hook's: it holds for a client that came late too
     #[prost(bool, tag = "5")]
     pub operator: bool,
 }
@@ -745,7 +760,8 @@ pub struct FlagState {
     pub by: ::prost::alloc::string::String,
 }
 /// A schedule is a function of the position for the whole horizon, sent once, in chunks of at most 256 KB.
-/// Installed when every chunk is there and the sha256 over the concatenated data equals `hash`.
+/// Installed when every chunk is there and the sha256 over the concatenated data equals `hash`. Chunks may come in any order,
+/// more than once, before or after the state that names them; after a reconnect a schedule begins anew.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ScheduleChunk {
     #[prost(string, tag = "1")]
@@ -771,6 +787,7 @@ pub struct Schedule {
     #[prost(message, repeated, tag = "3")]
     pub sizes: ::prost::alloc::vec::Vec<SizeStep>,
 }
+/// Outside of its values the trainer's own rate holds. A schedule for another number of groups is REJECTED.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LrCurve {
     #[prost(uint64, tag = "1")]
@@ -779,6 +796,7 @@ pub struct LrCurve {
     #[prost(double, repeated, tag = "2")]
     pub values: ::prost::alloc::vec::Vec<f64>,
 }
+/// The last step with from_iter \<= iter, or without one with from_epoch \<= epoch, holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SizeStep {
     #[prost(uint64, tag = "1")]
@@ -826,6 +844,7 @@ pub struct Custom {
     #[prost(string, tag = "2")]
     pub json: ::prost::alloc::string::String,
 }
+/// Any frame is a sign of life. After 5 s without one the rank counts as gone, and another process may take it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Heartbeat {
     /// the client's monotonic clock
@@ -987,7 +1006,8 @@ impl Way {
         }
     }
 }
-/// What a gate does on timeout, without a daemon, or with an open breaker. UNSPECIFIED is read as CONTINUE.
+/// What a gate does on timeout, and at once without a connection, when it breaks, or with an open breaker. UNSPECIFIED is
+/// read as CONTINUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Otherwise {
@@ -1084,8 +1104,10 @@ impl LogLevel {
         }
     }
 }
-/// From where a field holds. Absent: from the next boundary (top of before_train_iter, before_train_epoch,
-/// before_val_epoch). UNSPECIFIED is read as NEXT. A position that has passed is rejected.
+/// From where a field holds, or a command is done. Absent: from the next boundary. Boundaries: for learning rates
+/// before_train_iter; for size, mode and set_epoch before_train_iter and before_train_epoch; for a stop before_train_iter; for
+/// a command these and before_val_epoch; for a log line any point. UNSPECIFIED is read as NEXT. A position that has passed is
+/// rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EffectiveWhen {
@@ -1216,8 +1238,10 @@ pub mod hook_bus_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The first client frame is Hello. The server ends the stream after a Fence, after Bye, or with a status:
-        /// INVALID_ARGUMENT (a malformed frame; the message names it), RESOURCE_EXHAUSTED (a frame or limit exceeded).
+        /// The first client frame is Hello, within 10 s. The server ends the stream after a Fence, after Bye, or with a status:
+        /// INVALID_ARGUMENT (a malformed frame, a text over string_bytes; the message names it), RESOURCE_EXHAUSTED (a frame or
+        /// another limit exceeded), DEADLINE_EXCEEDED (no Hello), UNAUTHENTICATED and PERMISSION_DENIED (over TCP: the token is
+        /// wrong, or not a trainer's), UNAVAILABLE (try again).
         pub async fn session(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ClientFrame>,
@@ -1263,8 +1287,10 @@ pub mod hook_bus_server {
             >
             + std::marker::Send
             + 'static;
-        /// The first client frame is Hello. The server ends the stream after a Fence, after Bye, or with a status:
-        /// INVALID_ARGUMENT (a malformed frame; the message names it), RESOURCE_EXHAUSTED (a frame or limit exceeded).
+        /// The first client frame is Hello, within 10 s. The server ends the stream after a Fence, after Bye, or with a status:
+        /// INVALID_ARGUMENT (a malformed frame, a text over string_bytes; the message names it), RESOURCE_EXHAUSTED (a frame or
+        /// another limit exceeded), DEADLINE_EXCEEDED (no Hello), UNAUTHENTICATED and PERMISSION_DENIED (over TCP: the token is
+        /// wrong, or not a trainer's), UNAVAILABLE (try again).
         async fn session(
             &self,
             request: tonic::Request<tonic::Streaming<super::ClientFrame>>,
