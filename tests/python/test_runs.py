@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import textwrap
 from collections.abc import Callable
 
 from conftest import PATIENCE_S, ROOT, Daemon, Start, binary, clean_environment, ended, operator, said, told
@@ -217,11 +218,18 @@ def test_over_tcp_one_may_look_and_not_act(start_script: Start, start_daemon: Ca
 
 
 def test_the_readmes_example_trains(run_script: Run, daemon: Daemon) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example, steered = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    bind = "    bus.bind(optimizer=optimizer, model=model)\n"
+    assert bind in example
+    example = example.replace(bind, textwrap.indent(steered, "    "))
     before = """
 class Optimizer:
     param_groups = [{"lr": 0.1}]
-optimizer, model, loader = Optimizer(), object(), list(range(3))
+class Scheduler:
+    def step(self):
+        pass
+optimizer, model, loader, scheduler = Optimizer(), object(), list(range(3)), Scheduler()
+augment = save = print
 steps = []
 def step(batch):
     steps.append(batch)
