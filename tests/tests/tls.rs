@@ -277,7 +277,7 @@ fn over_loopback_without_tls_a_token_gives_its_role() {
     let by = training.join().expect("it was stopped");
     assert!(by.contains("operator") && by.contains("127.0.0.1:"), "{by}");
     let log = sandbox.log();
-    assert!(log.contains("an operator stops the run") && log.contains("TRACE"));
+    assert!(log.contains("an operator's order") && log.contains("TRACE"));
     for token in [TRAINER, VIEWER, OPERATOR, WRONG] {
         assert!(!log.contains(token), "the daemon's log has a token");
     }
