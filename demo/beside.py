@@ -1,4 +1,4 @@
-"""How the demo runs a training beside a daemon, asks from a second process, shows both, and says what it did not see."""
+"""How the demo runs a training beside a daemon, asks from a second process, and shows what both say."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def show(mark: str, text: str) -> None:
             print(f"  {mark} {part}".rstrip(), flush=True)
 
 
+def shortened(line: str, known: set[str]) -> str:
+    """A long line that begins as one before it is shown with its two ends only."""
+    beginning = line[:20]
+    if len(line) > WIDTH - 4 and beginning in known:
+        return f"{line[:60]} ... {line[-40:]}"
+    known.add(beginning)
+    return line
+
+
 def bounded(*command: str) -> list[str]:
     """A command that ends when the demo must end."""
     left_s = max(1, int(END_S - time.monotonic()))
@@ -57,20 +66,19 @@ def run_beside_daemon(
 
     `unsaid` are arguments that only the demo needs. Returns the exit status and the lines.
     """
-    print(
-        f"  $ {shlex.join(['hookbus', 'run', '--print-address', '--', 'python', f'demo/{script}', *said])}", flush=True
-    )
+    print(f"  $ hookbus run --print-address -- python demo/{shlex.join([script, *said])}", flush=True)
     command = [str(hookbus), "run", "--print-address", "--", sys.executable, str(HERE / script), *said, *unsaid]
     child = subprocess.Popen(
         bounded(*command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     )
     lines: list[str] = []
+    known: set[str] = set()
     assert child.stdout is not None
     with child:
         try:
             for line in child.stdout:
                 lines.append(line.rstrip("\n"))
-                show("|", lines[-1])
+                show("|", shortened(lines[-1], known))
                 look(lines[-1], lines[0].strip())
         except BaseException:
             child.terminate()
@@ -85,34 +93,38 @@ class Operator:
     def __init__(self, hookbus: Path, address: str) -> None:
         self.hookbus = hookbus
         self.environment = {**ENVIRONMENT, "HOOKBUS_ADDRESS": address}
-        print(f"\n  $ export HOOKBUS_ADDRESS={address}        (a second process; the training runs on)")
+        print(f"\n  $ export HOOKBUS_ADDRESS={address}        # in a second terminal")
 
     def ask(self, *words: str) -> str:
         """Runs a command to its end."""
         order = self.begin(*words)
-        return order.first + order.end()
+        rest = order.rest()
+        show(":", rest)
+        print(flush=True)
+        return order.first + rest
 
     def begin(self, *words: str) -> Order:
         """Starts a command that waits for the training."""
         print(f"  $ hookbus {shlex.join(words)}", flush=True)
-        order = Order(self.start(*words), words)
+        order = self.start(*words)
         show(":", order.first)
         return order
 
     def read(self, *words: str) -> str:
         """The answer of a command, not shown."""
-        order = Order(self.start(*words), words)
+        order = self.start(*words)
         return order.first + order.rest()
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> Order:
         command = bounded(str(self.hookbus), *words)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment
         )
+        return Order(process, words)
 
 
 class Order:
-    """A command whose first line is there. Of an order this line says that it is on its way to the training."""
+    """A command whose first line is there. An order's first line says that it is on its way to the training."""
 
     def __init__(self, process: subprocess.Popen[str], words: Sequence[str]) -> None:
         self.process, self.words = process, words
@@ -120,16 +132,17 @@ class Order:
         self.output = process.stdout
         self.first = self.output.readline()
 
-    def end(self) -> str:
-        """Shows the rest, and returns it."""
+    def end(self) -> None:
+        """Shows the answer that it has waited for."""
         rest = self.rest()
+        print(f"\n  $ hookbus {shlex.join(self.words)}        # has its answer")
         show(":", rest)
-        return rest
+        print(flush=True)
 
     def rest(self) -> str:
         """Waits for the end."""
         with self.process:
             rest = self.output.read()
-        told = (self.first + rest).strip().splitlines()
-        require(self.process.returncode == 0, f"`hookbus {shlex.join(self.words)}` that works: {' '.join(told[-1:])}")
+        said = (self.first + rest).strip().splitlines()
+        require(self.process.returncode == 0, f"`hookbus {shlex.join(self.words)}` that works: {' '.join(said[-1:])}")
         return rest

@@ -84,8 +84,9 @@ def stop_part(hookbus: Path, folder: Path) -> None:
     print(f"  without hookbus: the loss is {losses[bad[0]]} from iteration {bad[0]} on (counted from 0), it trains on")
     print(f"  CheckInvalidLossHook looks each {CHECK_INTERVAL} iterations: it must stop at iteration {due}\n")
     dump = folder / "stopped.json"
-    train = ["--lr", BAD_LR, "--epochs", EPOCHS, "--memory-interval", "0", "--check-interval", str(CHECK_INTERVAL)]
-    code, lines = run_beside_daemon(hookbus, "train_digits.py", train, ["--dump", str(dump)])
+    train = ["--lr", BAD_LR, "--epochs", EPOCHS, "--memory-interval", "0"]
+    unsaid = ["--check-interval", str(CHECK_INTERVAL), "--dump", str(dump)]
+    code, lines = run_beside_daemon(hookbus, "train_digits.py", train, unsaid)
     require(code == 3, f"the stop (the training ended with status {code}, not 3)")
     require(any(INVALID_LINE in line for line in lines), f"the hook's line in the log: {INVALID_LINE}")
     done = json.loads(dump.read_text())["losses"]
@@ -108,25 +109,28 @@ def without_hookbus(dump: Path, lr: str, epochs: str) -> dict[str, list[str]]:
 def closing_words(hookbus: Path) -> None:
     heading("What was shown")
     print(
-        "  Real trainings ran beside a daemon. MemoryProfilerHook ran in there and wrote into the trainer's log; a second\n"
-        "  process read live memory. CheckInvalidLossHook stopped the diverging run at the exact iteration. The learning\n"
-        "  rate, the input size and the augmentation followed what was decided ahead, and an operator's orders on top.\n"
+        "  Trainings ran beside a daemon. MemoryProfilerHook ran in there and wrote into the trainer's log; a second\n"
+        "  process read live memory. CheckInvalidLossHook stopped the diverging run at the exact iteration. Learning\n"
+        "  rate, input size and augmentation followed what was decided ahead, and an operator's orders above it.\n"
         "\n"
-        "  Try next, in two terminals, here, and in both first:\n"
+        "Try next\n"
+        "--------\n"
+        "  In one terminal a training that goes on for some minutes:\n"
+        f"    cd {HERE.parent}\n"
         f"    export PATH={hookbus.parent}:{Path(sys.executable).parent}:$PATH\n"
+        "    hookbus run --print-address -- python demo/train_steered.py --epochs 500\n"
         "\n"
-        "  the first one:\n"
-        "    hookbus run --print-address -- python demo/train_steered.py --epochs 200\n"
-        "\n"
-        "  the second one, with what the first one printed first:\n"
+        "  In a second one, with the address that the first one printed:\n"
+        f"    export PATH={hookbus.parent}:$PATH\n"
         "    export HOOKBUS_ADDRESS=unix:///tmp/hookbus-...\n"
-        "    hookbus watch digits --no-events          decisions, orders and results as they come; Ctrl-C ends it\n"
-        "    hookbus send digits lr --scale 0.5        half the planned learning rate; --release gives it back\n"
-        "    hookbus send digits size 64 64            until the next planned size\n"
-        "    hookbus memory --watch                    host, trainer and GPU; Ctrl-C ends it\n"
-        "    hookbus show digits                       hooks, what is wanted, and what was applied where\n"
-        "    hookbus send digits stop                  and see it stop\n"
-        "    hookbus hooks                             what else there is"
+        "    hookbus watch digits --no-events          # orders, decisions and results as they come, until Ctrl-C\n"
+        "    hookbus send digits lr --scale 0.5        # half of the planned learning rate\n"
+        "    hookbus send digits lr --release          # all of it again\n"
+        "    hookbus send digits size 64 64            # until the next planned size\n"
+        "    hookbus memory --watch                    # host, trainer and GPU, until Ctrl-C\n"
+        "    hookbus show digits                       # its hooks, and what was applied where\n"
+        "    hookbus send digits stop                  # ends it\n"
+        "    hookbus hooks                             # what else there is"
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from beside import Operator, Order, heading, require, run_beside_daemon
+from beside import Operator, Order, heading, require, run_beside_daemon, show
 
 EPOCH_LINE = re.compile(r"epoch (\d+): ")
 SENT_LINE = re.compile(r"order (\S+) sent to rank 0\n")
@@ -45,7 +45,7 @@ def steering_part(hookbus: Path, folder: Path) -> None:
     lines = check(trained, terminal.results, terminal.orders)
     print("\n  what the training had, by its own record:\n")
     for row in stretches(trained):
-        print("    {:<5}  {:<10}  {:<22}  {:<11}  {:<7}  {}".format(*row).rstrip())
+        print("    {:<5}  {:<10}  {:<18}  {:<7}  {:<7}  {}".format(*row).rstrip())
     print("\n  seen: " + "\n        ".join(lines))
 
 
@@ -70,6 +70,10 @@ class SecondTerminal:
             self.given.pop().end()  # it was due in this epoch
         elif epoch == 7:
             self.results = json.loads(self.operator.read("show", "digits", "--json"))["results"]
+            page = self.operator.read("show", "digits")
+            print("\n  $ hookbus show digits        # of its answer, the results")
+            show(":", page[page.index("\nresults\n") + 1 :].partition("\n\n")[0])
+            print(flush=True)
 
     def order(self, note: str, *what: str) -> None:
         order = self.operator.begin("send", "digits", *what)
@@ -108,10 +112,10 @@ def check(trained: dict[str, Any], results: Sequence[dict[str, Any]], orders: Se
         require_applied(results, whose, at)
     changes = ", ".join(f"{pixels} x {pixels} from epoch {epoch} on" for epoch, pixels in sizes.items())
     return [
-        f"{len(had)} learning rates of the curve, equal to its formula to the last bit, but for iterations {FROM_ITER} to",
-        f"{released - 1}, which had exactly {FACTOR} of it: each order was applied where the operator wanted it;",
+        f"{len(had)} learning rates, bit for bit those of the curve's formula, and exactly {FACTOR} of it in iterations",
+        f"{FROM_ITER} to {released - 1}: both orders were applied where the operator wanted them;",
         f"the input sizes drawn from the seed: {changes};",
-        f"the mode switch at epoch {switch} = {trained['epochs']} - 2 - 1, and no augmentation since",
+        f"the mode switch at epoch {switch} = {trained['epochs']} - 2 - 1: no augmentation from there on",
     ]
 
 
@@ -168,7 +172,7 @@ def stretches(trained: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         one, planned = pair
         return one["epoch"], one["lr"] / planned, one["pixels"], ", ".join(one["steps"]) or "-"
 
-    yield "EPOCH", "ITERATIONS", "LEARNING RATE", "CURVE TIMES", "SIZE", "AUGMENTATION"
+    yield "EPOCH", "ITERATIONS", "LEARNING RATE", "x CURVE", "SIZE", "AUGMENTATION"
     i = 0
     for (epoch, factor, pixels, steps), group in itertools.groupby(
         zip(trained["trained_with"], planned_rates(trained), strict=True), alike
