@@ -41,11 +41,10 @@ def show(mark: str, text: str) -> None:
 
 
 def shortened(line: str, known: set[str]) -> str:
-    """A long line that begins as one before it is shown with its two ends only."""
-    beginning = line[:20]
-    if len(line) > WIDTH - 4 and beginning in known:
-        return f"{line[:60]} ... {line[-40:]}"
-    known.add(beginning)
+    """A long line that begins as one before it is shown without its middle."""
+    if len(line) > WIDTH - 4 and line[:20] in known:
+        return f"{line.partition(', ')[0]}, ..., {line.rpartition(', ')[2]}"
+    known.add(line[:20])
     return line
 
 

@@ -25,11 +25,11 @@ def steering_part(hookbus: Path, folder: Path) -> None:
     """A training under a curve, sizes and a mode decided ahead; an operator halves its rate, and gives it back."""
     heading("3. Steering: what hooks decide ahead, and what an operator orders from a second process")
     print(
-        "  YOLOXLrUpdaterHook sets the learning rate of each iteration, SyncRandomSizeHook a new input size each third"
+        "  YOLOXLrUpdaterHook sets the learning rate of each iteration, SyncRandomSizeHook another input size each\n"
+        "  third epoch, YOLOXModeSwitchHook takes the augmentation RandomShift away before the end. An operator\n"
+        "  halves the learning rate and gives it back. After each epoch the training waits for the demo, so that\n"
+        "  orders come in time on any machine.\n"
     )
-    print("  epoch, YOLOXModeSwitchHook takes the augmentation RandomShift away before the end. An operator halves the")
-    print("  learning rate and gives it back. After each epoch the training waits for the demo's word, so that orders")
-    print("  come in time on a slow machine too.\n")
     pace, dump = folder / "pace", folder / "steered.json"
     pace.mkdir()
     terminal = SecondTerminal(hookbus)
@@ -64,6 +64,7 @@ class SecondTerminal:
             note = f"half the learning rate from iteration {FROM_ITER} on"
             self.order(note, "lr", "--scale", str(FACTOR), "--at-iter", str(FROM_ITER))
         elif epoch == 4:
+            print()
             note = f"the planned learning rate from epoch {RELEASED_AT_EPOCH} on"
             self.order(note, "lr", "--release", "--at-epoch", str(RELEASED_AT_EPOCH))
         elif epoch in (3, RELEASED_AT_EPOCH):
@@ -102,28 +103,26 @@ def check(trained: dict[str, Any], results: Sequence[dict[str, Any]], orders: Se
         require(one["steps"] == steps, f"the augmentations {steps} at iteration {i} (they were {one['steps']})")
     require(len({one["pixels"] for one in had}) > 1, "an input size that changes")
     require(len(orders) == 2, f"two orders of the operator (there were {len(orders)})")
-    due = {
-        "YOLOXLrUpdaterHook": 0,
-        "YOLOXModeSwitchHook": switch * per_epoch,
-        orders[0]: FROM_ITER,
-        orders[1]: released,
-    }
-    for whose, at in due.items():
-        require_applied(results, whose, at)
+    require_applied(results, "YOLOXLrUpdaterHook", [0])
+    require_applied(results, "SyncRandomSizeHook", [epoch * per_epoch for epoch in sizes])
+    require_applied(results, "YOLOXModeSwitchHook", [switch * per_epoch])
+    require_applied(results, orders[0], [FROM_ITER])
+    require_applied(results, orders[1], [released])
     changes = ", ".join(f"{pixels} x {pixels} from epoch {epoch} on" for epoch, pixels in sizes.items())
     return [
-        f"{len(had)} learning rates, bit for bit those of the curve's formula, and exactly {FACTOR} of it in iterations",
-        f"{FROM_ITER} to {released - 1}: both orders were applied where the operator wanted them;",
+        f"{len(had)} learning rates, bit for bit those of the curve's formula, and exactly {FACTOR} of it in",
+        f"iterations {FROM_ITER} to {released - 1}: both orders were applied where the operator wanted them;",
         f"the input sizes drawn from the seed: {changes};",
         f"the mode switch at epoch {switch} = {trained['epochs']} - 2 - 1: no augmentation from there on",
     ]
 
 
-def require_applied(results: Sequence[dict[str, Any]], whose: str, at_iter: int) -> None:
-    """In the daemon's record: what this hook decided or this order asked for was applied, and there."""
-    found = [one["result"] for one in results if whose in (one["by"], one["result"]["id"])]
-    there = [(one["outcome"], one["at"]["iter"], one["reason"]) for one in found]
-    require(there == [("applied", at_iter, "")], f"{whose} applied at iteration {at_iter} (the record has {there})")
+def require_applied(results: Sequence[dict[str, Any]], whose: str, iters: list[int]) -> None:
+    """In the daemon's record: what this hook decided or this order asked for was applied, before these iterations."""
+    there = [one["result"] for one in results if whose in (one["by"], one["result"]["id"])]
+    said = [f"{one['outcome']} at iteration {one['at']['iter']}" for one in there]
+    due = [f"applied at iteration {i}" for i in iters]
+    require(said == due, f"in the daemon's record, {whose} {', '.join(due)} (it has: {', '.join(said) or 'nothing'})")
 
 
 def planned_rates(trained: dict[str, Any]) -> list[float]:
