@@ -25,7 +25,7 @@ help: ## This list
 build: ## The daemon and the operator's binary, optimised
 	$(CARGO) build --release --locked -p hookbusd -p hookbus-cli
 
-demo: build $(VENV)/.client ## A real training with its memory shown, then stopped when it diverges
+demo: build $(VENV)/.client ## A real training: its memory live, stopped when it diverges, steered
 	@$(BIN)/python demo/demo.py --bin $(TARGET)/release
 
 test: test-rust test-python ## Every test, Rust and Python, with what they need

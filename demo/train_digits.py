@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 
 # one thread: the demo leaves the other cores alone, and sums are added in the same order each time
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -30,44 +31,47 @@ Array = np.ndarray
 STOPPED = 3  # this script's exit status where a hook or an operator stopped it
 
 
-def windows(x: Array) -> Array:
-    """The 3 x 3 neighbourhood of each pixel: (n, h, w, c) to (n, h, w, c, 3, 3), zeros beyond the border."""
+def windows(x: Array, stride: int) -> Array:
+    """The 3 x 3 neighbourhood of each stride-th pixel: (n, h, w, c) to (n, h', w', c, 3, 3), zeros beyond the edge."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
 
 
 class Conv:
     """A 3 x 3 convolution as one matrix product, followed by a leaky ReLU."""
 
-    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int) -> None:
+    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, stride: int) -> None:
+        self.stride = stride
         scale = np.sqrt(2.0 / (9 * inputs))
         self.weight = (rng.standard_normal((inputs * 9, outputs)) * scale).astype(np.float32)
         self.bias = np.zeros(outputs, np.float32)
 
     def forward(self, x: Array) -> Array:
         self.shape = x.shape
-        self.columns = windows(x).reshape(-1, self.weight.shape[0])
+        seen = windows(x, self.stride)
+        self.columns = seen.reshape(-1, self.weight.shape[0])
         out = self.columns @ self.weight + self.bias
         self.slope = np.where(out > 0, np.float32(1), np.float32(0.1))
-        return (out * self.slope).reshape(*x.shape[:3], -1)
+        return (out * self.slope).reshape(*seen.shape[:3], -1)
 
     def backward(self, grad: Array) -> tuple[Array, list[Array]]:
-        grad = grad.reshape(self.slope.shape) * self.slope
-        patches = (grad @ self.weight.T).reshape(*self.shape, 3, 3)
         n, h, w, c = self.shape
+        patches_shape = (*grad.shape[:3], c, 3, 3)
+        grad = grad.reshape(self.slope.shape) * self.slope
+        patches = (grad @ self.weight.T).reshape(patches_shape)
         padded = np.zeros((n, h + 2, w + 2, c), np.float32)
         for dy in range(3):
             for dx in range(3):
-                padded[:, dy : dy + h, dx : dx + w] += patches[..., dy, dx]
+                padded[:, dy : dy + h : self.stride, dx : dx + w : self.stride] += patches[..., dy, dx]
         return padded[:, 1:-1, 1:-1], [self.columns.T @ grad, grad.sum(axis=0)]
 
 
 class Network:
-    """Two convolutions, the mean over all pixels, and a linear layer."""
+    """Convolutions, the mean over all pixels, so that any size of image will do, and a linear layer."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.convs = [Conv(rng, 1, 16), Conv(rng, 16, 32)]
-        self.weight = (rng.standard_normal((32, 10)) * np.sqrt(1.0 / 32)).astype(np.float32)
+    def __init__(self, rng: np.random.Generator, widths: tuple[int, ...] = (16, 32), stride: int = 1) -> None:
+        self.convs = [Conv(rng, inputs, outputs, stride) for inputs, outputs in pairwise((1, *widths))]
+        self.weight = (rng.standard_normal((widths[-1], 10)) * np.sqrt(1.0 / widths[-1])).astype(np.float32)
         self.bias = np.zeros(10, np.float32)
 
     def parameters(self) -> list[Array]:
@@ -77,7 +81,7 @@ class Network:
         x = images
         for conv in self.convs:
             x = conv.forward(x)
-        self.pixels = x.shape[1] * x.shape[2]
+        self.last = x.shape
         self.pooled = x.mean(axis=(1, 2))
         return self.pooled @ self.weight + self.bias
 
@@ -92,8 +96,8 @@ class Network:
         grad[rows, labels] -= 1
         grad /= len(labels)
         gradients = [self.pooled.T @ grad, grad.sum(axis=0)]
-        x = (grad @ self.weight.T / self.pixels)[:, None, None, :]
-        x = np.broadcast_to(x, (len(labels), images.shape[1], images.shape[2], x.shape[-1]))
+        x = (grad @ self.weight.T / (self.last[1] * self.last[2]))[:, None, None, :]
+        x = np.broadcast_to(x, self.last)
         for conv in reversed(self.convs):
             x, own = conv.backward(x)
             gradients = own + gradients
@@ -132,6 +136,13 @@ class Loader:
             yield self.images[rows], self.labels[rows]
 
 
+def digits(seed: int) -> list[Array]:
+    """Images to train and to test with, then their labels."""
+    data = load_digits()
+    images = ((data.images - data.images.mean()) / data.images.std()).astype(np.float32)[..., None]
+    return train_test_split(images, data.target, test_size=0.2, random_state=seed)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=12)
@@ -148,9 +159,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
     rng = np.random.default_rng(args.seed)
-    digits = load_digits()
-    images = ((digits.images - digits.images.mean()) / digits.images.std()).astype(np.float32)[..., None]
-    train_x, test_x, train_y, test_y = train_test_split(images, digits.target, test_size=0.2, random_state=args.seed)
+    train_x, test_x, train_y, test_y = digits(args.seed)
     network = Network(rng)
     optimizer = Sgd(network.parameters(), args.lr)
     loader = Loader(train_x, train_y, args.batch_size, rng)
