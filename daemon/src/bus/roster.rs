@@ -24,6 +24,8 @@ pub const RECORD: &str = "record";
 struct Member {
     configured: Configured,
     subscriptions: Vec<Subscription>,
+    /// What it decided ahead last, so that the same again is no new decision.
+    ahead: Option<Standing>,
     calls: u64,
     decisions: u64,
     disabled: Option<String>,
@@ -251,7 +253,10 @@ impl Roster {
                         );
                         all.refused.push((name, why));
                     } else {
-                        member.decisions += 1;
+                        if member.ahead.as_ref() != Some(&standing) {
+                            member.ahead = Some(standing.clone());
+                            member.decisions += 1;
+                        }
                         all.standing.push((name, standing));
                     }
                 }
@@ -312,6 +317,7 @@ impl Member {
         Self {
             configured,
             subscriptions,
+            ahead: None,
             calls: 0,
             decisions: 0,
             disabled: None,

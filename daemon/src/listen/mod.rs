@@ -56,8 +56,22 @@ pub struct Listeners {
     tls: Option<Arc<ServerConfig>>,
 }
 
+/// Each session is a descriptor, and the usual soft limit is 1,024: as many as the hard limit allows are asked for.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, limit = ?now.current, "the limit of open files could not be raised");
+    }
+}
+
 /// Binds what the configuration asks for.
 pub fn bind(listen: &Listen) -> Result<Listeners, BindError> {
+    raise_descriptor_limit();
     let unix = listen
         .socket
         .as_ref()
