@@ -104,7 +104,8 @@ def check(trained: dict[str, Any], results: Sequence[dict[str, Any]], orders: Se
     require(len({one["pixels"] for one in had}) > 1, "an input size that changes")
     require(len(orders) == 2, f"two orders of the operator (there were {len(orders)})")
     require_applied(results, "YOLOXLrUpdaterHook", [0])
-    require_applied(results, "SyncRandomSizeHook", [epoch * per_epoch for epoch in sizes])
+    # the schedule itself at the beginning, then each of its changes
+    require_applied(results, "SyncRandomSizeHook", [0, *(epoch * per_epoch for epoch in sizes)])
     require_applied(results, "YOLOXModeSwitchHook", [switch * per_epoch])
     require_applied(results, orders[0], [FROM_ITER])
     require_applied(results, orders[1], [released])

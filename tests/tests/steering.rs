@@ -197,9 +197,11 @@ async fn a_daemon_that_was_started_anew_goes_on_from_what_the_trainer_has() {
     assert_eq!(state.generation, held.generation, "it never goes back");
     let holds = |state: &State| state.lr.clone().unwrap_or_default().holds;
     assert_eq!(holds(&state), holds(&held));
+    assert_eq!(state.lr, held.lr, "what was agreed");
     raw.send(Frame::Facts(facts(1))).await;
-    let (states, ..) = taken(&mut raw, 1).await;
-    assert_eq!(states[0].lr, held.lr, "the same facts, the same schedule");
+    let (states, chunks, _) = taken(&mut raw, 1).await;
+    assert_eq!(states, [], "the same facts, the same schedule");
+    assert!(!chunks.is_empty(), "this rank did not say that it has it");
 }
 
 #[tokio::test]
@@ -324,4 +326,46 @@ async fn orders_that_cannot_be_are_refused_with_the_reason() {
     .await
     .expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn every_rank_is_answered_from_rank_0s_final_facts() {
+    let sandbox = Sandbox::start();
+    let hello = |rank| Hello {
+        rank,
+        world_size: 2,
+        session: format!("s{rank}"),
+        ..hello("ranks")
+    };
+    let (mut one, _) = Raw::attach(&sandbox.address(), hello(1)).await;
+    one.send(Frame::Facts(Facts {
+        max_epochs: Some(3),
+        ..facts(1)
+    }))
+    .await;
+    let (mut zero, _) = Raw::attach(&sandbox.address(), hello(0)).await;
+    let incomplete = Facts {
+        groups: Vec::new(),
+        provisional: true,
+        ..facts(1)
+    };
+    zero.send(Frame::Facts(incomplete)).await;
+    zero.send(Frame::Facts(facts(2))).await;
+    let (states, _, refused) = taken(&mut zero, 2).await;
+    assert_eq!(
+        refused, [""; 0],
+        "nothing was decided from what was provisional"
+    );
+    let (theirs, _, _) = taken(&mut one, 1).await;
+    assert_eq!(theirs, states, "the same for both");
+    let differ = operator(&sandbox)
+        .await
+        .snapshot("ranks")
+        .await
+        .expect("the run is known")
+        .incidents;
+    assert!(
+        differ[0].text.contains("max_epochs: 3 and 10"),
+        "{differ:?}"
+    );
 }

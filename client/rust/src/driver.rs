@@ -171,7 +171,10 @@ impl Driver {
         let (node, process) = (identity::node(), identity::wire_process(&options.process));
         let capabilities = lock(&self.shared.capabilities).iter().cloned().collect();
         let mut applied = lock(&self.shared.inbox).applied();
-        applied.extend(lock(&self.shared.steered).installed());
+        let steered = lock(&self.shared.steered);
+        applied.extend(steered.installed());
+        applied.extend(steered.in_force());
+        drop(steered);
         let state = (self.last_state.generation > 0).then(|| self.last_state.clone());
         let hot = lock(&self.shared.hot);
         let identity = &options.identity;

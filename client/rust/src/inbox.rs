@@ -6,12 +6,15 @@ use std::collections::{HashSet, VecDeque};
 use hookbus_proto::v1::{self as wire, EffectiveWhen, LogLevel, command::What};
 
 use crate::Position;
+use crate::identity::cut;
 use crate::rates::{Report, Turn, passed, turn};
 
 /// Ids that are remembered, so that nothing is done twice.
 const REMEMBERED: usize = 4096;
 /// Results that are sent again on a new connection.
 const SENT: usize = 64;
+/// Texts that go over the wire are cut here.
+pub(crate) const TEXT_BYTES: usize = 1024;
 /// Actions that wait for the training thread.
 const WAITING: usize = 4096;
 
@@ -291,7 +294,7 @@ impl Inbox {
     }
 
     /// What is to be done at `point`. Log lines count as applied with this; a stop comes last, whatever came first.
-    pub(crate) fn take(&mut self, point: &str, at: Position) -> Vec<Action> {
+    pub(crate) fn take(&mut self, point: &str, at: Position, fresh: bool) -> Vec<Action> {
         let mut taken = Vec::new();
         let mut stop = None;
         let boundary = matches!(
@@ -304,7 +307,7 @@ impl Inbox {
                 Place::BeforeTrainIter => point == "before_train_iter",
                 Place::Boundary => boundary,
             };
-            let turn = turn(waiting.effective, at);
+            let turn = turn(waiting.effective, at, fresh);
             if !here || turn == Turn::Not {
                 self.waiting.push_back(waiting);
             } else if turn == Turn::Passed {
@@ -388,6 +391,11 @@ impl Inbox {
             inner_iter: at.inner_iter,
         });
         point.clone_into(&mut result.point);
+        // One text over the daemon's limit would end the session, again and again.
+        for text in [&mut result.old, &mut result.new].into_iter().flatten() {
+            *text = cut(std::mem::take(text), TEXT_BYTES);
+        }
+        result.reason = cut(std::mem::take(&mut result.reason), TEXT_BYTES);
         if self.results.len() >= WAITING {
             self.results.pop_front();
             self.dropped += 1;
@@ -526,7 +534,7 @@ mod tests {
             let mut inbox = Inbox::default();
             inbox.stop(stop("s", when, 0), None);
             inbox.stop(stop("s", when, 0), None);
-            let taken = inbox.take(point, Position::default());
+            let taken = inbox.take(point, Position::default(), true);
             assert_eq!(taken.len(), usize::from(here), "{when:?} at {point}");
             assert_eq!(
                 inbox.next_result().map(|result| result.outcome()),
@@ -573,7 +581,7 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.stop(stop("s", EffectiveWhen::Now, 0), None);
         inbox.command(log("l"), |_| true, nothing);
-        let taken = inbox.take("after_train_iter", Position::default());
+        let taken = inbox.take("after_train_iter", Position::default(), true);
         assert!(
             matches!(taken.as_slice(), [Action::Log { .. }, Action::Stop { .. }]),
             "{taken:?}"
@@ -611,10 +619,10 @@ mod tests {
         inbox.stop(stop("s", EffectiveWhen::Iter, 7), None);
         assert!(!inbox.is_pending(), "no point before it is looked at");
         assert_eq!(inbox.next_due(), (7, u64::MAX));
-        assert_eq!(inbox.take("before_train_iter", at(6)), []);
-        assert_eq!(inbox.take("before_train_iter", at(7)).len(), 1);
+        assert_eq!(inbox.take("before_train_iter", at(6), true), []);
+        assert_eq!(inbox.take("before_train_iter", at(7), true).len(), 1);
         inbox.stop(stop("t", EffectiveWhen::Iter, 7), None);
-        assert_eq!(inbox.take("before_train_iter", at(8)), []);
+        assert_eq!(inbox.take("before_train_iter", at(8), true), []);
         inbox.result_sent();
         let passed = inbox.next_result().expect("it is said");
         assert_eq!(

@@ -1,6 +1,6 @@
 //! Where the training is, counted as MMEngine counts: `iter` after after_train_iter, `epoch` after after_train_epoch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A place in a training, 0-based.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +40,7 @@ pub const POINTS: [&str; 23] = [
     "after_save_checkpoint",
 ];
 
-pub(crate) const BEFORE_RUN: u8 = 0;
-pub(crate) const AFTER_LOAD_CHECKPOINT: u8 = 1;
+const BEFORE_TRAIN: u8 = 2;
 pub(crate) const BEFORE_TRAIN_EPOCH: u8 = 3;
 pub(crate) const BEFORE_TRAIN_ITER: u8 = 4;
 pub(crate) const AFTER_TRAIN_ITER: u8 = 5;
@@ -85,6 +84,10 @@ pub(crate) struct Counters {
     eval_inner: AtomicU64,
     /// Of the last point reached.
     last: [AtomicU64; 3],
+    /// No iteration of this epoch has ended.
+    under_way: AtomicBool,
+    /// The trainer says where its epochs begin.
+    says_epochs: AtomicBool,
 }
 
 fn get(counter: &AtomicU64) -> u64 {
@@ -106,8 +109,12 @@ impl Counters {
             &self.train_inner
         };
         match point {
-            BEFORE_TRAIN_EPOCH | BEFORE_VAL | BEFORE_VAL_EPOCH | BEFORE_TEST
-            | BEFORE_TEST_EPOCH => set(inner, 0),
+            BEFORE_TRAIN_EPOCH => {
+                set(inner, 0);
+                self.says_epochs.store(true, Ordering::Relaxed);
+                self.under_way.store(false, Ordering::Relaxed);
+            }
+            BEFORE_VAL | BEFORE_VAL_EPOCH | BEFORE_TEST | BEFORE_TEST_EPOCH => set(inner, 0),
             _ => {}
         }
         if *given != Given::NOTHING {
@@ -125,8 +132,12 @@ impl Counters {
             AFTER_TRAIN_ITER => {
                 set(&self.iter, at.iter.wrapping_add(1));
                 set(inner, at.inner_iter.wrapping_add(1));
+                self.under_way.store(true, Ordering::Relaxed);
             }
-            AFTER_TRAIN_EPOCH => set(&self.epoch, at.epoch.wrapping_add(1)),
+            AFTER_TRAIN_EPOCH => {
+                set(&self.epoch, at.epoch.wrapping_add(1));
+                self.under_way.store(false, Ordering::Relaxed);
+            }
             AFTER_VAL_ITER | AFTER_TEST_ITER => set(inner, at.inner_iter.wrapping_add(1)),
             _ => {}
         }
@@ -156,10 +167,24 @@ impl Counters {
         set(&self.epoch, at.epoch);
         set(&self.iter, at.iter);
         set(&self.train_inner, at.inner_iter);
+        self.under_way.store(false, Ordering::Relaxed);
+    }
+
+    /// What an epoch's beginning depends on, at the point reached last.
+    pub(crate) fn phase(&self, point: u8) -> Phase {
+        let fresh = !self.under_way.load(Ordering::Relaxed);
+        let says_epochs = self.says_epochs.load(Ordering::Relaxed);
+        Phase {
+            fresh,
+            epoch_begins: fresh && (point == BEFORE_TRAIN_EPOCH || !says_epochs),
+        }
     }
 
     #[cold]
     fn give(&self, inner: &AtomicU64, given: &Given) {
+        if given.epoch.is_some_and(|epoch| epoch != get(&self.epoch)) {
+            self.under_way.store(false, Ordering::Relaxed);
+        }
         for (counter, value) in [
             (&self.epoch, given.epoch),
             (&self.iter, given.iter),
@@ -172,9 +197,18 @@ impl Counters {
     }
 }
 
+/// Where in its epoch a point is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Phase {
+    /// No iteration of the epoch has ended.
+    pub(crate) fresh: bool,
+    /// The epoch begins here: what is for a whole epoch is applied.
+    pub(crate) epoch_begins: bool,
+}
+
 /// Whether a point means that training has begun: what comes first from a daemon after it is late.
 pub(crate) fn begins_training(point: u8) -> bool {
-    !matches!(point, BEFORE_RUN | AFTER_LOAD_CHECKPOINT)
+    matches!(point, BEFORE_TRAIN..=AFTER_TRAIN_EPOCH)
 }
 
 #[cfg(test)]
@@ -231,6 +265,47 @@ mod tests {
                 .reach(BEFORE_TRAIN_ITER, &Given::NOTHING)
                 .inner_iter,
             1
+        );
+    }
+
+    #[test]
+    fn an_epoch_begins_where_it_is_said_or_where_its_number_changes() {
+        let counters = Counters::default();
+        let begins = |point| {
+            counters.reach(point, &Given::NOTHING);
+            counters.phase(point).epoch_begins
+        };
+        assert!(begins(BEFORE_TRAIN_ITER), "the first iteration");
+        assert!(!begins(AFTER_TRAIN_ITER) && !begins(BEFORE_TRAIN_ITER));
+        let next = Given {
+            epoch: Some(1),
+            ..Given::NOTHING
+        };
+        counters.reach(BEFORE_TRAIN_ITER, &next);
+        assert!(counters.phase(BEFORE_TRAIN_ITER).epoch_begins);
+        assert!(begins(BEFORE_TRAIN_EPOCH));
+        let phase = {
+            counters.reach(BEFORE_TRAIN_ITER, &Given::NOTHING);
+            counters.phase(BEFORE_TRAIN_ITER)
+        };
+        assert!(phase.fresh && !phase.epoch_begins, "it was said before");
+    }
+
+    #[test]
+    fn only_a_training_begins_one() {
+        let begin: Vec<_> = (0..POINTS.len() as u8)
+            .filter(|point| begins_training(*point))
+            .map(|point| POINTS[point as usize])
+            .collect();
+        assert_eq!(
+            begin,
+            [
+                "before_train",
+                "before_train_epoch",
+                "before_train_iter",
+                "after_train_iter",
+                "after_train_epoch"
+            ]
         );
     }
 

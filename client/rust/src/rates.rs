@@ -34,7 +34,8 @@ pub(crate) enum Turn {
     Passed,
 }
 
-pub(crate) fn turn(effective: Option<wire::Effective>, at: Position) -> Turn {
+/// `fresh`: no iteration of the epoch has ended, so its beginning has not passed.
+pub(crate) fn turn(effective: Option<wire::Effective>, at: Position, fresh: bool) -> Turn {
     let Some(effective) = effective else {
         return Turn::Now;
     };
@@ -43,9 +44,11 @@ pub(crate) fn turn(effective: Option<wire::Effective>, at: Position) -> Turn {
         EffectiveWhen::Epoch => (at.epoch, effective.epoch),
         EffectiveWhen::Unspecified | EffectiveWhen::Next | EffectiveWhen::Now => return Turn::Now,
     };
+    let over = effective.when() == EffectiveWhen::Epoch && !fresh;
     match is.cmp(&asked) {
         std::cmp::Ordering::Less => Turn::Not,
-        std::cmp::Ordering::Equal => Turn::Now,
+        std::cmp::Ordering::Equal if !over => Turn::Now,
+        std::cmp::Ordering::Equal => Turn::Passed,
         std::cmp::Ordering::Greater => Turn::Passed,
     }
 }
@@ -60,6 +63,9 @@ pub(crate) fn passed(effective: Option<wire::Effective>) -> String {
         None => "its position has passed".to_owned(),
     }
 }
+
+/// A model can have a parameter group for each parameter.
+const SHOWN_GROUPS: usize = 8;
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -99,8 +105,9 @@ impl Curves {
     fn value(&self, group: usize, iter: u64) -> Option<f64> {
         let curve = *self.schedule.group_curve.get(group)? as usize;
         let curve = self.schedule.curves.get(curve)?;
-        let index = iter.checked_sub(curve.first_iter)?;
-        curve.values.get(usize::try_from(index).ok()?).copied()
+        let index = usize::try_from(iter.checked_sub(curve.first_iter)?).ok()?;
+        // A loop that goes on beyond the end keeps the last rate.
+        curve.values.get(index).or(curve.values.last()).copied()
     }
 }
 
@@ -150,10 +157,11 @@ impl Rates {
     pub(crate) fn write(
         &mut self,
         at: Position,
+        fresh: bool,
         rates: &mut [f64],
         reports: &mut Vec<Report>,
     ) -> Written {
-        let begun = self.begin(at, rates.len(), reports);
+        let begun = self.begin(at, fresh, rates.len(), reports);
         let mut written = Written::default();
         let before = (!begun.is_empty()).then(|| rates.to_vec());
         for (group, rate) in rates.iter_mut().enumerate() {
@@ -173,15 +181,7 @@ impl Rates {
         }
         if let Some(before) = before {
             for (id, group) in begun {
-                let of = |rates: &[f64]| {
-                    let all: Vec<_> = rates
-                        .iter()
-                        .enumerate()
-                        .filter(|(at, _)| group.is_none_or(|group| group as usize == *at))
-                        .map(|(_, rate)| format!("{rate:?}"))
-                        .collect();
-                    Some(all.join(", "))
-                };
+                let of = |rates: &[f64]| Some(shown(rates, group));
                 let unknown = rates.iter().enumerate().any(|(at, rate)| {
                     rate.is_nan() && group.is_none_or(|group| group as usize == at)
                 });
@@ -203,10 +203,17 @@ impl Rates {
         written
     }
 
+    /// Ids of holds that are in force.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = &str> {
+        let held = self.holds.iter().filter(|held| held.since.is_some());
+        held.map(|held| held.hold.id.as_str())
+    }
+
     /// What comes into force here: ids, and the group that each is about.
     fn begin(
         &mut self,
         at: Position,
+        fresh: bool,
         groups: usize,
         reports: &mut Vec<Report>,
     ) -> Vec<(String, Option<u32>)> {
@@ -238,7 +245,7 @@ impl Rates {
                 return true;
             }
             let id = &held.hold.id;
-            match turn(held.hold.effective, at) {
+            match turn(held.hold.effective, at, fresh) {
                 Turn::Not => return true,
                 Turn::Passed => refuse(id, Outcome::Rejected, &passed(held.hold.effective)),
                 Turn::Now if groups == 0 => {
@@ -275,6 +282,22 @@ impl Rates {
             .max_by_key(|held| held.since)
             .map(|held| &held.hold)
     }
+}
+
+/// The rates of one group or all, as text; of many the first ones.
+fn shown(rates: &[f64], group: Option<u32>) -> String {
+    let mut all: Vec<_> = rates
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| group.is_none_or(|group| group as usize == *at))
+        .map(|(_, rate)| format!("{rate:?}"))
+        .collect();
+    let count = all.len();
+    if count > SHOWN_GROUPS {
+        all.truncate(SHOWN_GROUPS);
+        all.push(format!("... ({count} groups)"));
+    }
+    all.join(", ")
 }
 
 #[cfg(test)]
@@ -318,7 +341,7 @@ mod tests {
 
     fn write(rates: &mut Rates, iter: u64, own: &[f64]) -> (Vec<f64>, Written, Vec<Report>) {
         let (mut values, mut reports) = (own.to_vec(), Vec::new());
-        let written = rates.write(at(iter), &mut values, &mut reports);
+        let written = rates.write(at(iter), iter.is_multiple_of(10), &mut values, &mut reports);
         (values, written, reports)
     }
 
@@ -335,8 +358,50 @@ mod tests {
         let (values, _, reports) = write(&mut rates, 4, &[30.0, 3.0, 30.0]);
         assert_eq!((values, reports), (vec![40.0, 4.0, 40.0], Vec::new()));
         let (values, written, _) = write(&mut rates, 20, &[1.0, 1.0, 1.0]);
-        assert_eq!(values, [1.0, 1.0, 1.0], "beyond its end it says nothing");
-        assert!(!written.any);
+        assert_eq!(values, [190.0, 19.0, 190.0], "beyond its end");
+        assert!(written.any && !written.give_back);
+        rates.hold(vec![hold("half", None, How::Scale(0.5), None)]);
+        for iter in 30..33 {
+            let (values, ..) = write(&mut rates, iter, &[95.0, 9.5, 95.0]);
+            assert_eq!(
+                values,
+                [95.0, 9.5, 95.0],
+                "half of the curve, not of the half"
+            );
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_is_under_way_has_passed() {
+        let epoch = |epoch| {
+            Some(wire::Effective {
+                when: EffectiveWhen::Epoch.into(),
+                epoch,
+                ..Default::default()
+            })
+        };
+        for (asked, iter, expected) in [
+            (2, 19, Turn::Not),
+            (2, 20, Turn::Now),
+            (2, 21, Turn::Passed),
+            (2, 30, Turn::Passed),
+        ] {
+            assert_eq!(
+                turn(epoch(asked), at(iter), iter.is_multiple_of(10)),
+                expected,
+                "{iter}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rates_of_many_groups_are_shown_in_short() {
+        let text = shown(&[0.1; 400], None);
+        assert!(
+            text.len() < 100 && text.ends_with("... (400 groups)"),
+            "{text}"
+        );
+        assert_eq!(shown(&[0.1, 0.2], Some(1)), "0.2");
     }
 
     #[test]

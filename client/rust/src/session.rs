@@ -159,10 +159,11 @@ impl Session {
     #[cold]
     fn must_prepare(&self) -> bool {
         let shared = &*self.shared;
-        let given = shared.facts_number.load(Ordering::Relaxed);
-        if given == 0 && self.status().connected {
-            // A hook that needs facts then says which.
-            self.facts(wire::Facts::default());
+        if !shared.facts_final.load(Ordering::Relaxed) {
+            if self.status().connected {
+                return true;
+            }
+            self.final_facts();
         }
         if self.is_on_its_way() {
             let since = *lock(&shared.preparing).get_or_insert_with(Instant::now);
@@ -173,15 +174,27 @@ impl Session {
         let (missing, reports) = lock(&shared.steered).close_door();
         shared.training.store(true, Ordering::Relaxed);
         shared.report(reports, "before_train");
-        if !missing.is_empty() {
+        let status = self.status();
+        let given = shared.facts_number.load(Ordering::Relaxed);
+        if status.facts_taken >= given {
+            for (what, why) in status.refused_ahead {
+                shared.warn(format!("hookbus: refused: {what}: {why}"));
+            }
+        } else if status.stage == Stage::Attached {
+            let asked: Vec<_> = shared.options.hooks.iter().map(hook_name).collect();
+            let hooks = if asked.is_empty() {
+                "its hooks".to_owned()
+            } else {
+                asked.join(", ")
+            };
             shared.warn(format!(
-                "hookbus: {} was not decided within {} s; it is not in force in this attempt",
-                missing.join(", "),
-                AHEAD_TIMEOUT.as_secs()
+                "hookbus: the daemon did not answer before training began: what {hooks} would decide ahead (learning rate, input size, mode, set_epoch) is not in force in this attempt"
             ));
-        }
-        for (what, why) in self.status().refused_ahead {
-            shared.warn(format!("hookbus: refused: {what}: {why}"));
+        } else if !missing.is_empty() {
+            shared.warn(format!(
+                "hookbus: {} did not come in time; it is not in force in this attempt",
+                missing.join(", ")
+            ));
         }
         shared.look_ahead();
         false
@@ -197,9 +210,22 @@ impl Session {
         connected && !(taken && lock(&shared.steered).is_complete())
     }
 
-    /// Waits, at most `slice`, for what hooks decide ahead. True: emit again.
+    /// What was said of the training is all there is: hooks decide from it.
+    fn final_facts(&self) {
+        let facts = lock(&self.shared.facts).clone().unwrap_or_default();
+        self.shared.facts_final.store(true, Ordering::Relaxed);
+        self.facts(wire::Facts {
+            position: None,
+            ..facts
+        });
+    }
+
+    /// Waits, at most `slice`, for what hooks decide ahead. True: emit again. From the first call on the facts are final.
     pub fn prepare(&self, slice: Duration) -> bool {
         let shared = &*self.shared;
+        if !shared.facts_final.load(Ordering::Relaxed) {
+            self.final_facts();
+        }
         let given = shared.facts_number.load(Ordering::Relaxed);
         let since = *lock(&shared.preparing).get_or_insert_with(Instant::now);
         let left = AHEAD_TIMEOUT.saturating_sub(since.elapsed());
@@ -221,10 +247,11 @@ impl Session {
     pub fn rates(&self, rates: &mut [f64]) -> Written {
         let shared = &*self.shared;
         let at = shared.counters.last();
+        let fresh = shared.counters.phase(BEFORE_TRAIN_ITER).fresh;
         let mut reports = Vec::new();
         let written = lock_soon(&shared.steered)
             .rates
-            .write(at, rates, &mut reports);
+            .write(at, fresh, rates, &mut reports);
         shared.report(reports, "before_train_iter");
         written
     }
@@ -368,15 +395,16 @@ impl Session {
             .cloned()
             .unwrap_or_default();
         let at = shared.counters.last();
+        let phase = shared.counters.phase(point.0);
         let mut actions = Vec::new();
         let boundary = matches!(point.0, BEFORE_TRAIN_ITER | BEFORE_TRAIN_EPOCH);
         if boundary {
             let mut reports = Vec::new();
-            actions = lock_soon(&shared.steered).take(at, &mut reports);
+            actions = lock_soon(&shared.steered).take(at, phase, &mut reports);
             shared.report(reports, &name);
         }
         let mut inbox = lock(&shared.inbox);
-        actions.extend(inbox.take(&name, at));
+        actions.extend(inbox.take(&name, at, phase.fresh));
         if !inbox.is_pending() {
             shared.pending.store(false, Ordering::Release);
         }
@@ -430,13 +458,15 @@ impl Session {
             .map(str::to_owned)
     }
 
-    /// What the trainer knows about itself, whole; the latest wins. Its number is counted here.
+    /// What the trainer knows about itself, whole; the latest wins. Its number is counted here. Hooks decide from the facts
+    /// with which training begins, and from later ones.
     pub fn facts(&self, mut facts: wire::Facts) {
         if self.is_forked() {
             return;
         }
         let mut kept = lock(&self.shared.facts);
         facts.number = self.shared.facts_number.fetch_add(1, Ordering::Relaxed) + 1;
+        facts.provisional = !self.shared.facts_final.load(Ordering::Relaxed);
         if facts.position.is_none() {
             let at = self.position();
             facts.position = Some(wire::Position {
@@ -493,18 +523,7 @@ impl Session {
     pub fn warnings(&self) -> Vec<String> {
         let options = &self.shared.options;
         let status = self.status();
-        let missing: Vec<_> = options
-            .hooks
-            .iter()
-            .map(|hook| {
-                if hook.name.is_empty() {
-                    &hook.r#type
-                } else {
-                    &hook.name
-                }
-            })
-            .collect();
-        let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+        let missing: Vec<_> = options.hooks.iter().map(hook_name).collect();
         let without = if missing.is_empty() {
             String::new()
         } else {
@@ -589,5 +608,14 @@ impl Session {
             .wait_timeout_while(status, timeout, |status| !reached(status))
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reached(&status)
+    }
+}
+
+/// By which a hook is known.
+fn hook_name(hook: &wire::HookRequest) -> &str {
+    if hook.name.is_empty() {
+        &hook.r#type
+    } else {
+        &hook.name
     }
 }

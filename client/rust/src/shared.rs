@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::breaker::Breaker;
 use crate::hot::{Hot, MOST_POINTS};
 use crate::inbox::{Action, Inbox};
-use crate::position::Counters;
+use crate::position::{BEFORE_TRAIN_ITER, Counters};
 use crate::rates::Report;
 use crate::steered::Steered;
 use crate::{Options, fork};
@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) facts_changed: AtomicBool,
     /// How often facts were given.
     pub(crate) facts_number: AtomicU64,
+    /// The last ones were what hooks decide from.
+    pub(crate) facts_final: AtomicBool,
     /// `attach` has returned: what happens from now on, `Session::warnings` has not said.
     pub(crate) attached: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
@@ -151,6 +153,7 @@ impl Shared {
             facts: Mutex::default(),
             facts_changed: AtomicBool::new(false),
             facts_number: AtomicU64::new(0),
+            facts_final: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),
@@ -206,7 +209,8 @@ impl Shared {
     /// Looks anew before which position something is due. Both threads may: the lock makes the later look win.
     pub(crate) fn look_ahead(&self) {
         let steered = lock_soon(&self.steered);
-        let (iter, epoch) = steered.next_due(self.counters.now());
+        let fresh = self.counters.phase(BEFORE_TRAIN_ITER).fresh;
+        let (iter, epoch) = steered.next_due(self.counters.now(), fresh);
         let (inbox_iter, inbox_epoch) = lock(&self.inbox).next_due();
         self.due_iter.store(iter.min(inbox_iter), Ordering::Relaxed);
         self.due_epoch

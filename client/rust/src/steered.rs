@@ -7,6 +7,7 @@ use hookbus_proto::v1::{self as wire, Outcome};
 
 use crate::Position;
 use crate::inbox::Action;
+use crate::position::Phase;
 use crate::rates::{Rates, Report, Turn, passed, turn};
 use crate::schedules::Complete;
 
@@ -54,8 +55,8 @@ impl Sizes {
 #[derive(Debug)]
 struct SizeHold {
     hold: wire::SizeHold,
-    /// The schedule's step when it came into force; it holds until the next one.
-    over: Option<Option<usize>>,
+    /// As which one it came into force, and over which of the schedule's steps; it holds until the next step.
+    begun: Option<(u64, Option<usize>)>,
 }
 
 /// Everything that holds by position.
@@ -66,7 +67,11 @@ pub(crate) struct Steered {
     lr_wish: Option<Wish>,
     size_wish: Option<Wish>,
     sizes: Option<Sizes>,
-    size_hold: Option<SizeHold>,
+    size_holds: Vec<SizeHold>,
+    /// How many came into force.
+    begun: u64,
+    /// Ids of those that the schedule's next step has ended.
+    ended: Vec<String>,
     /// What was given to the trainer last.
     size_given: Option<(String, usize)>,
     mode: Option<wire::ModeState>,
@@ -77,6 +82,10 @@ pub(crate) struct Steered {
     complete: HashMap<String, Complete>,
     /// Ids that were refused, so that each is reported once.
     refused: Vec<String>,
+    /// Ids of what a hook decided and was in force once: such a one never comes late.
+    had: Vec<String>,
+    /// The schedule of sizes that was reported.
+    size_reported: Option<String>,
 }
 
 /// Why this trainer does not take something, if it does not.
@@ -97,44 +106,33 @@ impl Steered {
             }
         }
         self.rates.hold(lr.holds);
-        self.lr_wish = self.wish(
-            self.lr_wish.is_some(),
-            (lr.schedule, lr.schedule_hash, lr.by),
-            None,
-            &mut reports,
-        );
+        let named = (lr.schedule, lr.schedule_hash, lr.by);
+        let before = self.lr_wish.take();
+        self.lr_wish = self.wish(before, named, None, &mut reports);
         let size = state.size.unwrap_or_default();
         let why = refuses("size");
-        if let (Some(hold), Some(why)) = (&size.hold, &why) {
-            self.refuse(&hold.id, why, &mut reports);
+        if let Some(why) = &why {
+            for hold in &size.holds {
+                self.refuse(&hold.id, why, &mut reports);
+            }
         }
-        self.size_wish = self.wish(
-            self.size_wish.is_some(),
-            (size.schedule, size.schedule_hash, size.by),
-            why.as_deref(),
-            &mut reports,
-        );
-        self.size_hold = size
-            .hold
-            .filter(|hold| !self.refused.contains(&hold.id))
-            .map(|hold| {
-                let over = self
-                    .size_hold
-                    .take()
-                    .filter(|old| old.hold.id == hold.id)
-                    .and_then(|old| old.over);
-                SizeHold { hold, over }
-            });
-        self.mode = state.mode.filter(|mode| {
-            let late = !mode.operator && self.is_late(self.mode.is_some());
+        let named = (size.schedule, size.schedule_hash, size.by);
+        let before = self.size_wish.take();
+        self.size_wish = self.wish(before, named, why.as_deref(), &mut reports);
+        self.hold_sizes(size.holds);
+        let mode = state.mode.filter(|mode| {
+            let late = !mode.operator && self.is_late(self.mode.is_some(), &mode.id);
             let why = refuses("mode").or_else(|| late.then(|| LATE.to_owned()));
             self.takes(&mode.id, why, &mut reports)
         });
-        self.set_epoch = state.set_epoch.filter(|flag| {
-            let late = self.is_late(self.set_epoch.is_some());
+        let agreed = |mode: &wire::ModeState| !mode.operator;
+        self.mode = mode.or_else(|| self.mode.take().filter(agreed).filter(|_| self.is_closed()));
+        let set_epoch = state.set_epoch.filter(|flag| {
+            let late = self.is_late(self.set_epoch.is_some(), &flag.id);
             let why = refuses("set_epoch").or_else(|| late.then(|| LATE.to_owned()));
             flag.on && self.takes(&flag.id, why, &mut reports)
         });
+        self.set_epoch = set_epoch.or_else(|| self.set_epoch.take().filter(|_| self.is_closed()));
         if let Some(flag) = state.sync_norm {
             let why = "this client has no process group to do it with";
             if self.once(&flag.id) {
@@ -143,6 +141,25 @@ impl Steered {
         }
         self.install();
         reports
+    }
+
+    /// Operators' sizes, whole. Those that were there keep the moment from which they hold.
+    fn hold_sizes(&mut self, holds: Vec<wire::SizeHold>) {
+        self.ended
+            .retain(|id| holds.iter().any(|hold| hold.id == *id));
+        let mut old = std::mem::take(&mut self.size_holds);
+        let Self { refused, ended, .. } = self;
+        let stands =
+            |hold: &wire::SizeHold| !refused.contains(&hold.id) && !ended.contains(&hold.id);
+        self.size_holds = holds
+            .into_iter()
+            .filter(stands)
+            .map(|hold| {
+                let known = old.iter().position(|known| known.hold.id == hold.id);
+                let begun = known.and_then(|at| old.swap_remove(at).begun);
+                SizeHold { hold, begun }
+            })
+            .collect();
     }
 
     /// A schedule is complete.
@@ -180,6 +197,17 @@ impl Steered {
             .collect()
     }
 
+    /// Ids of operators' holds that are in force, for Hello.
+    pub(crate) fn in_force(&self) -> Vec<String> {
+        let sizes = self.size_holds.iter().filter(|size| size.begun.is_some());
+        let sizes = sizes.map(|size| size.hold.id.clone());
+        self.rates
+            .in_force()
+            .map(str::to_owned)
+            .chain(sizes)
+            .collect()
+    }
+
     /// Training begins: what is not here now does not come. Returns the hooks whose schedules are missing.
     pub(crate) fn close_door(&mut self) -> (Vec<String>, Vec<Report>) {
         self.door = Door::Closed;
@@ -197,72 +225,73 @@ impl Steered {
     }
 
     /// What is due at the top of an iteration or epoch.
-    pub(crate) fn take(&mut self, at: Position, reports: &mut Vec<Report>) -> Vec<Action> {
+    pub(crate) fn take(
+        &mut self,
+        at: Position,
+        phase: Phase,
+        reports: &mut Vec<Report>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(mode) = self
-            .mode
-            .as_ref()
-            .filter(|mode| at.epoch >= mode.from_epoch)
-            && self.mode_given.as_deref() != Some(&mode.id)
-        {
-            self.mode_given = Some(mode.id.clone());
-            actions.push(Action::Mode {
-                id: mode.id.clone(),
-                skip_types: mode.skip_types.clone(),
-            });
+        if phase.epoch_begins {
+            actions.extend(self.take_mode(at));
+            actions.extend(self.take_set_epoch(at));
         }
-        if let Some(flag) = &self.set_epoch
-            && self.epoch_given != Some(at.epoch)
-        {
-            let first = self.epoch_given.replace(at.epoch).is_none();
-            let id = &flag.id;
-            actions.push(Action::SetEpoch {
-                id: if first {
-                    id.clone()
-                } else {
-                    format!("{id}/e{}", at.epoch)
-                },
-                epoch: at.epoch,
-                quiet: !first,
-            });
-        }
-        actions.extend(self.take_size(at, reports));
+        actions.extend(self.take_size(at, phase, reports));
         actions
     }
 
-    fn take_size(&mut self, at: Position, reports: &mut Vec<Report>) -> Option<Action> {
-        let step = self.sizes.as_ref().and_then(|sizes| sizes.step(at));
-        if let Some(size) = &mut self.size_hold {
-            if size.over.is_none() {
-                match turn(size.hold.effective, at) {
-                    Turn::Not => {}
-                    Turn::Now => size.over = Some(step),
-                    Turn::Passed => {
-                        let (id, why) = (size.hold.id.clone(), passed(size.hold.effective));
-                        self.size_hold = None;
-                        self.refuse(&id, &why, reports);
-                    }
-                }
-            } else if size.over != Some(step) {
-                self.size_hold = None; // the schedule's next step ends it
-            }
+    fn take_mode(&mut self, at: Position) -> Option<Action> {
+        let mode = self
+            .mode
+            .as_ref()
+            .filter(|mode| at.epoch >= mode.from_epoch)?;
+        if self.mode_given.as_deref() == Some(&mode.id) {
+            return None;
         }
-        let held = self.size_hold.as_ref().filter(|size| size.over.is_some());
+        self.mode_given = Some(mode.id.clone());
+        Some(Action::Mode {
+            id: mode.id.clone(),
+            skip_types: mode.skip_types.clone(),
+        })
+    }
+
+    fn take_set_epoch(&mut self, at: Position) -> Option<Action> {
+        let flag = self.set_epoch.as_ref()?;
+        if self.epoch_given == Some(at.epoch) {
+            return None;
+        }
+        let first = self.epoch_given.replace(at.epoch).is_none();
+        let id = &flag.id;
+        Some(Action::SetEpoch {
+            id: if first {
+                id.clone()
+            } else {
+                format!("{id}/e{}", at.epoch)
+            },
+            epoch: at.epoch,
+            quiet: !first,
+        })
+    }
+
+    fn take_size(
+        &mut self,
+        at: Position,
+        phase: Phase,
+        reports: &mut Vec<Report>,
+    ) -> Option<Action> {
+        self.report_sizes(reports);
+        let step = self.sizes.as_ref().and_then(|sizes| sizes.step(at));
+        self.begin_sizes(at, phase, step, reports);
+        let held = self.size_holds.iter().filter(|size| size.begun.is_some());
+        let held = held.max_by_key(|size| size.begun);
         let (id, index, height, width) = match (held, &self.sizes, step) {
-            (Some(size), _, _) => (
-                size.hold.id.clone(),
-                usize::MAX,
-                size.hold.height,
-                size.hold.width,
-            ),
+            (Some(SizeHold { hold, .. }), _, _) => {
+                (hold.id.clone(), usize::MAX, hold.height, hold.width)
+            }
             (None, Some(sizes), Some(step)) => {
                 let wanted = &sizes.steps[step];
-                (
-                    format!("{}/{step}", sizes.id),
-                    step,
-                    wanted.height,
-                    wanted.width,
-                )
+                let id = format!("{}/{step}", sizes.id);
+                (id, step, wanted.height, wanted.width)
             }
             _ => return None,
         };
@@ -274,36 +303,96 @@ impl Steered {
         Some(Action::Size { id, height, width })
     }
 
+    /// Holds come into force, are refused, or are ended by the schedule's next step.
+    fn begin_sizes(
+        &mut self,
+        at: Position,
+        phase: Phase,
+        step: Option<usize>,
+        reports: &mut Vec<Report>,
+    ) {
+        let mut passed_by = Vec::new();
+        let Self {
+            size_holds,
+            begun,
+            ended,
+            ..
+        } = self;
+        size_holds.retain_mut(|size| match size.begun {
+            Some((_, over)) if over != step => {
+                ended.push(size.hold.id.clone());
+                false
+            }
+            Some(_) => true,
+            None => match turn(size.hold.effective, at, phase.fresh) {
+                Turn::Not => true,
+                Turn::Now => {
+                    *begun += 1;
+                    size.begun = Some((*begun, step));
+                    true
+                }
+                Turn::Passed => {
+                    passed_by.push((size.hold.id.clone(), passed(size.hold.effective)));
+                    false
+                }
+            },
+        });
+        for (id, why) in passed_by {
+            self.refuse(&id, &why, reports);
+        }
+    }
+
+    /// A schedule of sizes is in force from here on.
+    fn report_sizes(&mut self, reports: &mut Vec<Report>) {
+        let Some(sizes) = &self.sizes else { return };
+        if self.size_reported.as_ref() != Some(&sizes.id) {
+            self.size_reported = Some(sizes.id.clone());
+            reports.push(Report {
+                id: sizes.id.clone(),
+                outcome: Outcome::Applied,
+                old: None,
+                new: Some(format!("{} changes planned", sizes.steps.len())),
+                reason: String::new(),
+            });
+        }
+    }
+
     /// The iteration and the epoch before which something is due next: nothing is, before either.
-    pub(crate) fn next_due(&self, at: Position) -> (u64, u64) {
+    pub(crate) fn next_due(&self, at: Position, fresh: bool) -> (u64, u64) {
+        // What is for a whole epoch waits for the next one where this one is under way.
+        let next_epoch = at.epoch + u64::from(!fresh);
         let (mut iter, mut epoch) = (u64::MAX, u64::MAX);
         if let Some(mode) = &self.mode
             && self.mode_given.as_deref() != Some(&mode.id)
         {
-            epoch = mode.from_epoch;
+            epoch = mode.from_epoch.max(next_epoch);
         }
         if self.set_epoch.is_some() {
-            epoch = epoch.min(self.epoch_given.map_or(0, |given| given + 1));
+            let next = self.epoch_given.map_or(next_epoch, |given| given + 1);
+            epoch = epoch.min(next.max(next_epoch));
         }
-        if let Some(size) = self.size_hold.as_ref().filter(|size| size.over.is_none()) {
+        for size in self.size_holds.iter().filter(|size| size.begun.is_none()) {
             match size.hold.effective {
                 Some(effective) if effective.when() == wire::EffectiveWhen::Epoch => {
                     epoch = epoch.min(effective.epoch);
                 }
-                effective => iter = iter.min(effective.map_or(0, |effective| effective.iter)),
+                Some(effective) if effective.when() == wire::EffectiveWhen::Iter => {
+                    iter = iter.min(effective.iter);
+                }
+                _ => return (0, 0),
             }
         }
         if let Some(sizes) = &self.sizes {
+            if self.size_reported.as_ref() != Some(&sizes.id) {
+                return (0, 0);
+            }
             let here = sizes.step(at);
             let given = match &self.size_given {
                 Some((id, index)) if id.starts_with(&sizes.id) => Some(*index),
                 _ => None,
             };
-            let held = self
-                .size_hold
-                .as_ref()
-                .is_some_and(|size| size.over == Some(here));
-            if here.is_some() && here != given && !held {
+            let over_here = |size: &SizeHold| size.begun.is_some_and(|(_, over)| over == here);
+            if here.is_some() && here != given && !self.size_holds.iter().any(over_here) {
                 return (0, 0);
             }
             let next = sizes.steps.get(here.map_or(0, |step| step + 1));
@@ -316,22 +405,28 @@ impl Steered {
         (iter, epoch)
     }
 
-    fn is_late(&self, had: bool) -> bool {
-        self.door == Door::Closed && !had
+    fn is_closed(&self) -> bool {
+        self.door == Door::Closed
     }
 
-    /// A schedule that the state names, unless it is refused here.
+    /// `had`: the field was decided before.
+    fn is_late(&self, had: bool, id: &str) -> bool {
+        self.is_closed() && !had && !self.had.iter().any(|known| known == id)
+    }
+
+    /// A schedule that the state names, unless it is refused here. Once training has begun, none named leaves the one that
+    /// is in force alone.
     fn wish(
         &mut self,
-        had: bool,
+        before: Option<Wish>,
         (id, hash, by): (String, Vec<u8>, String),
         refused: Option<&str>,
         reports: &mut Vec<Report>,
     ) -> Option<Wish> {
         if id.is_empty() {
-            return None;
+            return before.filter(|_| self.is_closed());
         }
-        let late = self.is_late(had).then_some(LATE);
+        let late = self.is_late(before.is_some(), &id).then_some(LATE);
         let why = refused.or(late).map(str::to_owned);
         self.takes(&id, why, reports)
             .then_some(Wish { id, hash, by })
@@ -371,6 +466,7 @@ impl Steered {
             None => self.rates.uninstall(),
             Some(wish) if self.rates.schedule() != Some(wish.id.as_str()) => {
                 if let Some(one) = ready(wish, &mut self.complete) {
+                    self.had.push(one.id.clone());
                     self.rates.install(one.id, wish.by.clone(), one.schedule);
                 }
             }
@@ -380,6 +476,7 @@ impl Steered {
             None => self.sizes = None,
             Some(wish) if self.sizes.as_ref().map(|sizes| &sizes.id) != Some(&wish.id) => {
                 if let Some(one) = ready(wish, &mut self.complete) {
+                    self.had.push(one.id.clone());
                     self.sizes = Some(Sizes {
                         id: one.id,
                         steps: one.schedule.sizes,
@@ -421,13 +518,13 @@ mod tests {
         }
     }
 
-    fn size_state(id: &str, hold: Option<wire::SizeHold>) -> wire::State {
+    fn size_state(id: &str, holds: Vec<wire::SizeHold>) -> wire::State {
         wire::State {
             size: Some(wire::SizeState {
                 schedule: id.into(),
                 schedule_hash: vec![1],
                 by: "Hook".into(),
-                hold,
+                holds,
             }),
             ..Default::default()
         }
@@ -447,11 +544,22 @@ mod tests {
         }
     }
 
+    /// At the beginning of an epoch.
+    const BEGINS: Phase = Phase {
+        fresh: true,
+        epoch_begins: true,
+    };
+
     fn take(steered: &mut Steered, at: Position) -> Vec<String> {
+        take_in(steered, at, BEGINS)
+    }
+
+    fn take_in(steered: &mut Steered, at: Position, phase: Phase) -> Vec<String> {
         let mut reports = Vec::new();
-        let taken = steered.take(at, &mut reports);
+        let taken = steered.take(at, phase, &mut reports);
         let reports = reports
             .into_iter()
+            .filter(|report| report.outcome != Outcome::Applied)
             .map(|report| format!("{} {:?}", report.id, report.outcome));
         let taken = taken.into_iter().map(|action| match action {
             Action::Size { id, height, .. } => format!("{id} {height}"),
@@ -466,41 +574,56 @@ mod tests {
     fn sizes_change_at_their_steps_and_an_operators_holds_until_the_next() {
         let mut steered = Steered::default();
         let accept = |_: &str| None;
-        assert_eq!(steered.state(size_state("s", None), &accept), []);
+        assert_eq!(steered.state(size_state("s", Vec::new()), &accept), []);
         assert!(!steered.is_complete());
         steered.complete(sizes("s", &[(1, None, 64), (3, None, 96)]));
         assert!(steered.is_complete());
-        assert_eq!(steered.next_due(at(0, 0)), (u64::MAX, 1));
+        assert_eq!(steered.next_due(at(0, 0), true), (0, 0), "to be reported");
         assert_eq!(take(&mut steered, at(0, 0)), [""; 0]);
+        assert_eq!(steered.next_due(at(0, 0), true), (u64::MAX, 1));
         assert_eq!(take(&mut steered, at(1, 10)), ["s/0 64"]);
         assert_eq!(take(&mut steered, at(1, 10)), [""; 0], "once");
-        assert_eq!(steered.next_due(at(1, 11)), (u64::MAX, 3));
-        let held = || Some(hold("o", 32, 15));
-        steered.state(size_state("s", held()), &accept);
-        assert_eq!(steered.next_due(at(1, 12)), (15, 3));
+        assert_eq!(steered.next_due(at(1, 11), true), (u64::MAX, 3));
+        let held = || hold("o", 32, 15);
+        steered.state(size_state("s", vec![held()]), &accept);
+        assert_eq!(steered.next_due(at(1, 12), true), (15, 3));
         assert_eq!(take(&mut steered, at(1, 14)), [""; 0]);
         assert_eq!(take(&mut steered, at(1, 15)), ["o 32"]);
-        steered.state(size_state("s", held()), &accept);
+        steered.state(size_state("s", vec![held()]), &accept);
         assert_eq!(take(&mut steered, at(2, 20)), [""; 0], "it still holds");
-        assert_eq!(steered.next_due(at(2, 20)), (u64::MAX, 3));
+        assert_eq!(steered.next_due(at(2, 20), true), (u64::MAX, 3));
         assert_eq!(take(&mut steered, at(3, 30)), ["s/1 96"]);
-        steered.state(size_state("s", Some(hold("p", 32, 15))), &accept);
-        assert_eq!(take(&mut steered, at(3, 31)), ["p Rejected"]);
-        steered.state(size_state("s", Some(hold("p", 32, 15))), &accept);
-        assert_eq!(take(&mut steered, at(3, 32)), [""; 0], "said once");
+        steered.state(size_state("s", vec![held()]), &accept);
+        assert_eq!(take(&mut steered, at(3, 30)), [""; 0], "it was ended");
+        let two = || vec![hold("now", 32, 31), hold("later", 48, 35)];
+        steered.state(size_state("s", two()), &accept);
+        assert_eq!(take(&mut steered, at(3, 31)), ["now 32"]);
+        steered.state(size_state("s", two()), &accept);
+        assert_eq!(take(&mut steered, at(3, 32)), [""; 0], "it still holds");
+        assert_eq!(take(&mut steered, at(3, 35)), ["later 48"]);
+        assert_eq!(steered.in_force(), ["now", "later"]);
+        let late = || vec![hold("later", 48, 35), hold("p", 32, 15)];
+        steered.state(size_state("s", late()), &accept);
+        assert_eq!(take(&mut steered, at(3, 36)), ["p Rejected"]);
+        steered.state(size_state("s", late()), &accept);
+        assert_eq!(take(&mut steered, at(3, 37)), [""; 0], "said once");
     }
 
     #[test]
     fn a_resume_gets_the_step_that_holds_there() {
         let mut steered = Steered::default();
-        steered.state(size_state("s", None), &|_| None);
+        steered.state(size_state("s", Vec::new()), &|_| None);
         let by_iter: Vec<_> = (1..6).map(|n| (0, Some(10 * n), 32 * n as u32)).collect();
         steered.complete(sizes("s", &by_iter));
-        assert_eq!(steered.next_due(at(0, 35)), (0, 0), "something is due here");
+        assert_eq!(
+            steered.next_due(at(0, 35), true),
+            (0, 0),
+            "something is due here"
+        );
         assert_eq!(take(&mut steered, at(0, 35)), ["s/2 96"]);
-        assert_eq!(steered.next_due(at(0, 35)), (40, u64::MAX));
+        assert_eq!(steered.next_due(at(0, 35), true), (40, u64::MAX));
         assert_eq!(take(&mut steered, at(0, 50)), ["s/4 160"]);
-        assert_eq!(steered.next_due(at(0, 50)), (u64::MAX, u64::MAX));
+        assert_eq!(steered.next_due(at(0, 50), true), (u64::MAX, u64::MAX));
     }
 
     #[test]
@@ -520,32 +643,86 @@ mod tests {
             ..Default::default()
         };
         steered.state(state(), &|_| None);
-        assert_eq!(steered.next_due(at(0, 0)), (u64::MAX, 0));
+        assert_eq!(steered.next_due(at(0, 0), true), (u64::MAX, 0));
         assert_eq!(take(&mut steered, at(0, 0)), ["e 0"]);
         assert_eq!(take(&mut steered, at(0, 0)), [""; 0]);
         assert_eq!(take(&mut steered, at(1, 5)), ["e/e1 1"]);
         steered.state(state(), &|_| None);
-        assert_eq!(steered.next_due(at(1, 6)), (u64::MAX, 2));
+        assert_eq!(steered.next_due(at(1, 6), true), (u64::MAX, 2));
         assert_eq!(take(&mut steered, at(2, 10)), ["m", "e/e2 2"]);
         assert_eq!(take(&mut steered, at(3, 15)), ["e/e3 3"]);
     }
 
     #[test]
+    fn the_mode_waits_for_the_next_epoch_where_one_is_under_way() {
+        let under_way = Phase::default();
+        let mut steered = Steered::default();
+        steered.close_door();
+        let mode = |id: &str, operator| wire::State {
+            mode: Some(wire::ModeState {
+                id: id.into(),
+                operator,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        steered.state(mode("o", true), &|_| None);
+        assert_eq!(steered.next_due(at(4, 41), false), (u64::MAX, 5));
+        assert_eq!(take_in(&mut steered, at(4, 41), under_way), [""; 0]);
+        assert_eq!(take(&mut steered, at(5, 50)), ["o"]);
+    }
+
+    #[test]
+    fn what_was_agreed_stays_in_force_whatever_a_later_state_says() {
+        let mut steered = Steered::default();
+        steered.state(size_state("s", Vec::new()), &|_| None);
+        steered.complete(sizes("s", &[(0, None, 64), (2, None, 96)]));
+        steered.close_door();
+        assert_eq!(take(&mut steered, at(0, 0)), ["s/0 64"]);
+        steered.state(wire::State::default(), &|_| None);
+        assert_eq!(
+            take(&mut steered, at(2, 20)),
+            ["s/1 96"],
+            "a daemon that knows nothing"
+        );
+        assert_eq!(steered.state(size_state("s", Vec::new()), &|_| None), []);
+        assert_eq!(
+            steered.state(size_state("t", Vec::new()), &|_| None),
+            [],
+            "other facts"
+        );
+        steered.complete(sizes("t", &[(0, None, 128)]));
+        assert_eq!(take(&mut steered, at(2, 21)), ["t/0 128"]);
+        let late = wire::State {
+            mode: Some(wire::ModeState {
+                id: "m".into(),
+                ..Default::default()
+            }),
+            ..size_state("t", Vec::new())
+        };
+        assert_eq!(
+            steered.state(late, &|_| None)[0].id,
+            "m",
+            "it was never agreed"
+        );
+    }
+
+    #[test]
     fn what_comes_late_or_is_not_allowed_is_rejected_once() {
         let mut steered = Steered::default();
-        steered.state(size_state("s", None), &|_| None);
+        steered.state(size_state("s", Vec::new()), &|_| None);
         let (missing, reports) = steered.close_door();
         assert_eq!(
             (missing.as_slice(), reports[0].id.as_str()),
             (&["Hook".to_owned()][..], "s")
         );
         steered.complete(sizes("s", &[(0, None, 64)]));
-        assert_eq!(steered.state(size_state("s", None), &|_| None), []);
+        assert_eq!(steered.state(size_state("s", Vec::new()), &|_| None), []);
         assert_eq!(take(&mut steered, at(1, 1)), [""; 0]);
-        let reports = steered.state(size_state("t", None), &|_| None);
+        let reports = steered.state(size_state("t", Vec::new()), &|_| None);
         assert_eq!((reports.len(), reports[0].outcome), (1, Outcome::Rejected));
         let allowed = |what: &str| (what == "size").then(|| "not on the allow-list".to_owned());
-        let reports = steered.state(size_state("", Some(hold("o", 32, 50))), &allowed);
+        let reports = steered.state(size_state("", vec![hold("o", 32, 50)]), &allowed);
         assert_eq!(reports[0].reason, "not on the allow-list");
         assert_eq!(take(&mut steered, at(1, 50)), [""; 0]);
     }

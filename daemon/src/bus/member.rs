@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
-use crate::domain::{Event, Heartbeat, Hello, Names, Position};
+use crate::domain::{Event, Facts, Heartbeat, Hello, Names, Position};
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 
@@ -28,6 +28,10 @@ pub(super) struct Member {
     pub(super) silent: bool,
     pub(super) gates: u64,
     pub(super) position: Position,
+    /// The facts with which its training begins, with their number, until they are answered.
+    pub(super) waits: Option<u64>,
+    /// The latest that it said, where nothing more follows.
+    pub(super) facts: Option<Facts>,
     point: u32,
     after_train_iter: Option<u32>,
     last: HashMap<u32, f64>,
@@ -60,6 +64,8 @@ impl Member {
             silent: false,
             gates: 0,
             position: Position::default(),
+            waits: None,
+            facts: None,
             point: u32::MAX,
             after_train_iter: None,
             last: HashMap::new(),

@@ -148,8 +148,8 @@ pub enum ToBus {
     Batch(Link, u64, Batch),
     /// The client's cumulative holes.
     Holes(Link, Vec<Hole>),
-    /// The latest facts, with the client's number of them.
-    Facts(Link, u64, Box<Facts>),
+    /// The latest facts, with the client's number of them, and whether more follow before training begins.
+    Facts(Link, u64, bool, Box<Facts>),
     /// What it did.
     Result(Link, TrainerResult),
     /// It lives.

@@ -1,6 +1,7 @@
 //! The bus: one task a run owns its ranks and hooks; events in, decisions out. What the task does with a message is in
 //! `run.rs`; this file is the task itself and the hub that finds it.
 
+mod answers;
 mod followers;
 mod hub;
 mod incidents;
@@ -130,7 +131,9 @@ fn handle(
             run.batch(link, first_seq, batch, live, journal, now)
         }
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
-        ToBus::Facts(link, number, facts) => run.facts(link, number, *facts, now),
+        ToBus::Facts(link, number, provisional, facts) => {
+            run.facts(link, number, provisional, *facts, now)
+        }
         ToBus::Result(link, result) => run.result(link, result, now),
         ToBus::Heartbeat(link, heartbeat) => run.heartbeat(link, heartbeat, now),
         ToBus::Bye(link, reason, failed) => run.bye(link, reason, failed, now),

@@ -279,6 +279,11 @@ impl Roster {
         all
     }
 
+    /// Grows with each change of the hooks.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// For `hookbus show`.
     pub(super) fn snapshot(&self) -> Vec<HookSnapshot> {
         self.members.iter().map(Member::snapshot).collect()

@@ -1,6 +1,6 @@
 //! What is decided ahead: functions of the position for a whole attempt, complete before training starts.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::Position;
 
@@ -107,5 +107,5 @@ pub struct EncodedSchedule {
     /// sha256 of `bytes`.
     pub hash: [u8; 32],
     /// The serialised `hookbus.v1.Schedule`.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
 }

@@ -118,8 +118,8 @@ pub struct DesiredState {
     pub lr_holds: Vec<LrHold>,
     /// Input sizes for the whole horizon.
     pub size: Option<ScheduleRef>,
-    /// An operator's input size.
-    pub size_hold: Option<SizeHold>,
+    /// Operators' input sizes, in the order in which they came.
+    pub size_holds: Vec<SizeHold>,
     /// YOLOX's mode.
     pub mode: Option<Mode>,
     /// `model.set_epoch(epoch)` before each epoch.
@@ -189,7 +189,7 @@ impl DesiredState {
             lines.push(wanted("lr", hold.to_string(), &hold.by, &hold.id));
         }
         lines.extend(self.size.iter().map(|size| schedule("size", size)));
-        if let Some(hold) = &self.size_hold {
+        for hold in &self.size_holds {
             let Size { height, width } = hold.size;
             let text = format!("{height} x {width} pixels, {}", hold.effective);
             lines.push(wanted("size", text, &hold.by, &hold.id));

@@ -45,7 +45,8 @@ impl Control for ControlService {
     ) -> Result<Response<Self::SendStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let wanted = request.into_inner();
-        let (run, id, who) = (wanted.run.clone(), wanted.id.clone(), wanted.by.clone());
+        let run = wanted.run.clone();
+        let (id, who) = convert::named(&wanted, &self.limits)?;
         let Ordered {
             asked,
             effective,

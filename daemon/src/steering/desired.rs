@@ -31,6 +31,10 @@ pub struct Desired {
     hooks_mode: Option<Mode>,
     /// Holds that every rank has answered, at least one of them with "applied".
     settled: BTreeSet<String>,
+    /// Ids of the orders that were given to this daemon.
+    given_here: BTreeSet<String>,
+    /// The hooks have decided here.
+    decided: bool,
 }
 
 impl Desired {
@@ -43,6 +47,8 @@ impl Desired {
             },
             hooks_mode: None,
             settled: BTreeSet::new(),
+            given_here: BTreeSet::new(),
+            decided: false,
         }
     }
 
@@ -51,20 +57,48 @@ impl Desired {
         &self.state
     }
 
-    /// What a trainer still has from a daemon that is gone: operators' words hold on, and the generation goes on.
-    pub fn adopt(&mut self, theirs: DesiredState) {
-        if theirs.generation <= self.state.generation {
-            return;
+    /// What a trainer still has from a daemon that is gone, and which ids of it are in force there: it goes on from the
+    /// newest state that any rank has, with the orders that were given here since. True: other ranks are to hear of it.
+    pub fn adopt(&mut self, theirs: DesiredState, in_force: &[String]) -> bool {
+        let ours = &self.state;
+        if theirs.generation < ours.generation || theirs == *ours {
+            return false;
         }
-        self.state.generation = theirs.generation;
-        self.state.stop = theirs.stop.or(self.state.stop.take());
+        let holds = theirs.lr_holds.iter().map(|hold| &hold.id);
+        let holds = holds.chain(theirs.size_holds.iter().map(|hold| &hold.id));
         self.settled
-            .extend(theirs.lr_holds.iter().map(|hold| hold.id.clone()));
-        self.state.lr_holds = theirs.lr_holds;
-        self.state.size_hold = theirs.size_hold;
-        if let Some(mode) = theirs.mode.filter(|mode| mode.operator) {
-            self.state.mode = Some(mode);
+            .extend(holds.filter(|id| in_force.contains(id)).cloned());
+        if let Some(mode) = theirs.mode.as_ref().filter(|mode| !mode.operator) {
+            self.hooks_mode.get_or_insert_with(|| mode.clone());
         }
+        let here = |id: &String| self.given_here.contains(id);
+        let mut new = theirs.clone();
+        let missing = |hold: &&LrHold| here(&hold.id) && !theirs.lr_holds.contains(hold);
+        new.lr_holds
+            .extend(ours.lr_holds.iter().filter(missing).cloned());
+        let missing = |hold: &&SizeHold| here(&hold.id) && !theirs.size_holds.contains(hold);
+        new.size_holds
+            .extend(ours.size_holds.iter().filter(missing).cloned());
+        if let Some(stop) = ours.stop.as_ref().filter(|stop| here(&stop.id)) {
+            new.stop = Some(stop.clone());
+        }
+        if let Some(mode) = ours.mode.as_ref().filter(|mode| here(&mode.id)) {
+            new.mode = Some(mode.clone());
+        }
+        if self.decided {
+            new.lr.clone_from(&ours.lr);
+            new.size.clone_from(&ours.size);
+            new.set_epoch.clone_from(&ours.set_epoch);
+            new.sync_norm.clone_from(&ours.sync_norm);
+            if !new.mode.as_ref().is_some_and(|mode| mode.operator) {
+                new.mode.clone_from(&self.hooks_mode);
+            }
+        }
+        if new != theirs || theirs.generation == ours.generation {
+            new.generation += 1;
+        }
+        self.state = new;
+        true
     }
 
     /// What the hooks want from the latest facts. True: the state has changed.
@@ -78,6 +112,7 @@ impl Desired {
             new.mode.clone_from(&wanted.mode);
         }
         self.hooks_mode = wanted.mode;
+        self.decided = true;
         let changed = new != self.state;
         if changed {
             self.state = new;
@@ -95,6 +130,7 @@ impl Desired {
         if stands {
             return Err(self.state.stop.as_ref().expect("it stands, so it is there"));
         }
+        self.given_here.insert(stop.id.clone());
         self.state.stop = Some(stop);
         self.state.generation += 1;
         Ok(())
@@ -122,20 +158,62 @@ impl Desired {
         self.state
             .lr_holds
             .retain(|old| !replaced.contains(&old.id));
+        self.given_here.insert(hold.id.clone());
         self.state.lr_holds.push(hold);
         self.state.generation += 1;
         Ok(replaced)
     }
 
-    /// An operator's input size. Returns the one that it takes the place of.
-    pub fn hold_size(&mut self, hold: SizeHold) -> Option<String> {
+    /// An operator's input size. Returns the holds that it takes the place of before they were applied. Errors: too many
+    /// stand already.
+    pub fn hold_size(&mut self, hold: SizeHold) -> Result<Vec<String>, String> {
+        let replaced: Vec<_> = self
+            .state
+            .size_holds
+            .iter()
+            .filter(|old| !self.settled.contains(&old.id) && old.effective == hold.effective)
+            .map(|old| old.id.clone())
+            .collect();
+        if self.state.size_holds.len() - replaced.len() >= MOST_HOLDS {
+            return Err(format!("{MOST_HOLDS} size orders stand already"));
+        }
+        self.state
+            .size_holds
+            .retain(|old| !replaced.contains(&old.id));
+        self.given_here.insert(hold.id.clone());
+        self.state.size_holds.push(hold);
         self.state.generation += 1;
-        self.state.size_hold.replace(hold).map(|old| old.id)
+        Ok(replaced)
+    }
+
+    /// The schedule's next step is in force everywhere: the sizes that were held until then are over. True: the state has
+    /// changed.
+    pub fn size_step_applied(&mut self) -> bool {
+        let settled = &self.settled;
+        let before = self.state.size_holds.len();
+        self.state
+            .size_holds
+            .retain(|hold| !settled.contains(&hold.id));
+        let changed = self.state.size_holds.len() != before;
+        self.state.generation += u64::from(changed);
+        changed
     }
 
     /// An operator switches the mode on. Without types of its own those of the hooks are taken. Returns the operator's
-    /// mode that it takes the place of.
-    pub fn mode(&mut self, mut mode: Mode, default_types: &[&str]) -> Option<String> {
+    /// mode that it takes the place of. Errors: a hook switches it before that.
+    pub fn mode(
+        &mut self,
+        mut mode: Mode,
+        default_types: &[&str],
+    ) -> Result<Option<String>, String> {
+        if let Some(hooks) = &self.hooks_mode
+            && mode.from_epoch > hooks.from_epoch
+        {
+            return Err(format!(
+                "{} switches the mode at epoch {} already",
+                hooks.by, hooks.from_epoch
+            ));
+        }
         if mode.skip_types.is_empty() {
             mode.skip_types = self.hooks_mode.as_ref().map_or_else(
                 || {
@@ -147,9 +225,25 @@ impl Desired {
                 |hooks| hooks.skip_types.clone(),
             );
         }
+        self.given_here.insert(mode.id.clone());
         self.state.generation += 1;
         let old = self.state.mode.replace(mode);
-        old.filter(|old| old.operator).map(|old| old.id)
+        Ok(old.filter(|old| old.operator).map(|old| old.id))
+    }
+
+    /// Ids of operators' words that stand.
+    pub fn orders(&self) -> Vec<String> {
+        let state = &self.state;
+        let lr = state.lr_holds.iter().map(|hold| &hold.id);
+        let size = state.size_holds.iter().map(|hold| &hold.id);
+        let mode = state.mode.iter().filter(|mode| mode.operator);
+        let stop = state.stop.iter().map(|stop| &stop.id);
+        lr.chain(size)
+            .chain(mode.map(|mode| &mode.id))
+            .chain(stop)
+            .filter(|id| !self.settled.contains(*id))
+            .cloned()
+            .collect()
     }
 
     /// Every rank has answered an operator's word. What nobody applied is withdrawn; what an applied hold covers for good
@@ -171,7 +265,7 @@ impl Desired {
     fn withdraw(&mut self, id: &str) {
         let state = &mut self.state;
         state.lr_holds.retain(|hold| hold.id != id);
-        state.size_hold.take_if(|hold| hold.id == id);
+        state.size_holds.retain(|hold| hold.id != id);
         state.stop.take_if(|stop| stop.id == id);
         if state
             .mode
@@ -183,6 +277,19 @@ impl Desired {
     }
 
     fn compact(&mut self, id: &str) {
+        if self.state.size_holds.iter().any(|hold| hold.id == id) {
+            // The newest in force: an older one never comes back.
+            let settled = &self.settled;
+            self.state
+                .size_holds
+                .retain(|hold| !settled.contains(&hold.id));
+            self.settled.insert(id.to_owned());
+            return;
+        }
+        if self.state.mode.as_ref().is_some_and(|mode| mode.id == id) {
+            self.settled.insert(id.to_owned());
+            return;
+        }
         let holds = &mut self.state.lr_holds;
         let Some(at) = holds.iter().position(|hold| hold.id == id) else {
             return;
@@ -198,8 +305,6 @@ impl Desired {
         if new.hold == Hold::Release && !holds.iter().any(others) {
             holds.retain(|hold| hold.id != new.id);
         }
-        self.settled
-            .retain(|id| holds.iter().any(|hold| hold.id == *id));
     }
 }
 
@@ -339,7 +444,10 @@ mod tests {
             ..FromHooks::default()
         };
         desired.ahead(hooks.clone());
-        assert_eq!(desired.mode(mode("o", true, Vec::new()), &["MixUp"]), None);
+        assert_eq!(
+            desired.mode(mode("o", true, Vec::new()), &["MixUp"]),
+            Ok(None)
+        );
         assert_eq!(
             desired.state().mode.as_ref().map(|mode| &mode.skip_types),
             Some(&types("Mosaic")),
@@ -360,10 +468,23 @@ mod tests {
             },
             by: "x".into(),
         };
-        assert_eq!(desired.hold_size(size.clone()), None);
-        assert_eq!(desired.hold_size(size), Some("s".to_owned()));
-        desired.answered("s", false);
-        assert_eq!(desired.state().size_hold, None);
+        assert_eq!(desired.hold_size(size.clone()), Ok(Vec::new()));
+        let other = SizeHold {
+            id: "t".into(),
+            ..size.clone()
+        };
+        assert_eq!(desired.hold_size(other), Ok(vec!["s".to_owned()]));
+        desired.answered("t", false);
+        assert_eq!(desired.state().size_holds, []);
+        desired.hold_size(size).expect("there is room");
+        desired.answered("s", true);
+        assert!(desired.size_step_applied() && !desired.size_step_applied());
+        let later = Mode {
+            from_epoch: 9,
+            ..mode("late", true, Vec::new())
+        };
+        let refused = desired.mode(later, &[]);
+        assert!(refused.is_err_and(|why| why.contains("at epoch 3 already")));
     }
 
     #[test]
@@ -381,11 +502,26 @@ mod tests {
             ..FromHooks::default()
         });
         let mut new = Desired::new(0);
-        new.adopt(old.state().clone());
+        assert!(new.adopt(old.state().clone(), &["a".to_owned()]));
         assert_eq!(ids(&new), ["a"]);
-        assert_eq!(new.state().generation, 2);
-        assert_eq!(new.state().lr, None, "hooks say it again, from facts");
-        new.adopt(DesiredState::default());
-        assert_eq!(ids(&new), ["a"], "an older one changes nothing");
+        assert_eq!(new.state(), old.state(), "the generation too");
+        assert!(!new.adopt(DesiredState::default(), &[]));
+        assert!(!new.adopt(old.state().clone(), &[]), "the same again");
+
+        // A rank that missed the last words comes first; an order is given; then one comes that heard them.
+        let behind = old.state().clone();
+        old.hold_lr(hold("r", None, Hold::Release, Effective::Next))
+            .expect("there is room");
+        old.answered("a", true);
+        old.answered("r", true);
+        let mut new = Desired::new(0);
+        new.adopt(behind, &["a".to_owned()]);
+        new.hold_lr(hold("here", Some(1), Hold::Value(0.3), Effective::Next))
+            .expect("there is room");
+        assert!(new.adopt(old.state().clone(), &[]));
+        assert_eq!(ids(&new), ["here"], "a was released, here was given since");
+        assert!(new.state().generation > old.state().generation);
+        assert!(new.ahead(FromHooks::default()), "hooks decide anew");
+        assert_eq!(new.state().lr, None);
     }
 }

@@ -71,8 +71,7 @@ pub struct Every {
     pub start: i64,
 }
 /// What one rank did, once per id and rank. Ids: a gate's decision_id; local:SUBSCRIBER:ITER for a stop that no answer came
-/// for; the id of a stop, hold, mode, flag or command; a schedule's id when it comes into force (of sizes only where it is
-/// refused); SCHEDULE/N for the N-th size of one, from 0; ID/eEPOCH for a set_epoch after the first one, where it failed.
+/// for; the id of a stop, hold, mode, flag or command; a schedule's id when it comes into force; SCHEDULE/N for the N-th size of one, from 0; ID/eEPOCH for a set_epoch after the first one, where it failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Result {
     #[prost(string, tag = "1")]
@@ -294,7 +293,8 @@ pub struct Hello {
     /// ids of decisions and commands already applied, so that none is done twice, and of
     #[prost(string, repeated, tag = "15")]
     pub applied: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// schedules that are installed, so that they are not sent again
+    /// schedules that are installed, so that they are not sent again, and of holds that
+    /// are in force
     ///
     /// at a reconnect the last one that it had in this attempt, so that a daemon that was
     #[prost(message, optional, tag = "16")]
@@ -419,7 +419,12 @@ pub struct Facts {
     /// counted by the client from 1; FactsTaken names it
     #[prost(uint64, tag = "13")]
     pub number: u64,
+    /// more follows before training begins: nothing is decided from these, and no
+    #[prost(bool, tag = "14")]
+    pub provisional: bool,
 }
+/// What is decided ahead is made from rank 0's facts, so that it is the same on every rank; the others are answered when
+/// rank 0 has been. Where rank 0 does not come within 3 s the lowest rank that is here leads, for good in this attempt.
 /// Everything that is decided ahead from the Facts of this number was sent before this frame: the state that names the
 /// schedules, and their chunks. A client waits for it, and for every schedule that the state names, before the first point
 /// of a training (any but before_run and after_load_checkpoint), at most 5 s.
@@ -624,7 +629,8 @@ pub struct Ack {
 /// The desired state of an attempt, always whole. A field that is absent asks for nothing. What a hook wants is made from
 /// Facts before training starts; a client that was welcomed only after training began puts none of that in force (no gate,
 /// no schedule, no mode that is not an operator's, no set_epoch) and says so in a Result (REJECTED). What an operator wants
-/// holds all the same.
+/// holds all the same. Once training has begun, a field of the hooks' that is absent takes nothing out of force: the training
+/// goes on as it was agreed, whatever happened to the daemon.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct State {
     #[prost(uint64, tag = "1")]
@@ -708,8 +714,8 @@ pub mod lr_hold {
         Release(bool),
     }
 }
-/// The schedule's steps, and an operator's size, which holds until the schedule's next step.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// The schedule's steps, and operators' sizes: the one that came into force last holds until the schedule's next step.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SizeState {
     /// id of a schedule; empty: none
     #[prost(string, tag = "1")]
@@ -719,8 +725,8 @@ pub struct SizeState {
     /// the hook
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "4")]
-    pub hold: ::core::option::Option<SizeHold>,
+    #[prost(message, repeated, tag = "4")]
+    pub holds: ::prost::alloc::vec::Vec<SizeHold>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SizeHold {
@@ -787,7 +793,8 @@ pub struct Schedule {
     #[prost(message, repeated, tag = "3")]
     pub sizes: ::prost::alloc::vec::Vec<SizeStep>,
 }
-/// Outside of its values the trainer's own rate holds. A schedule for another number of groups is REJECTED.
+/// Before its first value the trainer's own rate holds, after its end the last value does. A schedule for another number of
+/// groups is REJECTED.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LrCurve {
     #[prost(uint64, tag = "1")]

@@ -1,11 +1,11 @@
 //! What is decided before training starts: facts come in, the hooks decide from them, every rank gets state and schedules.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::{Link, Run, ToTrainer};
+use super::{Link, Run, ToTrainer, cause};
 use crate::bus::roster::{AllAhead, Failed};
 use crate::domain::{
     Deed, EncodedSchedule, Facts, Flag, IncidentKind, LogLevel, LogLine, Mode, Position, Rank,
@@ -13,28 +13,96 @@ use crate::domain::{
 };
 use crate::steering::FromHooks;
 
+/// How long rank 0 is waited for.
+const LEADER: Duration = Duration::from_secs(3);
+
 impl Run {
-    /// A rank says what it knows. Answered at once: what is decided ahead, and then that this is all of it.
-    pub(in crate::bus) fn facts(&mut self, link: Link, number: u64, facts: Facts, now: Instant) {
-        if self.live(link, now).is_none() {
+    /// A rank says what it knows. Provisional facts are only shown. Others are answered when rank 0's have been: what is
+    /// decided ahead, and then that this is all of it.
+    pub(in crate::bus) fn facts(
+        &mut self,
+        link: Link,
+        number: u64,
+        provisional: bool,
+        facts: Facts,
+        now: Instant,
+    ) {
+        let rank = link.rank;
+        let Some(member) = self.live(link, now) else {
+            return;
+        };
+        if !provisional {
+            member.waits = Some(number);
+            member.facts = Some(facts.clone());
+        }
+        if self.leader.is_none() && (rank == Rank(0) || self.facts == Facts::default()) {
+            self.facts = facts;
+        }
+        if provisional {
             return;
         }
-        let rank = link.rank;
-        let leads = rank == Rank(0) || self.facts_of.is_none() || self.facts_of == Some(rank);
-        if leads {
-            self.facts_of = Some(rank);
-            if self.facts != facts {
-                self.facts = facts.clone();
+        match self.leader {
+            Some(leader) => self.lead(leader, now),
+            None if rank == Rank(0) => self.lead(rank, now),
+            None => {
+                self.lead_by.get_or_insert(now + LEADER);
             }
+        }
+    }
+
+    /// Rank 0 is not here: the lowest rank that is leads.
+    pub(super) fn lead_without_rank_0(&mut self, now: Instant) {
+        if self.leader.is_some() || self.lead_by.is_none_or(|at| now < at) {
+            return;
+        }
+        let ready = self
+            .members
+            .iter()
+            .find(|(_, member)| member.facts.is_some());
+        if let Some(rank) = ready.map(|(rank, _)| *rank) {
+            tracing::warn!(run = %self.id, %rank, "rank 0 has not come; this rank's facts decide");
+            self.lead(rank, now);
+        }
+    }
+
+    fn lead(&mut self, rank: Rank, now: Instant) {
+        self.leader = Some(rank);
+        let facts = self
+            .members
+            .get(&rank)
+            .and_then(|member| member.facts.clone());
+        self.facts = facts.unwrap_or_default();
+        // After a reconnect the same facts come again.
+        let from = (self.facts.clone(), self.roster.generation());
+        if self.decided_from.as_ref() != Some(&from) {
+            self.decided_from = Some(from);
             self.decide_ahead(rank, now);
         }
-        self.compare_facts(rank, &facts, now);
-        let refused = self
+        self.answer_facts(now);
+    }
+
+    /// Everything decided ahead is on its way to whoever waits for it.
+    fn answer_facts(&mut self, now: Instant) {
+        let refused: Vec<_> = self
             .refused_ahead
             .iter()
             .map(|(hook, why)| (format!("hook {hook}"), why.clone()))
             .collect();
-        self.send(rank, ToTrainer::FactsTaken(number, refused));
+        let waiting: Vec<_> = self
+            .members
+            .iter_mut()
+            .filter_map(|(rank, member)| Some((*rank, member.waits.take()?)))
+            .collect();
+        for (rank, number) in waiting {
+            self.send(rank, ToTrainer::FactsTaken(number, refused.clone()));
+            let facts = self
+                .members
+                .get(&rank)
+                .and_then(|member| member.facts.clone());
+            if let Some(facts) = facts {
+                self.compare_facts(rank, &facts, now);
+            }
+        }
     }
 
     fn decide_ahead(&mut self, rank: Rank, now: Instant) {
@@ -67,7 +135,7 @@ impl Run {
                 self.attempt,
                 short_hash(text.as_bytes())
             );
-            if !self.causes.contains_key(&id) {
+            if !self.answers.knows(&id) {
                 self.note(&id, &hook, "warning", &text);
                 self.command(id, &hook, rank, Position::default(), Deed::Log(line), now);
             }
@@ -81,8 +149,13 @@ impl Run {
         self.schedules = schedules;
         if self.desired.ahead(wanted) {
             self.send_state(&before, now);
-            for schedule in new {
-                self.send_all(&ToTrainer::Schedule(schedule));
+        }
+        // After a restart of this daemon a rank may have it still.
+        for schedule in new {
+            for member in self.members.values_mut() {
+                if !member.hello.applied.contains(&schedule.id) {
+                    member.send(ToTrainer::Schedule(Arc::clone(&schedule)));
+                }
             }
         }
     }
@@ -144,7 +217,8 @@ impl Run {
                 id
             }
         };
-        self.note(&id, &hook, field, "decided ahead, from the trainer's facts");
+        let reason = "decided ahead, from the trainer's facts";
+        self.answers.note_ahead(&id, cause(&hook, field, reason));
     }
 
     fn schedule(
@@ -171,29 +245,15 @@ impl Run {
 
     /// Ranks that know different things would be steered differently.
     fn compare_facts(&mut self, rank: Rank, facts: &Facts, now: Instant) {
-        let Some(leader) = self.facts_of.filter(|leader| *leader != rank) else {
+        let Some(leader) = self.leader.filter(|leader| *leader != rank) else {
             return;
         };
         let id = format!("facts/{}/{rank}", self.attempt);
-        let ours = &self.facts;
-        let words = |value: Option<u64>| value.map_or("not said".to_owned(), |n| n.to_string());
-        let groups = |facts: &Facts| facts.groups.len().to_string();
-        let difference = [
-            (
-                "max_epochs",
-                words(ours.max_epochs),
-                words(facts.max_epochs),
-            ),
-            ("max_iters", words(ours.max_iters), words(facts.max_iters)),
-            (
-                "iters_per_epoch",
-                words(ours.iters_per_epoch),
-                words(facts.iters_per_epoch),
-            ),
-            ("parameter groups", groups(ours), groups(facts)),
-        ]
-        .into_iter()
-        .find(|(_, ours, theirs)| ours != theirs);
+        let difference = differing(&self.facts)
+            .into_iter()
+            .zip(differing(facts))
+            .find(|((_, ours), (_, theirs))| ours != theirs)
+            .map(|((what, ours), (_, theirs))| (what, ours, theirs));
         match difference {
             None => self.close_incident(&id, now),
             Some((what, ours, theirs)) => {
@@ -225,6 +285,32 @@ impl Run {
         let plan = self.plan();
         self.send_all(&ToTrainer::Plan(plan));
     }
+}
+
+/// What must be the same on every rank, in words.
+fn differing(facts: &Facts) -> [(&'static str, String); 7] {
+    let words = |value: Option<u64>| value.map_or("not said".to_owned(), |n| n.to_string());
+    let rates: Vec<_> = facts
+        .groups
+        .iter()
+        .take(8)
+        .map(|group| group.base_lr)
+        .collect();
+    [
+        ("max_epochs", words(facts.max_epochs)),
+        ("max_iters", words(facts.max_iters)),
+        ("iters_per_epoch", words(facts.iters_per_epoch)),
+        ("parameter groups", facts.groups.len().to_string()),
+        ("base learning rates", format!("{rates:?}")),
+        (
+            "a scheduler of its own",
+            facts
+                .own_scheduler
+                .clone()
+                .unwrap_or_else(|| "none".to_owned()),
+        ),
+        ("the size's multiple", facts.size_multiple.to_string()),
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {

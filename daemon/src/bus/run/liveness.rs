@@ -42,7 +42,7 @@ impl Run {
         }
         tracing::info!(run = %self.id, rank = %link.rank, reason, failed, "a rank said goodbye");
         self.lifecycle(link.rank, format!("said goodbye: {reason}"), now);
-        self.rank_ended(link.rank, "the rank ended before it was applied");
+        self.rank_ended(link.rank, "the rank ended before it was applied", now);
     }
 
     /// A connection broke without a goodbye. `alive`: whether its process lives; None: not known.
@@ -63,6 +63,7 @@ impl Run {
 
     /// Looks for ranks that are silent and for orders that are overdue.
     pub(in crate::bus) fn tick(&mut self, now: Instant, alive: impl Fn((u32, u64)) -> bool) {
+        self.lead_without_rank_0(now);
         let updates = self.steering.overdue(now);
         self.tell(updates);
         let ranks: Vec<_> = self.members.keys().copied().collect();
@@ -119,10 +120,10 @@ impl Run {
             at,
             now,
         );
-        self.rank_ended(rank, why);
+        self.rank_ended(rank, why, now);
     }
 
-    fn rank_ended(&mut self, rank: Rank, why: &str) {
+    fn rank_ended(&mut self, rank: Rank, why: &str, now: Instant) {
         let at = self
             .members
             .get(&rank)
@@ -130,5 +131,8 @@ impl Run {
             .unwrap_or_default();
         let updates = self.steering.rank_ended(rank, at, why);
         self.tell(updates);
+        for id in self.desired.orders() {
+            self.settle(&id, now);
+        }
     }
 }

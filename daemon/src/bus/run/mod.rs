@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::answers::{Answers, Cause};
 use super::followers::Followers;
 use super::incidents::Incidents;
 use super::member::Member;
@@ -33,14 +34,6 @@ const KEPT_LOGS: usize = 64;
 
 type Updates = mpsc::Sender<Result<OrderUpdate, String>>;
 
-/// What a decision or an order was about, so that a result can be shown with it.
-#[derive(Clone)]
-struct Cause {
-    by: String,
-    what: &'static str,
-    reason: String,
-}
-
 pub(super) struct Run {
     id: RunId,
     rules: Arc<Rules>,
@@ -49,15 +42,20 @@ pub(super) struct Run {
     started: Instant,
     uid: Option<u32>,
     pub(super) members: BTreeMap<Rank, Member>,
-    /// What is decided ahead is made from these: rank 0's, until they come the first rank's.
+    /// What is decided ahead is made from these; before that the latest that any rank said.
     facts: Facts,
-    facts_of: Option<Rank>,
+    /// Whose they are, for good in this attempt.
+    leader: Option<Rank>,
+    /// Then the lowest rank that is here leads, if rank 0 has not come.
+    lead_by: Option<Instant>,
+    /// From which facts, and with which hooks, it was decided last.
+    decided_from: Option<(Facts, u64)>,
     roster: Roster,
     desired: Desired,
     /// What the desired state names, by the field.
     schedules: Vec<Arc<EncodedSchedule>>,
     steering: Steering<Updates>,
-    causes: BTreeMap<String, Cause>,
+    answers: Answers,
     results: VecDeque<ResultSeen>,
     incidents: Incidents,
     logs: VecDeque<LogSeen>,
@@ -82,11 +80,13 @@ impl Run {
             uid: None,
             members: BTreeMap::new(),
             facts: Facts::default(),
-            facts_of: None,
+            leader: None,
+            lead_by: None,
+            decided_from: None,
             desired: Desired::new(0),
             schedules: Vec::new(),
             steering: Steering::default(),
-            causes: BTreeMap::new(),
+            answers: Answers::default(),
             results: VecDeque::new(),
             incidents: Incidents::default(),
             logs: VecDeque::new(),
@@ -128,7 +128,7 @@ impl Run {
         let refused = self.ask(&hello);
         self.steering.applied(rank, &hello.applied);
         if let Some(state) = hello.state.clone() {
-            self.desired.adopt(state);
+            self.adopt(state, &hello.applied, now);
         }
         let has = hello.applied.clone();
         if verdict == Verdict::Resumed {
@@ -174,6 +174,23 @@ impl Run {
             .collect();
         for other in others {
             self.send(other, ToTrainer::Plan(plan.clone()));
+        }
+    }
+
+    /// Goes on from what a rank still has of a daemon that is gone.
+    fn adopt(&mut self, state: crate::domain::DesiredState, has: &[String], now: Instant) {
+        let before = self.desired.state().lines();
+        let alone = self.desired.state().generation == 0;
+        if !self.desired.adopt(state, has) {
+            return;
+        }
+        for line in self.desired.state().lines() {
+            if !self.answers.knows(&line.id) {
+                self.note(&line.id, &line.by, line.field, &line.text);
+            }
+        }
+        if !alone {
+            self.send_state(&before, now);
         }
     }
 
@@ -304,12 +321,13 @@ impl Run {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.steering.next_deadline()
+        let lead = self.lead_by.filter(|_| self.leader.is_none());
+        self.steering.next_deadline().into_iter().chain(lead).min()
     }
 
     /// For readers.
     pub(super) fn snapshot(&mut self) -> RunSnapshot {
-        let whose = self.facts_of.unwrap_or(Rank(0));
+        let whose = self.leader.unwrap_or(Rank(0));
         let ahead = self
             .refused_ahead
             .iter()
@@ -373,11 +391,16 @@ impl Run {
 
     /// Every rank gets the desired state whole; followers hear what is new in it.
     fn send_state(&mut self, before: &[crate::domain::Wanted], now: Instant) {
-        for line in self.desired.state().lines() {
-            if !before.contains(&line) {
-                self.followers
-                    .tell(now, None, Position::default(), "", What::State(line));
-            }
+        let after = self.desired.state().lines();
+        let new = after.iter().filter(|line| !before.contains(line)).cloned();
+        let over = before.iter().filter(|line| !after.contains(line));
+        let over = over.map(|line| crate::domain::Wanted {
+            text: format!("no longer {}", line.text),
+            ..line.clone()
+        });
+        for line in over.chain(new) {
+            self.followers
+                .tell(now, None, Position::default(), "", What::State(line));
         }
         let state = ToTrainer::State(Box::new(self.desired.state().clone()));
         self.send_all(&state);
@@ -407,17 +430,7 @@ impl Run {
     }
 
     fn note(&mut self, id: &str, by: &str, what: &'static str, reason: &str) {
-        if self.causes.len() >= KEPT_RESULTS {
-            self.causes.pop_first();
-        }
-        self.causes.insert(
-            id.to_owned(),
-            Cause {
-                by: by.to_owned(),
-                what,
-                reason: reason.to_owned(),
-            },
-        );
+        self.answers.note(id, cause(by, what, reason));
     }
 
     fn open_incident(
@@ -441,6 +454,14 @@ impl Run {
             self.followers
                 .tell(now, rank, Position::default(), "", what);
         }
+    }
+}
+
+fn cause(by: &str, what: &'static str, reason: &str) -> Cause {
+    Cause {
+        by: by.to_owned(),
+        what,
+        reason: reason.to_owned(),
     }
 }
 

@@ -36,7 +36,11 @@ impl Run {
             updates,
         } = order;
         self.check_owner(uid)?;
-        let addressed = self.addressed(&ranks)?;
+        if self.answers.knows(&id) {
+            return Err(format!("an order with the id {id} was given already"));
+        }
+        let is_command = matches!(asked, Asked::Command(_));
+        let addressed = self.addressed(&ranks, is_command)?;
         self.check_position(effective)?;
         self.check_asked(&asked, effective)?;
         let what = asked.word();
@@ -91,7 +95,7 @@ impl Run {
                     size,
                     by: by.clone(),
                 };
-                replaced.extend(self.desired.hold_size(hold));
+                replaced = self.desired.hold_size(hold)?;
                 format!("input size {} x {}, {effective}", size.height, size.width)
             }
             Asked::Mode(skip_types) => {
@@ -106,7 +110,7 @@ impl Run {
                     by: by.clone(),
                     operator: true,
                 };
-                replaced.extend(self.desired.mode(mode, &SKIP_TYPES));
+                replaced.extend(self.desired.mode(mode, &SKIP_TYPES)?);
                 "mode on".to_owned()
             }
         };
@@ -134,8 +138,13 @@ impl Run {
         }
     }
 
-    /// The ranks that an order is for.
-    fn addressed(&self, ranks: &BTreeSet<Rank>) -> Result<BTreeSet<Rank>, String> {
+    /// The ranks that an order is for. State is for every rank of the run, also for one that is not here (yet, or again
+    /// after this daemon was started anew): it finds the state when it comes.
+    fn addressed(
+        &self,
+        ranks: &BTreeSet<Rank>,
+        is_command: bool,
+    ) -> Result<BTreeSet<Rank>, String> {
         let live: BTreeSet<_> = self
             .members
             .iter()
@@ -145,8 +154,19 @@ impl Run {
         if live.is_empty() {
             return Err(format!("run {} is over: {}", self.id, self.reason()));
         }
-        if ranks.is_empty() {
+        if ranks.is_empty() && is_command {
             return Ok(live);
+        }
+        if ranks.is_empty() {
+            let ended = |rank: &Rank| {
+                self.members
+                    .get(rank)
+                    .is_some_and(|member| member.ended.is_some())
+            };
+            return Ok((0..self.world_size)
+                .map(Rank)
+                .filter(|rank| !ended(rank))
+                .collect());
         }
         match ranks.iter().find(|rank| !live.contains(rank)) {
             None => Ok(ranks.clone()),
@@ -177,7 +197,13 @@ impl Run {
             Effective::Epoch(_) => at.epoch,
             _ => at.iter,
         };
-        if let Some((rank, member)) = live().find(|(_, member)| is_at(member.position) > asked) {
+        // An epoch that is under way has begun.
+        let begun = |at: Position| match (effective, self.facts.iters_per_epoch) {
+            (Effective::Epoch(epoch), Some(iters)) => at.iter > epoch.saturating_mul(iters),
+            _ => false,
+        };
+        let passed = |at: Position| is_at(at) > asked || (is_at(at) == asked && begun(at));
+        if let Some((rank, member)) = live().find(|(_, member)| passed(member.position)) {
             let at = is_at(member.position);
             return Err(format!(
                 "{what} {asked} has passed: rank {rank} of run {} is at {what} {at}",

@@ -1,6 +1,5 @@
 //! What ranks did with what was wanted of them.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Cause, KEPT_RESULTS, Link, Run, push_bounded};
@@ -16,15 +15,14 @@ impl Run {
         if self.live(link, now).is_none() {
             return;
         }
-        let known = |seen: &ResultSeen| seen.rank == link.rank && seen.result.id == result.id;
-        if self.results.iter().any(known) {
-            return; // sent again after a reconnect
-        }
         let id = result.id.clone();
         let updates = self.steering.result(link.rank, &result);
         let was_asked = !updates.is_empty();
         self.tell(updates);
-        let cause = self.cause(&id).cloned();
+        if !self.answers.take(&id, link.rank, result.outcome) {
+            return; // sent again after a reconnect
+        }
+        let cause = self.answers.cause(&id).cloned();
         let local = id
             .strip_prefix("local:")
             .and_then(|rest| rest.split(':').next());
@@ -62,30 +60,51 @@ impl Run {
         self.followers.tell(now, Some(link.rank), at, &point, told);
         push_bounded(&mut self.results, seen, KEPT_RESULTS);
         self.look_for_mixture(&id, now);
-        if was_asked && !self.steering.waits(&id) {
-            self.settle(&id, now);
+        self.settle(&id, now);
+        self.size_step(&id, now);
+    }
+
+    /// Once every rank has answered an operator's word, also one whose operator waits no more.
+    pub(super) fn settle(&mut self, id: &str, now: Instant) {
+        if self.steering.waits(id) || !self.desired.orders().iter().any(|order| order == id) {
+            return;
         }
-    }
-
-    /// What a result is about. A schedule's step and a later epoch are named after what they belong to.
-    fn cause(&self, id: &str) -> Option<&Cause> {
-        let whole = || {
-            id.rsplit_once('/')
-                .and_then(|(whole, _)| self.causes.get(whole))
+        let Some(applied) = self.everywhere(id) else {
+            return;
         };
-        self.causes.get(id).or_else(whole)
-    }
-
-    /// Every rank has answered an order.
-    fn settle(&mut self, id: &str, now: Instant) {
         let before = self.desired.state().lines();
-        let applied = self
-            .outcomes(id)
-            .values()
-            .any(|outcome| *outcome == Outcome::Applied);
         if self.desired.answered(id, applied) {
             self.send_state(&before, now);
         }
+    }
+
+    /// Where a schedule's step holds on every rank, the sizes that operators held until then are over.
+    fn size_step(&mut self, id: &str, now: Instant) {
+        let size = self.desired.state().size.as_ref();
+        let step = size.is_some_and(|size| {
+            id.strip_prefix(&*size.id)
+                .is_some_and(|rest| rest.starts_with('/'))
+        });
+        if step && self.everywhere(id) == Some(true) {
+            let before = self.desired.state().lines();
+            if self.desired.size_step_applied() {
+                self.send_state(&before, now);
+            }
+        }
+    }
+
+    /// Whether any rank applied it, once every rank that has not ended has answered.
+    fn everywhere(&self, id: &str) -> Option<bool> {
+        let outcomes = self.answers.outcomes(id)?;
+        let live = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.ended.is_none());
+        let answered = live
+            .map(|(rank, _)| rank)
+            .all(|rank| outcomes.contains_key(rank));
+        let applied = |outcome: &Outcome| *outcome == Outcome::Applied;
+        answered.then(|| outcomes.values().any(applied))
     }
 
     fn stopped_by_itself(&mut self, hook: &str, rank: Rank, result: &TrainerResult, now: Instant) {
@@ -115,36 +134,28 @@ impl Run {
         let Some(cause) = cause.filter(|cause| STATE.contains(&cause.what) && !was_asked) else {
             return;
         };
-        if matches!(result.outcome, Outcome::Applied | Outcome::Expired) {
-            return;
+        // One for each hook, field and rank: a size that cannot be changed fails at every step.
+        let (by, what) = (&cause.by, cause.what);
+        let incident = format!("not_applied/{}/{by}/{what}/{rank}", self.attempt);
+        match result.outcome {
+            Outcome::Applied => self.close_incident(&incident, now),
+            Outcome::Expired => {}
+            _ => {
+                let outcome = format!("{:?}", result.outcome).to_lowercase();
+                let text = format!(
+                    "{by}'s {what} is not in force on rank {rank}: {} ({outcome})",
+                    result.reason
+                );
+                let kind = IncidentKind::NotApplied;
+                self.open_incident(incident, kind, text, Some(rank), result.at, now);
+            }
         }
-        let text = format!(
-            "{}'s {} is not in force on rank {rank}: {} ({})",
-            cause.by,
-            cause.what,
-            result.reason,
-            format!("{:?}", result.outcome).to_lowercase()
-        );
-        self.open_incident(
-            format!("not_applied/{}/{rank}/{}", self.attempt, result.id),
-            IncidentKind::NotApplied,
-            text,
-            Some(rank),
-            result.at,
-            now,
-        );
-    }
-
-    fn outcomes(&self, id: &str) -> BTreeMap<Rank, Outcome> {
-        self.results
-            .iter()
-            .filter(|seen| seen.result.id == id)
-            .map(|seen| (seen.rank, seen.result.outcome))
-            .collect()
     }
 
     fn look_for_mixture(&mut self, id: &str, now: Instant) {
-        let outcomes = self.outcomes(id);
+        let Some(outcomes) = self.answers.outcomes(id) else {
+            return;
+        };
         let applied = outcomes
             .values()
             .filter(|outcome| **outcome == Outcome::Applied)

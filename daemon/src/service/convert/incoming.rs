@@ -181,7 +181,8 @@ pub(in crate::service) fn client_frame(
                 ToBus::Batch(link, first_seq, batch(frame, table, limits)?)
             }
             Frame::Facts(known) => {
-                ToBus::Facts(link, known.number, Box::new(facts(known, limits)?))
+                let (number, provisional) = (known.number, known.provisional);
+                ToBus::Facts(link, number, provisional, Box::new(facts(known, limits)?))
             }
             Frame::Holes(frame) => ToBus::Holes(
                 link,

@@ -9,7 +9,7 @@ mod views;
 
 pub(super) use follow::happening;
 pub(super) use incoming::{Table, client_frame, hello};
-pub(super) use orders::{Ordered, order, order_update};
+pub(super) use orders::{Ordered, named, order, order_update};
 pub(super) use outgoing::server_frames;
 pub use state::encode_schedule;
 pub(super) use views::{about, hooks, run_summary, snapshot};

@@ -25,6 +25,17 @@ pub(in crate::service) struct Ordered {
     pub(in crate::service) timeout: Duration,
 }
 
+/// The order's own id and who gives it; both go into the state of every rank.
+pub(in crate::service) fn named(
+    order: &wire::Order,
+    limits: &Limits,
+) -> Result<(String, String), Status> {
+    Ok((
+        incoming::text("Order.id", order.id.clone(), limits)?,
+        incoming::text("Order.by", order.by.clone(), limits)?,
+    ))
+}
+
 /// What an operator asks for. Errors: INVALID_ARGUMENT, with what to write instead.
 pub(in crate::service) fn order(order: wire::Order, limits: &Limits) -> Result<Ordered, Status> {
     let invalid = |text: &str| Err(Status::invalid_argument(text));

@@ -25,7 +25,7 @@ pub(in crate::service) fn server_frames(
 }
 
 fn chunks(schedule: &EncodedSchedule) -> Vec<wire::ServerFrame> {
-    let bytes = prost::bytes::Bytes::copy_from_slice(&schedule.bytes);
+    let bytes = &schedule.bytes;
     let count = bytes.len().div_ceil(CHUNK_BYTES).max(1);
     let chunk = |index: usize| {
         let end = bytes.len().min((index + 1) * CHUNK_BYTES);

@@ -56,19 +56,20 @@ pub(super) fn wire_state(state: DesiredState) -> wire::State {
             holds: state.lr_holds.into_iter().map(wire_hold).collect(),
         }
     });
-    let size = (state.size.is_some() || state.size_hold.is_some()).then(|| {
+    let size = (state.size.is_some() || !state.size_holds.is_empty()).then(|| {
         let (schedule, schedule_hash, by) = named(state.size);
+        let holds = state.size_holds.into_iter().map(|hold| wire::SizeHold {
+            id: hold.id,
+            effective: wire_effective(hold.effective),
+            height: hold.size.height,
+            width: hold.size.width,
+            by: hold.by,
+        });
         wire::SizeState {
             schedule,
             schedule_hash,
             by,
-            hold: state.size_hold.map(|hold| wire::SizeHold {
-                id: hold.id,
-                effective: wire_effective(hold.effective),
-                height: hold.size.height,
-                width: hold.size.width,
-                by: hold.by,
-            }),
+            holds: holds.collect(),
         }
     });
     wire::State {
@@ -107,8 +108,22 @@ fn wire_hold(hold: LrHold) -> wire::LrHold {
     }
 }
 
-/// What a trainer still has. Schedules are left out: hooks say them again, from facts.
+/// No generation of ours comes near, and there is room to count on from it.
+const MOST_GENERATIONS: u64 = 1 << 62;
+
+/// What a trainer still has.
 pub(super) fn state(state: wire::State) -> DesiredState {
+    let flag = |flag: Option<wire::FlagState>| {
+        let on = flag.filter(|flag| flag.on);
+        on.map(|flag| Flag {
+            id: flag.id,
+            by: flag.by,
+        })
+    };
+    let named = |id: String, hash: Vec<u8>, by: String| {
+        let hash = hash.try_into().ok().filter(|_| !id.is_empty())?;
+        Some(ScheduleRef { id, hash, by })
+    };
     let (lr, size) = (state.lr.unwrap_or_default(), state.size.unwrap_or_default());
     let holds = lr.holds.into_iter().filter_map(|hold| {
         Some(LrHold {
@@ -123,24 +138,27 @@ pub(super) fn state(state: wire::State) -> DesiredState {
             by: hold.by,
         })
     });
+    let sizes = size.holds.into_iter().map(|hold| SizeHold {
+        id: hold.id,
+        effective: effective(hold.effective),
+        size: Size {
+            height: hold.height,
+            width: hold.width,
+        },
+        by: hold.by,
+    });
     DesiredState {
-        generation: state.generation,
+        generation: state.generation.min(MOST_GENERATIONS),
         stop: state.stop.map(|stop| Stop {
             id: stop.id,
             effective: effective(stop.effective),
             reason: stop.reason,
             by: stop.by,
         }),
+        lr: named(lr.schedule, lr.schedule_hash, lr.by),
         lr_holds: holds.collect(),
-        size_hold: size.hold.map(|hold| SizeHold {
-            id: hold.id,
-            effective: effective(hold.effective),
-            size: Size {
-                height: hold.height,
-                width: hold.width,
-            },
-            by: hold.by,
-        }),
+        size: named(size.schedule, size.schedule_hash, size.by),
+        size_holds: sizes.collect(),
         mode: state.mode.map(|mode| Mode {
             id: mode.id,
             from_epoch: mode.from_epoch,
@@ -148,7 +166,8 @@ pub(super) fn state(state: wire::State) -> DesiredState {
             by: mode.by,
             operator: mode.operator,
         }),
-        ..DesiredState::default()
+        set_epoch: flag(state.set_epoch),
+        sync_norm: flag(state.sync_norm),
     }
 }
 
@@ -183,13 +202,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operators_words_survive_the_way_there_and_back() {
+    fn a_state_survives_the_way_there_and_back() {
         let hold = |id: &str, group, hold, effective| LrHold {
             id: id.into(),
             effective,
             group,
             hold,
             by: "operator me".into(),
+        };
+        let schedule = |id: &str| {
+            Some(ScheduleRef {
+                id: id.into(),
+                hash: [7; 32],
+                by: "hook".into(),
+            })
         };
         let all = DesiredState {
             generation: 7,
@@ -204,7 +230,9 @@ mod tests {
                 hold("b", Some(3), Hold::Scale(0.1), Effective::Epoch(4)),
                 hold("c", Some(0), Hold::Release, Effective::Now),
             ],
-            size_hold: Some(SizeHold {
+            lr: schedule("lr/1"),
+            size: schedule("size/1"),
+            size_holds: vec![SizeHold {
                 id: "z".into(),
                 effective: Effective::Iter(1 << 40),
                 size: Size {
@@ -212,7 +240,12 @@ mod tests {
                     width: 64,
                 },
                 by: "me".into(),
+            }],
+            set_epoch: Some(Flag {
+                id: "e".into(),
+                by: "hook".into(),
             }),
+            sync_norm: None,
             mode: Some(Mode {
                 id: "m".into(),
                 from_epoch: 3,
@@ -220,7 +253,6 @@ mod tests {
                 by: "me".into(),
                 operator: true,
             }),
-            ..DesiredState::default()
         };
         assert_eq!(state(wire_state(all.clone())), all);
         assert_eq!(
