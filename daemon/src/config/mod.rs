@@ -1,12 +1,31 @@
 //! The configuration: defaults, file, environment, flags, in that order; the only reader of any of them. It is walked key by
 //! key, so that every mistake is reported at once.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `keys` | the one list of keys, which everything follows |
+//! | `args` | the command line |
+//! | `walk` | what was said last for each key, where, and every mistake |
+//! | `layers` | defaults, file, environment and flags, said to the walk one after the other |
+//! | `values` | one value: read, and fitted to its key's kind |
+//! | `hook_tables` | `[[hooks]]` of the file |
+//! | `checked` | what was said, made into the [`Config`] |
+//! | `listen`, `access` | keys that must fit each other: sockets; tokens and TLS |
+//! | `secret`, `tls` | files that are read at the start |
+//! | `printed`, `example` | the configuration as TOML: the one in force, and one to begin with |
 
 mod access;
 mod args;
+mod checked;
 mod example;
+mod hook_tables;
 mod keys;
+mod layers;
+mod listen;
+mod printed;
 mod secret;
 mod tls;
+mod values;
 mod walk;
 
 use std::fmt;

@@ -1,0 +1,118 @@
+//! `hookbus show`, `memory` and `watch`: the verbs that look. None of them has an argument that could change a run.
+
+use clap::Args;
+
+use super::JsonArgs;
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  hookbus show                        the only run there is
+  hookbus show digits                 by its name
+  hookbus show digits@4711 --json     by its id, for a script
+
+Epochs and iterations are counted from 0.";
+
+const MEMORY_EXAMPLES: &str = "\
+Examples:
+  hookbus memory                      once, with the age of every number
+  hookbus memory digits --watch       each second, until Ctrl-C (the training does not notice)
+  hookbus memory --watch 0.5 --count 20 --json > memory.jsonl
+
+A number that could not be taken reads `unknown: why`, never 0.";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  hookbus watch                       the only run there is, until it ends or Ctrl-C
+  hookbus watch digits --no-events    decisions, state, commands, results and incidents only
+  hookbus watch digits --json | jq .  one JSON value a line
+
+What happened before is in `hookbus show`. A reader that is too slow is told how much it missed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SHOW_EXAMPLES)]
+pub(crate) struct ShowArgs {
+    /// A run's name or id; without it the only run
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) run: String,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = MEMORY_EXAMPLES)]
+pub(crate) struct MemoryArgs {
+    /// A run's name or id; without it the only run, or the host alone
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) run: String,
+
+    /// Again each SECONDS (at least 0.1; without a number 1); with --json one line each
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+    pub(crate) watch: Option<f64>,
+
+    /// End after N readings (implies --watch)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub(crate) struct WatchArgs {
+    /// A run's name or id; without it the only run
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) run: String,
+
+    /// Without the trainers' own events
+    #[arg(long)]
+    pub(crate) no_events: bool,
+
+    /// End after N lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        Ok(_) => Err("must be from 0.1 s to a day".to_owned()),
+        Err(_) => Err("is no number of seconds; a run's name comes before --watch".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::args::{Verb, parse};
+
+    #[test]
+    fn watch_takes_a_number_or_none() {
+        let table: [(&[&str], Option<f64>, &str); 4] = [
+            (&["memory"], None, ""),
+            (&["memory", "digits", "--watch"], Some(1.0), "digits"),
+            (&["memory", "--watch", "0.5", "digits"], Some(0.5), "digits"),
+            (&["memory", "--watch", "--count", "3"], Some(1.0), ""),
+        ];
+        for (line, watch, run) in table {
+            let Verb::Memory(args) = parse(line).unwrap().verb else {
+                panic!("memory")
+            };
+            assert_eq!((args.watch, args.run.as_str()), (watch, run), "{line:?}");
+        }
+        assert!(
+            parse(&["memory", "--watch", "digits"])
+                .unwrap_err()
+                .contains("comes before --watch")
+        );
+        assert!(
+            parse(&["memory", "--watch", "0"])
+                .unwrap_err()
+                .contains("from 0.1 s")
+        );
+        assert!(parse(&["memory", "--count", "0"]).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line, and the help for someone who reads it at night. What can be wrong with a line alone is found here;
+//! nothing is asked of a daemon.
+//!
+//! | file | verbs |
+//! |---|---|
+//! | `run` | the one that starts a training |
+//! | `look` | those that show, and change nothing |
+//! | `send` | the one that acts, with its orders |
+//! | here | what stands before any verb, and those that take `--json` alone |
+
+mod look;
+mod run;
+mod send;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use look::{MemoryArgs, ShowArgs, WatchArgs};
+pub(crate) use run::RunArgs;
+pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  hookbus run -- python train.py      start a training with a daemon of its own
+  hookbus runs                        which trainings does the daemon know?
+  hookbus show digits                 how is it going, and what went wrong?
+  hookbus memory --watch              host, trainer and GPU memory, each second
+  hookbus watch digits                what happens, as it happens
+  hookbus send digits lr --scale 0.5  halve its learning rate, on every rank
+  hookbus send digits stop            stop it at the next iteration, on every rank
+  hookbus doctor                      why do I see nothing?
+
+Looking never disturbs a training. Only `send` changes one.
+Exit status: 0 it worked, 1 it did not, 2 wrong command line or configuration.";
+
+/// Look at a training and its memory, steer or stop it, or start it with a daemon beside it.
+#[derive(Debug, Parser)]
+#[command(name = "hookbus", version, arg_required_else_help = true, after_help = TOP_EXAMPLES)]
+pub(crate) struct Cli {
+    /// The daemon to ask: unix:///path, https://host:port or host:port [default: HOOKBUS_ADDRESS, else the default socket]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+
+    /// Over TCP: show the token in this file, which only you may be able to read [default: HOOKBUS_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Over TLS: believe the authorities in this PEM file [default: HOOKBUS_CA_FILE, else the machine's own]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a training with a private daemon beside it
+    Run(RunArgs),
+    /// List the runs that the daemon knows
+    Runs(JsonArgs),
+    /// Show one run: ranks, progress, hooks, results, incidents, log lines
+    Show(ShowArgs),
+    /// Show memory of the host, the trainer with its children, and the GPUs
+    Memory(MemoryArgs),
+    /// Watch what happens in a run: events, decisions with their reasons, commands and results
+    Watch(WatchArgs),
+    /// Send an order to a run and wait for every rank's answer
+    Send(SendArgs),
+    /// List the hooks that there are, with their arguments
+    Hooks(JsonArgs),
+    /// Say what can be seen from here, what not, and the one line that would mend it
+    Doctor(JsonArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// One JSON value on one line; not-finite numbers are the strings nan, inf and -inf
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The words after `hookbus`, parsed; an error as its text.
+#[cfg(test)]
+fn parse(line: &[&str]) -> Result<Cli, String> {
+    let words = std::iter::once("hookbus").chain(line.iter().copied());
+    Cli::try_parse_from(words).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_address_may_stand_on_either_side_of_the_verb() {
+        for line in [["--address", "/a", "runs"], ["runs", "--address", "/a"]] {
+            assert_eq!(parse(&line).unwrap().address.as_deref(), Some("/a"));
+        }
+    }
+
+    #[test]
+    fn token_and_authorities_may_stand_there_too() {
+        let flags = ["--token-file", "/t", "--ca-file", "/c"];
+        let before = [&flags[..], &["runs"]].concat();
+        let after = [&["runs"], &flags[..]].concat();
+        for line in [before, after] {
+            let cli = parse(&line).unwrap();
+            assert_eq!(cli.token_file.unwrap().to_str(), Some("/t"));
+            assert_eq!(cli.ca_file.unwrap().to_str(), Some("/c"));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What was said, made into the [`Config`]: the last step of the walk. Single values fit their keys by now; where keys must
+//! fit each other, the section's own file judges.
+
+use std::collections::HashMap;
+
+use super::walk::Walk;
+use super::{Config, Drain, Log, LogFormat, Recording, SessionLimits, access, listen, printed};
+use crate::domain::{HookRequest, Value};
+use crate::sampler::Settings;
+
+pub(super) fn config(
+    walk: &mut Walk,
+    env: &HashMap<String, String>,
+    hooks: Vec<(String, HookRequest)>,
+) -> Config {
+    let hooks: Vec<_> = hooks.into_iter().map(|(_, hook)| hook).collect();
+    Config {
+        listen: listen::listen(walk, env),
+        tokens: access::tokens(walk),
+        record: Recording {
+            enabled: walk.flag("record", "enabled"),
+            every: walk.whole("record", "every"),
+            fields: texts(&walk.get("record", "fields").value),
+        },
+        log: Log {
+            level: walk.text("log", "level"),
+            filter: env
+                .get("RUST_LOG")
+                .filter(|filter| !filter.is_empty())
+                .cloned(),
+            format: if walk.text("log", "format") == "json" {
+                LogFormat::Json
+            } else {
+                LogFormat::Text
+            },
+            file: walk.path("log", "file"),
+            colour: !env.contains_key("NO_COLOR"),
+        },
+        limits: SessionLimits {
+            sessions: walk.size("sessions"),
+            frame_bytes: walk.size("frame_bytes"),
+            string_bytes: walk.size("string_bytes"),
+            fields: walk.size("fields"),
+            batch_events: walk.size("batch_events"),
+            in_flight_bytes: walk.size("in_flight_bytes"),
+            metrics: walk.size("metrics"),
+            stall_budget: if let Value::Number(share) = walk.get("limits", "stall_budget").value {
+                share
+            } else {
+                0.0
+            },
+            probe: walk.ms("limits", "probe_ms"),
+        },
+        sampler: Settings {
+            host_interval: walk.ms("sampler", "host_ms"),
+            process_interval: walk.ms("sampler", "process_ms"),
+            children_interval: walk.ms("sampler", "children_ms"),
+            gpu_interval: walk.ms("sampler", "gpu_ms"),
+            gpu: walk.flag("sampler", "gpu"),
+            nvml_library: walk.path("sampler", "nvml_library"),
+            ..Settings::default()
+        },
+        drain: Drain {
+            deadline: walk.ms("drain", "deadline_ms"),
+        },
+        printed: printed::printed(walk, &hooks),
+        hooks,
+        notify_socket: env
+            .get("NOTIFY_SOCKET")
+            .filter(|name| !name.is_empty())
+            .cloned(),
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::List(items) => items
+            .iter()
+            .map(|item| {
+                if let Value::Text(text) = item {
+                    text.clone()
+                } else {
+                    item.to_string()
+                }
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
