@@ -137,6 +137,7 @@ def the_record() -> list[dict[str, Any]]:
     """What the daemon has about it."""
     applied = [
         ("YOLOXLrUpdaterHook", "x", 0),
+        ("SyncRandomSizeHook", "y", 0),
         ("SyncRandomSizeHook", "y/0", 132),
         ("an operator", "order-1", 150),
         ("YOLOXModeSwitchHook", "z", 220),
@@ -170,10 +171,10 @@ def result(index: int, **values: object) -> Callable[[dict[str, Any], list[dict[
         (change(219, steps=[]), "the augmentations ['RandomShift'] at iteration 219"),
         (lambda trained, record: trained["trained_with"].pop(), "all 352 iterations"),
         (result(0, outcome="rejected"), "YOLOXLrUpdaterHook applied at iteration 0 (it has: rejected"),
-        (result(1, at=dict(iter=176)), "SyncRandomSizeHook applied at iteration 132"),
-        (result(2, outcome="expired"), "order-1 applied at iteration 150"),
-        (result(5, at=dict(iter=265)), "order-3 applied at iteration 264"),
-        (lambda trained, record: record.pop(3), "YOLOXModeSwitchHook applied at iteration 220 (it has: nothing)"),
+        (result(2, at=dict(iter=176)), "SyncRandomSizeHook applied at iteration 0, applied at iteration 132"),
+        (result(3, outcome="expired"), "order-1 applied at iteration 150"),
+        (result(6, at=dict(iter=265)), "order-3 applied at iteration 264"),
+        (lambda trained, record: record.pop(4), "YOLOXModeSwitchHook applied at iteration 220 (it has: nothing)"),
     ],
 )
 def test_what_is_not_as_planned_is_not_seen(alter: Callable[[Any, Any], None], says: str) -> None:
