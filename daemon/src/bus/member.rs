@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
-use crate::domain::{Event, Heartbeat, Hello, Names, Position};
+use crate::domain::{Description, Event, Heartbeat, Hello, Names, Position};
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 
@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) silent: bool,
     pub(super) gates: u64,
     pub(super) position: Position,
+    /// The latest one; hooks see it with each event.
+    pub(super) description: Option<Arc<Description>>,
     point: u32,
     after_train_iter: Option<u32>,
     last: HashMap<u32, f64>,
@@ -60,6 +62,7 @@ impl Member {
             silent: false,
             gates: 0,
             position: Position::default(),
+            description: None,
             point: u32::MAX,
             after_train_iter: None,
             last: HashMap::new(),
@@ -108,6 +111,14 @@ impl Member {
     /// No sign of life for too long, or its process is gone.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
         self.ended.is_some() || now.duration_since(self.last_heard) > SILENCE
+    }
+
+    /// The latest description, whole. An older one comes too late.
+    pub(super) fn describe(&mut self, said: Description) {
+        let is_older = |held: &Arc<Description>| said.number < held.number;
+        if !self.description.as_ref().is_some_and(is_older) {
+            self.description = Some(Arc::new(said));
+        }
     }
 
     /// What the daemon itself keeps of an event.

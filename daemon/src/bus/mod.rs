@@ -131,6 +131,7 @@ fn handle(
         }
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
         ToBus::Facts(link, number, facts) => run.facts(link, number, *facts, now),
+        ToBus::Description(link, said) => run.description(link, *said, now),
         ToBus::Result(link, result) => run.result(link, result, now),
         ToBus::Heartbeat(link, heartbeat) => run.heartbeat(link, heartbeat, now),
         ToBus::Bye(link, reason, failed) => run.bye(link, reason, failed, now),

@@ -23,13 +23,16 @@ pub use yolox_lr::YOLOXLrUpdaterHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
-    Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
+    Description, Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
     Subscription, Value,
 };
 use crate::store::View;
 
 /// How long a trainer waits in a gate at an iteration.
 pub const ITER_DEADLINE: Duration = Duration::from_millis(50);
+
+/// How long a trainer waits in a gate at an epoch.
+pub const EPOCH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One event as a hook sees it.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,8 @@ pub struct Seen<'a> {
     pub event: &'a Event,
     /// The names of its fields.
     pub names: &'a Names,
+    /// What the rank's model and datasets are; None: it has not said.
+    pub description: Option<&'a Description>,
 }
 
 impl Seen<'_> {

@@ -16,9 +16,13 @@ use crate::steering::FromHooks;
 impl Run {
     /// A rank says what it knows. Answered at once: what is decided ahead, and then that this is all of it.
     pub(in crate::bus) fn facts(&mut self, link: Link, number: u64, facts: Facts, now: Instant) {
-        if self.live(link, now).is_none() {
+        let Some(member) = self.live(link, now) else {
             return;
-        }
+        };
+        let facts = Facts {
+            world_size: member.hello.world_size,
+            ..facts
+        };
         let rank = link.rank;
         let leads = rank == Rank(0) || self.facts_of.is_none() || self.facts_of == Some(rank);
         if leads {

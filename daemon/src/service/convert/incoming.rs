@@ -22,7 +22,7 @@ const VALUE_DEPTH: usize = 16;
 /// The names that a session has said so far.
 pub(in crate::service) struct Table(Arc<Names>);
 
-fn invalid(text: String) -> Status {
+pub(super) fn invalid(text: String) -> Status {
     Status::invalid_argument(text)
 }
 
@@ -183,6 +183,10 @@ pub(in crate::service) fn client_frame(
             Frame::Facts(known) => {
                 ToBus::Facts(link, known.number, Box::new(facts(known, limits)?))
             }
+            Frame::Description(said) => ToBus::Description(
+                link,
+                Box::new(super::description::description(said, limits)?),
+            ),
             Frame::Holes(frame) => ToBus::Holes(
                 link,
                 frame
@@ -407,6 +411,7 @@ fn facts(facts: wire::Facts, limits: &Limits) -> Result<Facts, Status> {
             .transpose()?,
         seed: facts.seed,
         process_group: facts.process_group.unwrap_or(false),
+        world_size: 0, // Hello said it
         size_multiple: facts.size_multiple,
     })
 }

@@ -1,5 +1,6 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
+mod description;
 mod follow;
 mod incoming;
 mod orders;
