@@ -9,6 +9,7 @@ use hookbus_proto::v1 as wire;
 use tokio::sync::Notify;
 
 use crate::breaker::Breaker;
+use crate::description::Described;
 use crate::hot::{Hot, MOST_POINTS};
 use crate::inbox::{Action, Inbox};
 use crate::position::Counters;
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) facts_changed: AtomicBool,
     /// How often facts were given.
     pub(crate) facts_number: AtomicU64,
+    pub(crate) description: Mutex<Described>,
+    pub(crate) description_changed: AtomicBool,
     /// `attach` has returned: what happens from now on, `Session::warnings` has not said.
     pub(crate) attached: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
@@ -151,6 +154,8 @@ impl Shared {
             facts: Mutex::default(),
             facts_changed: AtomicBool::new(false),
             facts_number: AtomicU64::new(0),
+            description: Mutex::default(),
+            description_changed: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),
