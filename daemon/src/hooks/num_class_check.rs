@@ -25,7 +25,7 @@ pub(super) const KIND: Kind = Kind {
     type_name: TYPE,
     summary: "stops the training when a head does not have as many classes as its dataset",
     points: &POINTS,
-    effect: "stop before the epoch; a warning where the dataset does not say its classes",
+    effect: "stop before the epoch, or a warning",
     args: &[],
     example: &[],
     build: |_| Ok(Box::new(NumClassCheckHook::default())),
