@@ -166,7 +166,7 @@ fn spawn(directory: &Path) -> Child {
 }
 
 /// Polls for a fact, with a deadline that only a failure reaches.
-pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = fact() {

@@ -173,13 +173,20 @@ fn train(
         let point = trainer.point("before_train_iter").expect("a point");
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            if trainer.emit(point, &Given::NOTHING, &[], &[]) == Signal::Pending {
-                for action in trainer.take_actions(point) {
-                    if let Action::Stop { by, .. } = action {
-                        trainer.close("stopped", false);
-                        return by;
+            match trainer.emit(point, &Given::NOTHING, &[], &[]) {
+                Signal::Prepare => {
+                    assert!(trainer.prepare(PATIENCE), "the daemon takes the facts");
+                    continue;
+                }
+                Signal::Pending => {
+                    for action in trainer.take_actions(point) {
+                        if let Action::Stop { by, .. } = action {
+                            trainer.close("stopped", false);
+                            return by;
+                        }
                     }
                 }
+                _ => {}
             }
             trainer.flush(PATIENCE);
         }

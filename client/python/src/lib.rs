@@ -5,6 +5,7 @@ mod emit;
 mod rates;
 mod values;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,6 +92,18 @@ impl Session {
             inner_iter,
         });
         self.native.session.facts(facts);
+        Ok(())
+    }
+
+    /// Every module that has `num_classes`, in the order of `named_modules()`, and the datasets by phase.
+    fn describe<'py>(
+        &self,
+        model_class: String,
+        modules: Vec<values::Head<'py>>,
+        datasets: HashMap<String, (String, Bound<'py, PyAny>)>,
+    ) -> PyResult<()> {
+        let description = values::description(model_class, modules, datasets)?;
+        self.native.session.describe(description);
         Ok(())
     }
 

@@ -1,6 +1,11 @@
 //! Python values as the protocol has them.
 
-use hookbus_client::wire::{HookRequest, Value, ValueList, ValueMap, value::Kind};
+use std::collections::HashMap;
+
+use hookbus_client::wire::{
+    Dataset, Description, HookRequest, Module, NumClasses, Sized, Value, ValueList, ValueMap,
+    dataset::Classes, value::Kind,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -43,6 +48,61 @@ pub(crate) fn hook_request(hook: &Bound<'_, PyAny>) -> PyResult<HookRequest> {
         )));
     }
     Ok(request)
+}
+
+/// A module that has `num_classes`: name, class, value, is VGG, is FusedSemanticHead.
+pub(crate) type Head<'py> = (String, String, Bound<'py, PyAny>, bool, bool);
+
+/// What model and datasets are; `datasets` by phase: class, and `classes` of the metainfo or None. Errors: TypeError where
+/// classes have no length, as Python has it.
+pub(crate) fn description<'py>(
+    model_class: String,
+    modules: Vec<Head<'py>>,
+    datasets: HashMap<String, (String, Bound<'py, PyAny>)>,
+) -> PyResult<Description> {
+    let module = |(name, class_name, value, is_vgg, is_fused_semantic_head)| Module {
+        name,
+        class_name,
+        num_classes: Some(num_classes(&value)),
+        is_vgg,
+        is_fused_semantic_head,
+    };
+    let dataset = |(phase, (class_name, classes))| {
+        let classes = self::classes(&classes)?;
+        let dataset = Dataset {
+            class_name,
+            classes,
+        };
+        Ok((phase, dataset))
+    };
+    Ok(Description {
+        number: 0, // counted by the session
+        model_class,
+        modules: modules.into_iter().map(module).collect(),
+        datasets: datasets.into_iter().map(dataset).collect::<PyResult<_>>()?,
+    })
+}
+
+/// Whatever has a float compares as it: int, bool, numpy's numbers. A str has none.
+fn num_classes(value: &Bound<'_, PyAny>) -> NumClasses {
+    let text = value.str().map(|text| text.to_string());
+    NumClasses {
+        text: text.unwrap_or_else(|_| "?".to_owned()),
+        number: value.extract().ok(),
+    }
+}
+
+fn classes(classes: &Bound<'_, PyAny>) -> PyResult<Option<Classes>> {
+    if classes.is_none() {
+        return Ok(None);
+    }
+    if classes.is_exact_instance_of::<PyString>() {
+        return Ok(Some(Classes::Text(classes.to_string())));
+    }
+    Ok(Some(Classes::Sized(Sized {
+        type_name: classes.get_type().name()?.to_string(),
+        length: classes.len()? as u64,
+    })))
 }
 
 fn value(item: &Bound<'_, PyAny>, depth: usize) -> Option<Value> {

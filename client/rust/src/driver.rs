@@ -31,6 +31,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// After a goodbye, at most this for the last acknowledgements.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Until a daemon says its own.
+const LIMITS: wire::Limits = wire::Limits {
+    frame_bytes: 1 << 20,
+    string_bytes: 4096,
+    fields: 256,
+    batch_events: 8192,
+    in_flight_bytes: 4 << 20,
+    metrics: 1024,
+};
 const PATH: &str = "/hookbus.v1.HookBus/Session";
 
 /// An open stream.
@@ -50,7 +59,7 @@ pub(crate) struct Driver {
     connecting: Option<JoinHandle<Result<(Link, server_frame::Frame), String>>>,
     retry_at: Instant,
     backoff: Duration,
-    in_flight_bytes: usize,
+    limits: wire::Limits,
     quiet_since: Instant,
     holes_changed: bool,
     had_plan: bool,
@@ -59,6 +68,8 @@ pub(crate) struct Driver {
     moved_at: Instant,
     fenced_as: String,
     assembly: Assembly,
+    /// Why the description was not sent; empty: it was.
+    unfit_for: String,
     /// The last desired state of this attempt.
     last_state: wire::State,
 }
@@ -82,7 +93,7 @@ impl Driver {
             connecting: None,
             retry_at: now,
             backoff: BACKOFF.0,
-            in_flight_bytes: 4 << 20,
+            limits: LIMITS,
             quiet_since: now,
             holes_changed: false,
             had_plan: false,
@@ -91,6 +102,7 @@ impl Driver {
             moved_at: now,
             fenced_as: String::new(),
             assembly: Assembly::default(),
+            unfit_for: String::new(),
             last_state: wire::State::default(),
         }
     }
@@ -242,9 +254,10 @@ impl Driver {
         self.holes_changed = !self.retained.holes().is_empty();
         lock(&shared.inbox).rewind();
         shared.facts_changed.store(true, Ordering::Relaxed);
+        shared.description_changed.store(true, Ordering::Relaxed);
         if let Some(limits) = welcome.limits {
-            self.in_flight_bytes = limits.in_flight_bytes.max(1 << 16) as usize;
             lock(&shared.hot).batch_events = u64::from(limits.batch_events).clamp(1, 4096);
+            self.limits = limits;
         }
         let verdict = match welcome.verdict() {
             wire::Verdict::Resumed => "resumed",
@@ -472,6 +485,12 @@ impl Driver {
         {
             shared.facts_changed.store(true, Ordering::Relaxed);
         }
+        if shared.description_changed.swap(false, Ordering::Relaxed) && !self.send_description(put)
+        {
+            // No gate overtakes what it is decided from.
+            shared.description_changed.store(true, Ordering::Relaxed);
+            return;
+        }
         if self.holes_changed
             && put(encode(Frame::Holes(wire::Holes {
                 holes: self.retained.holes().to_vec(),
@@ -479,7 +498,8 @@ impl Driver {
         {
             self.holes_changed = false;
         }
-        while let Some(batch) = self.retained.unsent(self.in_flight_bytes) {
+        let in_flight_bytes = self.limits.in_flight_bytes.max(1 << 16) as usize;
+        while let Some(batch) = self.retained.unsent(in_flight_bytes) {
             if !put(batch.frame.clone()) {
                 break;
             }
@@ -504,6 +524,25 @@ impl Driver {
         {
             self.said_bye = Some(Instant::now());
         }
+    }
+
+    /// What the trainer described, if it did. False: there is no room in the stream now.
+    fn send_description(&mut self, put: impl Fn(Bytes) -> bool) -> bool {
+        let fitted = lock(&self.shared.description).fitted(&self.limits);
+        let Some((frame, fits)) = fitted else {
+            return true;
+        };
+        if !put(encode(frame)) {
+            return false;
+        }
+        let why = fits.err().unwrap_or_default();
+        if !why.is_empty() && why != self.unfit_for {
+            self.shared.warn(format!(
+                "hookbus: what the model and its datasets are does not fit and is not sent: {why}; hooks that compare them check nothing"
+            ));
+        }
+        self.unfit_for = why;
+        true
     }
 
     fn heartbeat(&mut self) {

@@ -12,6 +12,7 @@
 //! | `hot`, `encode`, `filling` | what the training thread touches: wishes and the buffer of encoded events |
 //! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
 //! | `inbox`, `steered`, `rates`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
+//! | `description` | what model and datasets are: sent only where it changed, never beyond the daemon's limits |
 //! | `schedules` | chunks of a schedule, put together and checked |
 //! | [`identity`], `options`, `fork` | who this process is |
 //! | `shared`, `codec` | what both threads share; frames as bytes |
@@ -26,6 +27,7 @@ pub mod address;
 mod breaker;
 mod codec;
 pub mod connect;
+mod description;
 mod driver;
 mod encode;
 mod explained;

@@ -481,6 +481,15 @@ impl Session {
         self.shared.wake.notify_one();
     }
 
+    /// What the trainer's model and datasets are, whole; the latest wins. Before the gate that is decided from it. Goes out
+    /// ahead of the next event, only where it is something else than before; its number is counted here.
+    pub fn describe(&self, description: wire::Description) {
+        let shared = &*self.shared;
+        if !self.is_forked() && lock(&shared.description).take(description) {
+            shared.description_changed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// From now on the trainer can do this too. The daemon hears of it at the next Hello; commands are taken at once.
     pub fn add_capability(&self, what: &str) {
         lock(&self.shared.capabilities).insert(what.to_owned());

@@ -9,6 +9,7 @@ use hookbus_proto::v1 as wire;
 use tokio::sync::Notify;
 
 use crate::breaker::Breaker;
+use crate::description::Described;
 use crate::hot::{Hot, MOST_POINTS};
 use crate::inbox::{Action, Inbox};
 use crate::position::{BEFORE_TRAIN_ITER, Counters};
@@ -97,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) facts_number: AtomicU64,
     /// The last ones were what hooks decide from.
     pub(crate) facts_final: AtomicBool,
+    pub(crate) description: Mutex<Described>,
+    pub(crate) description_changed: AtomicBool,
     /// `attach` has returned: what happens from now on, `Session::warnings` has not said.
     pub(crate) attached: AtomicBool,
     pub(crate) answers: Mutex<Answers>,
@@ -154,6 +157,8 @@ impl Shared {
             facts_changed: AtomicBool::new(false),
             facts_number: AtomicU64::new(0),
             facts_final: AtomicBool::new(false),
+            description: Mutex::default(),
+            description_changed: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             answers: Mutex::default(),
             answered: Condvar::new(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
-use crate::domain::{Event, Facts, Heartbeat, Hello, Names, Position};
+use crate::domain::{Description, Event, Facts, Heartbeat, Hello, Names, Position};
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 
@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) waits: Option<u64>,
     /// The latest that it said, where nothing more follows.
     pub(super) facts: Option<Facts>,
+    /// The latest one; hooks see it with each event.
+    pub(super) description: Option<Arc<Description>>,
     point: u32,
     after_train_iter: Option<u32>,
     last: HashMap<u32, f64>,
@@ -66,6 +68,7 @@ impl Member {
             position: Position::default(),
             waits: None,
             facts: None,
+            description: None,
             point: u32::MAX,
             after_train_iter: None,
             last: HashMap::new(),
@@ -114,6 +117,14 @@ impl Member {
     /// No sign of life for too long, or its process is gone.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
         self.ended.is_some() || now.duration_since(self.last_heard) > SILENCE
+    }
+
+    /// The latest description, whole. An older one comes too late.
+    pub(super) fn describe(&mut self, said: Description) {
+        let is_older = |held: &Arc<Description>| said.number < held.number;
+        if !self.description.as_ref().is_some_and(is_older) {
+            self.description = Some(Arc::new(said));
+        }
     }
 
     /// What the daemon itself keeps of an event.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{
-    Batch, Command, Deed, DesiredState, Effective, EncodedSchedule, Facts, Heartbeat, Hello, Hold,
-    Hole, LogLine, Plan, Rank, RunId, Size, TrainerResult,
+    Batch, Command, Deed, Description, DesiredState, Effective, EncodedSchedule, Facts, Heartbeat,
+    Hello, Hold, Hole, LogLine, Plan, Rank, RunId, Size, TrainerResult,
 };
 use crate::snapshot::Happening;
 use crate::steering::OrderUpdate;
@@ -150,6 +150,8 @@ pub enum ToBus {
     Holes(Link, Vec<Hole>),
     /// The latest facts, with the client's number of them, and whether more follow before training begins.
     Facts(Link, u64, bool, Box<Facts>),
+    /// What its model and datasets are.
+    Description(Link, Box<Description>),
     /// What it did.
     Result(Link, TrainerResult),
     /// It lives.

@@ -134,6 +134,7 @@ fn handle(
         ToBus::Facts(link, number, provisional, facts) => {
             run.facts(link, number, provisional, *facts, now)
         }
+        ToBus::Description(link, said) => run.description(link, *said, now),
         ToBus::Result(link, result) => run.result(link, result, now),
         ToBus::Heartbeat(link, heartbeat) => run.heartbeat(link, heartbeat, now),
         ToBus::Bye(link, reason, failed) => run.bye(link, reason, failed, now),

@@ -438,6 +438,7 @@ mod tests {
             point: "after_train_iter",
             event: &event,
             names: &names,
+            description: None,
         };
         let (now, live) = (Instant::now(), Live::default());
         roster.call(&Context { now, view: &live }, &seen, &[])

@@ -7,6 +7,8 @@ use super::{Position, Rank};
 pub enum IncidentKind {
     /// A loss that is not finite.
     InvalidLoss,
+    /// A head does not have as many classes as its dataset.
+    ClassMismatch,
     /// Ranks did different things with one decision.
     MixedResults,
     /// A hook raised, or panicked, and is off.
@@ -26,6 +28,7 @@ impl IncidentKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::InvalidLoss => "invalid_loss",
+            Self::ClassMismatch => "class_mismatch",
             Self::MixedResults => "mixed_results",
             Self::HookFailed => "hook_failed",
             Self::RankLost => "rank_lost",

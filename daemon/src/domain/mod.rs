@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod counting;
+pub mod description;
 pub mod event;
 pub mod every;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod value;
 
 pub use command::{Command, Deed, LogLevel, LogLine, Outcome, TrainerResult};
 pub use counting::Interval;
+pub use description::{Classes, Dataset, Description, Module, NumClasses};
 pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
 pub use every::{Base, Every};
 pub use ids::{Rank, RunId};

@@ -81,6 +81,8 @@ pub struct Facts {
     pub seed: Option<u64>,
     /// torch.distributed is up.
     pub process_group: bool,
+    /// How many ranks there are, from Hello: the bus fills it in. 0 is read as 1.
+    pub world_size: u32,
     /// Input sizes must be a multiple of this; 0: any.
     pub size_multiple: u32,
 }

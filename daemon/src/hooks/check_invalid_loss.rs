@@ -119,6 +119,7 @@ mod tests {
                 point: POINT,
                 event: &event,
                 names: &names,
+                description: None,
             };
             let cx = Context {
                 now: Instant::now(),

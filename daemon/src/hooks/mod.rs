@@ -6,7 +6,9 @@
 mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
+mod num_class_check;
 mod set_epoch_info;
+mod sync_norm;
 mod sync_random_size;
 mod yolox_lr;
 mod yolox_mode_switch;
@@ -17,19 +19,24 @@ use std::time::{Duration, Instant};
 pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
+pub use num_class_check::NumClassCheckHook;
 pub use set_epoch_info::SetEpochInfoHook;
+pub use sync_norm::SyncNormHook;
 pub use sync_random_size::SyncRandomSizeHook;
 pub use yolox_lr::YOLOXLrUpdaterHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
-    Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
+    Description, Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
     Subscription, Value,
 };
 use crate::store::View;
 
 /// How long a trainer waits in a gate at an iteration.
 pub const ITER_DEADLINE: Duration = Duration::from_millis(50);
+
+/// How long a trainer waits in a gate at an epoch.
+pub const EPOCH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One event as a hook sees it.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +49,8 @@ pub struct Seen<'a> {
     pub event: &'a Event,
     /// The names of its fields.
     pub names: &'a Names,
+    /// What the rank's model and datasets are; None: it has not said.
+    pub description: Option<&'a Description>,
 }
 
 impl Seen<'_> {
@@ -212,7 +221,9 @@ impl Kind {
 pub const LIST: &[Kind] = &[
     check_invalid_loss::KIND,
     memory_profiler::KIND,
+    num_class_check::KIND,
     set_epoch_info::KIND,
+    sync_norm::KIND,
     sync_random_size::KIND,
     yolox_lr::KIND,
     yolox_mode_switch::KIND,

@@ -54,9 +54,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts the thread. Errors: the system does not give one.
+    /// Reads the host once, so that who is told of a ready daemon finds it sampled, and starts the thread. Errors: the
+    /// system does not give one.
     pub fn start(settings: Settings, live: Live) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
+        live.set_host(host::Host::new(&settings.proc_root).read(Instant::now()));
         let thread = std::thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(move || {

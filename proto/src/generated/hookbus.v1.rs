@@ -190,7 +190,7 @@ impl Outcome {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
-    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub frame: ::core::option::Option<client_frame::Frame>,
 }
 /// Nested message and enum types in `ClientFrame`.
@@ -211,6 +211,8 @@ pub mod client_frame {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "7")]
         Bye(super::Bye),
+        #[prost(message, tag = "8")]
+        Description(super::Description),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -410,7 +412,7 @@ pub struct Facts {
     pub position: ::core::option::Option<Position>,
     #[prost(uint64, optional, tag = "10")]
     pub seed: ::core::option::Option<u64>,
-    /// torch.distributed is up
+    /// torch.distributed is up: what needs a collective (SyncNormHook) is refused without
     #[prost(bool, optional, tag = "11")]
     pub process_group: ::core::option::Option<bool>,
     /// input sizes must be a multiple of this; 0: any
@@ -443,6 +445,85 @@ pub struct ParamGroup {
     pub base_lr: f64,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+}
+/// What the trainer's model and datasets are, for hooks that compare them (NumClassCheckHook, at its gates at
+/// before_train_epoch and before_val_epoch). Sent before the batch with such a gate, again only where it changed, and (the
+/// same number) after every Welcome, behind Facts. All of it replaces what was said before. A client that has none sends
+/// none: such a hook then says so, once, and decides nothing.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Description {
+    /// counted by the client from 1, one more with each change; a lower one is not taken
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// the class's bare name, of the model as it is wrapped: "MMDistributedDataParallel"
+    #[prost(string, tag = "2")]
+    pub model_class: ::prost::alloc::string::String,
+    /// in the order of torch's named_modules(): the model itself first, each object once,
+    #[prost(message, repeated, tag = "3")]
+    pub modules: ::prost::alloc::vec::Vec<Module>,
+    /// under its first name. One without num_classes may be left out. At most 65536
+    ///
+    /// by phase: "train" (for before_train_epoch), "val" (for before_val_epoch)
+    #[prost(map = "string, message", tag = "4")]
+    pub datasets: ::std::collections::HashMap<::prost::alloc::string::String, Dataset>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Module {
+    /// "module.roi_head.bbox_head"; of the model itself ""
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "Shared2FCBBoxHead"
+    #[prost(string, tag = "2")]
+    pub class_name: ::prost::alloc::string::String,
+    /// absent: it has no attribute of that name
+    #[prost(message, optional, tag = "3")]
+    pub num_classes: ::core::option::Option<NumClasses>,
+    /// an instance of mmcv's VGG, subclasses too; a like name is not enough
+    #[prost(bool, tag = "4")]
+    pub is_vgg: bool,
+    /// of mmdet's FusedSemanticHead, likewise
+    #[prost(bool, tag = "5")]
+    pub is_fused_semantic_head: bool,
+}
+/// The attribute's value, whatever it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NumClasses {
+    /// as Python's str() has it: "80", "5.0", "True", "None"
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// what it compares as: 5 and 5.0 are 5, True is 1; absent where it is no number (the
+    #[prost(double, optional, tag = "2")]
+    pub number: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Dataset {
+    /// "CocoDataset"
+    #[prost(string, tag = "1")]
+    pub class_name: ::prost::alloc::string::String,
+    /// of its metainfo; neither: there is none, or it is None
+    #[prost(oneof = "dataset::Classes", tags = "2, 3")]
+    pub classes: ::core::option::Option<dataset::Classes>,
+}
+/// Nested message and enum types in `Dataset`.
+pub mod dataset {
+    /// of its metainfo; neither: there is none, or it is None
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Classes {
+        /// it is exactly a str: this one. May be cut
+        #[prost(string, tag = "2")]
+        Text(::prost::alloc::string::String),
+        /// anything else with a length: a tuple, a list, a dict, a subclass of str
+        #[prost(message, tag = "3")]
+        Sized(super::Sized),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sized {
+    /// "tuple", for people
+    #[prost(string, tag = "1")]
+    pub type_name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
 }
 /// What the daemon asks of a client.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1759,7 +1840,7 @@ pub struct RankResult {
 pub struct Incident {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// "invalid_loss", "mixed_results", "hook_failed", "rank_lost"
+    /// "invalid_loss", "class_mismatch", "mixed_results", "hook_failed", "rank_lost"
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]

@@ -4,8 +4,10 @@
 mod check_invalid_loss;
 mod counting;
 mod memory_profiler;
+mod num_class_check;
 mod recorded;
 mod set_epoch_info;
+mod sync_norm;
 mod sync_random_size;
 mod yolox_lr;
 mod yolox_mode_switch;
@@ -55,10 +57,12 @@ const DAEMON: Kinds = &[
     ("yolox_mode_switch", &["overridden_stages"]),
 ];
 
-/// Kinds that the daemon decides, and an adapter carries out in the trainer: the decision is compared here, its effects in
-/// Python.
+/// Kinds that the daemon decides, and where an adapter says what it decides from or carries it out in the trainer: the
+/// decision is compared here, the rest in Python.
 const SHARED: Kinds = &[
+    ("num_class_check", &["*"]),
     ("set_epoch_info", &["epochs"]),
+    ("sync_norm", &["*"]),
     (
         "yolox_mode_switch",
         &[
@@ -86,7 +90,7 @@ const PYTHON: Kinds = &[
 ];
 
 /// Kinds of hooks that are not built yet. Empty when all eight are.
-const NOT_BUILT: Kinds = &[("num_class_check", &["*"]), ("sync_norm", &["*"])];
+const NOT_BUILT: Kinds = &[];
 
 /// What is meant to differ. Never a decision that the original takes and a training survives.
 const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
@@ -101,6 +105,24 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "raised",
         "a hook whose interval is no number is refused where it is configured",
         "the original raises in mid-training",
+    ),
+    (
+        "num_class_check str, mismatch_* and all that raise",
+        "raised.type",
+        "hookbus.TrainingStopped, an AssertionError too",
+        "it is what every stop raises",
+    ),
+    (
+        "num_class_check str, mismatch_* and all that raise",
+        "raised.str, args",
+        "\"in CocoDataset should be a tuple of str. Add comma\", \"does not match the length of `classes` (80) in\"",
+        "the original lacks blanks and a bracket",
+    ),
+    (
+        "num_class_check no_classes",
+        "logs",
+        "\"and check\"; once for each text and rank, whatever the logger",
+        "the original lacks a blank, and leaves it to MMEngine's logger to drop what is said at each epoch",
     ),
     (
         "sync_random_size, all",
@@ -222,7 +244,9 @@ fn decide(file: &str, kind: &str, case: &Json) -> Outcome {
         "check_invalid_loss" => check_invalid_loss::decide(case),
         "helpers" => counting::decide(kind, case),
         "memory_profiler" => memory_profiler::decide(kind, case),
+        "num_class_check" => num_class_check::decide(case),
         "set_epoch_info" => set_epoch_info::decide(case),
+        "sync_norm" => sync_norm::decide(case),
         "sync_random_size" => sync_random_size::decide(case),
         "yolox_lr" => yolox_lr::decide(kind, case),
         "yolox_mode_switch" => yolox_mode_switch::decide(kind, case),

@@ -174,6 +174,7 @@ pub(super) fn call(
         point,
         event,
         names,
+        description: None,
     };
     configured.hook.on_event(
         &Context {

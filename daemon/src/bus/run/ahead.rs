@@ -31,6 +31,10 @@ impl Run {
         let Some(member) = self.live(link, now) else {
             return;
         };
+        let facts = Facts {
+            world_size: member.hello.world_size,
+            ..facts
+        };
         if !provisional {
             member.waits = Some(number);
             member.facts = Some(facts.clone());

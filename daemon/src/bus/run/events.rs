@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::{GateAnswer, GateStop, Journal, KEPT_LOGS, Link, Run, ToTrainer, View, push_bounded};
 use crate::bus::roster::Decided;
 use crate::domain::{
-    Batch, Deed, Effective, Event, LogLevel, LogLine, Names, Otherwise, Position, Rank, Stop,
+    Batch, Deed, Description, Effective, Event, LogLevel, LogLine, Names, Otherwise, Position,
+    Rank, Stop,
 };
 use crate::hooks::{Context, Decision, Policy, Seen};
 use crate::snapshot::{LogSeen, What};
@@ -61,6 +62,13 @@ impl Run {
         }
     }
 
+    /// A rank says what its model and datasets are.
+    pub(in crate::bus) fn description(&mut self, link: Link, said: Description, now: Instant) {
+        if let Some(member) = self.live(link, now) {
+            member.describe(said);
+        }
+    }
+
     fn event(
         &mut self,
         rank: Rank,
@@ -71,11 +79,14 @@ impl Run {
         now: Instant,
     ) {
         let point = &*names.points[event.point as usize];
+        let member = self.members.get(&rank);
+        let description = member.and_then(|member| member.description.clone());
         let seen = Seen {
             rank,
             point,
             event,
             names,
+            description: description.as_deref(),
         };
         let calls = self
             .roster

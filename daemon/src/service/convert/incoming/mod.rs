@@ -6,9 +6,11 @@
 //! | `names` | the table of names that a session grows |
 //! | `batch` | events and their gates, by that table |
 //! | `reports` | facts, holes and results |
+//! | `description` | what model and datasets are |
 //! | `field` | one text, name, position or duration within any of them |
 
 mod batch;
+mod description;
 mod field;
 mod hello;
 mod names;
@@ -21,6 +23,7 @@ use super::Limits;
 use crate::bus::{Link, ToBus};
 use crate::domain::Heartbeat;
 use batch::batch;
+use description::description;
 use field::{invalid, position, seconds};
 use reports::{facts, hole, result};
 
@@ -47,6 +50,9 @@ pub(in crate::service) fn client_frame(
             Frame::Facts(known) => {
                 let (number, provisional) = (known.number, known.provisional);
                 ToBus::Facts(link, number, provisional, Box::new(facts(known, limits)?))
+            }
+            Frame::Description(said) => {
+                ToBus::Description(link, Box::new(description(said, limits)?))
             }
             Frame::Holes(frame) => ToBus::Holes(
                 link,

@@ -44,6 +44,7 @@ pub(super) fn facts(facts: wire::Facts, limits: &Limits) -> Result<Facts, Status
             .transpose()?,
         seed: facts.seed,
         process_group: facts.process_group.unwrap_or(false),
+        world_size: 0, // Hello said it
         size_multiple: facts.size_multiple,
     })
 }
