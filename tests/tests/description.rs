@@ -312,16 +312,17 @@ fn train(session: &Session, point: &str) -> Vec<String> {
     texts.collect()
 }
 
-fn connected(session: &Session, connected: bool) {
+/// Waits until the client knows it.
+async fn connected(session: &Session, connected: bool) {
     let end = Instant::now() + PATIENCE;
     while session.status().connected != connected {
         assert!(Instant::now() < end, "never connected: {connected}");
-        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-#[test]
-fn the_client_says_it_before_the_gate_and_again_to_a_daemon_that_was_started_anew() {
+#[tokio::test]
+async fn the_client_says_it_before_the_gate_and_again_to_a_daemon_that_was_started_anew() {
     let mut sandbox = Sandbox::start();
     let mut options = Options::new("described", Some(&sandbox.url())).expect("an address");
     options.hooks = asks(CHECK);
@@ -335,10 +336,10 @@ fn the_client_says_it_before_the_gate_and_again_to_a_daemon_that_was_started_ane
     assert_eq!(train(&session, VAL), [mismatch(79)]);
 
     sandbox.kill();
-    connected(&session, false);
+    connected(&session, false).await;
     assert_eq!(train(&session, VAL), [""; 0], "without a daemon it goes on");
     sandbox.restart();
-    connected(&session, true);
+    connected(&session, true).await;
     session.describe(detector(0, 79));
     assert_eq!(train(&session, VAL), [mismatch(79)], "nothing has changed");
     session.close("stopped", false);
