@@ -10,7 +10,7 @@ import atexit
 import os
 import sys
 
-from . import _facts
+from . import _facts, _steps
 from ._actions import Actions
 from ._stopped import TrainingStopped
 
@@ -113,7 +113,7 @@ class Bus:
             self._actions.bound.sampler = sampler
         if scheduler is not None:
             facts.update(_facts.of_scheduler(scheduler))
-            self._give_back_before_step(scheduler)
+            _steps.before_steps(scheduler, self._session.give_rates_back)
         self._tell(facts)
 
     def _give_back_after_step(self, optimizer: object) -> None:
@@ -127,17 +127,6 @@ class Bus:
             self._session.give_rates_back()
 
         register(after_step)
-
-    def _give_back_before_step(self, scheduler: object) -> None:
-        step = getattr(scheduler, "step", None)
-        if step is None:
-            return
-
-        def give_back_and_step(*args: object, **named: object) -> object:
-            self._session.give_rates_back()
-            return step(*args, **named)
-
-        scheduler.step = give_back_and_step  # type: ignore[attr-defined]
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         if facts:
