@@ -9,11 +9,12 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal};
+use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal, Ticket};
 
 use crate::rates::Optimizers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3::{Borrowed, ffi};
 
 /// Signals are looked at so often while a gate waits.
@@ -50,7 +51,7 @@ pub(crate) struct Native {
     pub(crate) optimizers: Optimizers,
 }
 
-// SAFETY: `caches` is only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
+// SAFETY: the cells are only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
 unsafe impl Sync for Native {}
 
 struct MethodDef(ffi::PyMethodDef);
@@ -94,6 +95,16 @@ impl Native {
         if actions.is_empty() {
             return Ok(());
         }
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Stop { .. }))
+        {
+            self.optimizers.end(py); // whoever catches the stop, or hears of it, finds the trainer's own rates
+        }
+        self.call(py, crate::actions(py, actions)?, point)
+    }
+
+    fn call(&self, py: Python<'_>, actions: Bound<'_, PyList>, point: &str) -> PyResult<()> {
         let apply = self
             .apply
             .lock()
@@ -101,9 +112,7 @@ impl Native {
             .as_ref()
             .map(|apply| apply.clone_ref(py));
         let Some(apply) = apply else { return Ok(()) };
-        apply
-            .call1(py, (crate::actions(py, actions)?, point))
-            .map(|_| ())
+        apply.call1(py, (actions, point)).map(drop)
     }
 
     #[inline]
@@ -291,6 +300,8 @@ unsafe fn reached(
             },
         }
     }
+    // SAFETY: see the caller.
+    let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
     let signal = loop {
         let signal = if unknown.is_empty() {
             native.session.emit(point, &given, &values[..count], &[])
@@ -310,28 +321,41 @@ unsafe fn reached(
             py.check_signals()?;
         }
     };
-    if native.session.steers_rates() || native.optimizers.owe() {
-        if point == PointId::BEFORE_TRAIN_ITER {
-            native.optimizers.write(py, &native.session);
-        } else if point == PointId::AFTER_TRAIN_ITER {
-            native.optimizers.give_back(py);
-        }
+    let top = point == PointId::BEFORE_TRAIN_ITER;
+    if native.optimizers.hold() && (top || point == PointId::AFTER_TRAIN_ITER) {
+        native.optimizers.end(py);
     }
     match signal {
-        Signal::Quiet | Signal::Prepare => return Ok(()),
-        Signal::Pending => {}
-        Signal::Gate(mut ticket) => {
-            while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {
-                py.check_signals()?;
-            }
+        Signal::Quiet | Signal::Prepare => {}
+        Signal::Pending => act(py, native, point, name, None)?,
+        Signal::Gate(ticket) => act(py, native, point, name, Some(ticket))?,
+    }
+    // After the actions: a handler that saves a checkpoint finds the trainer's own rates, and a stop ends it here.
+    if top && native.session.steers_rates() {
+        native.optimizers.write(py, &native.session);
+    }
+    Ok(())
+}
+
+/// Waits for a gate, and applies what is due at the point.
+#[inline(never)]
+fn act(
+    py: Python<'_>,
+    native: &Native,
+    point: PointId,
+    name: Borrowed<'_, '_, PyAny>,
+    gate: Option<Ticket>,
+) -> PyResult<()> {
+    if let Some(mut ticket) = gate {
+        while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {
+            py.check_signals()?;
         }
     }
     let actions = native.session.take_actions(point);
     if actions.is_empty() {
         return Ok(());
     }
-    // SAFETY: see the caller; the point is a string, since it has an id.
-    let name: String = unsafe { Borrowed::<PyAny>::from_ptr(py, *args) }
+    let name: String = name
         .extract()
         .map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
     native.apply(py, actions, &name)

@@ -10,8 +10,9 @@ import atexit
 import os
 import sys
 
-from . import _facts, _steps
+from . import _facts
 from ._actions import Actions
+from ._rates import Rates
 from ._stopped import TrainingStopped
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
@@ -58,12 +59,11 @@ class Bus:
         self._log = log
         self._actions = Actions(session, log)
         self._max_epochs = max_epochs
-        self._optimizer: object | None = None
+        self._rates = Rates(session)
         self._train = OUTSIDE
         self._val = OUTSIDE
         self._said_twice = False
         self._run_begun = False
-        self._stepped_lr: object = None
         self._closed = False
         self._pid = os.getpid()
         session.set_apply(self._actions.apply)
@@ -88,20 +88,19 @@ class Bus:
         scheduler: object | None = None,
     ) -> None:
         """Tells the bus about the trainer's objects: what hooks need to know is read from them, and what the daemon
-        wants is applied to them (learning rate, input size, mode, set_epoch). Without a daemon nothing is changed.
+        wants is applied to them (learning rate, input size, mode, set_epoch).
+        Without a daemon none of their numbers is changed.
 
-        `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the first
-        group's learning rate. `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused,
-        and while an operator holds the learning rate it steps from its own value.
+        `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the learning
+        rate of the step, of the first group. What
+        an operator holds is there during the iteration only; with an optimizer of PyTorch, during its steps.
+        `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused, and while an operator
+        holds the learning rate it steps from its own value.
         """
         facts: _facts.Facts = _facts.of_process_group()
         if optimizer is not None:
-            optimizers = _facts.optimizers_of(optimizer)
-            facts.update(_facts.of_optimizers(optimizers))
-            self._optimizer = optimizers[0] if optimizers else None
-            self._session.set_optimizers(optimizers)
-            if len(optimizers) == 1:
-                self._give_back_after_step(optimizers[0])
+            self._rates.bind(_facts.optimizers_of(optimizer))
+            facts.update(self._rates.facts())
         if loader is not None:
             facts.update(_facts.of_loader(loader))
             if self._iters_per_epoch_given:
@@ -113,20 +112,8 @@ class Bus:
             self._actions.bound.sampler = sampler
         if scheduler is not None:
             facts.update(_facts.of_scheduler(scheduler))
-            _steps.before_steps(scheduler, self._session.give_rates_back)
+            self._rates.bind_scheduler(scheduler)
         self._tell(facts)
-
-    def _give_back_after_step(self, optimizer: object) -> None:
-        """Where the optimizer calls hooks after its step: a scheduler that steps next finds the trainer's own rate."""
-        register = getattr(optimizer, "register_step_post_hook", None)
-        if register is None:
-            return
-
-        def after_step(*_: object) -> None:
-            self._stepped_lr = _facts.first_rate(optimizer)
-            self._session.give_rates_back()
-
-        register(after_step)
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         if facts:
@@ -173,10 +160,14 @@ class Bus:
             for batch in loader:
                 self.event("before_train_iter")
                 self._train = OPEN
+                self._rates.iteration_begins()
                 yield batch
                 if self._train == OPEN:
                     self.report()
         finally:
+            if self._train == OPEN:  # the loop is left in the middle of an iteration
+                self._rates.iteration_ends()
+                self._session.give_rates_back()
             self._train = OUTSIDE
 
     def report(self, **metrics: object) -> None:
@@ -189,9 +180,9 @@ class Bus:
             return
         if self._train == OPEN:
             self._train = REPORTED
-        if self._optimizer is not None and "lr" not in metrics:
-            stepped, self._stepped_lr = self._stepped_lr, None
-            lr = _facts.first_rate(self._optimizer) if stepped is None else stepped
+            self._rates.iteration_ends()
+        if "lr" not in metrics:
+            lr = self._rates.used()
             if lr is not None:
                 metrics["lr"] = lr
         self.event("after_train_iter", **metrics)
