@@ -196,6 +196,46 @@ def test_pytorchs_own_optimizers_and_schedulers(train: Callable[..., Any]) -> No
     assert train(TORCH_STATE) == [[0.5, 0.5], 0.5, [1, 1]]
 
 
+RESUMED = """
+kind = sys.argv[2]
+optimizers = [Optimizer(0.1, 0.2), Optimizer(0.3)] if kind == "several" else [Optimizer(0.1, 0.2)]
+def train(optimizers, first, end, load=lambda: None):
+    with hookbus.attach("steered", max_epochs=4, iters_per_epoch=10, hooks=[YOLOX]) as bus:
+        bus.bind(optimizer=optimizers)
+        load()
+        bus.resume(first // 10, first)
+        for i in range(first, end):
+            bus.event("before_train_iter")
+            seen[i] = [optimizer.rates() for optimizer in optimizers]
+            bus.event("after_train_iter")
+            if i == 19:
+                global saved
+                saved = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
+seen = [None] * 40
+train(optimizers, 0, 40)
+whole, seen = seen, [None] * 40
+again = [Optimizer(*optimizer.rates()) for optimizer in optimizers]  # with other rates than the bases
+def load():
+    for optimizer, groups in zip(again, saved):
+        optimizer.param_groups = groups
+if kind == "loaded after bind":
+    train(again, 20, 40, load)
+else:
+    load()
+    train(again, 20, 40)
+print(json.dumps([[[group["initial_lr"] for group in groups] for groups in saved], whole[20:], seen[20:]]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_a_resume_from_the_optimizers_checkpoint_goes_on_with_the_same_curve(
+    train: Callable[..., Any], kind: str
+) -> None:
+    bases, whole, resumed = train(RESUMED, kind)
+    assert bases == ([[0.1, 0.2], [0.3]] if kind == "several" else [[0.1, 0.2]])
+    assert resumed == whole
+
+
 HELD_ONLY = """
 optimizer = Optimizer(0.1)
 with attach() as bus:

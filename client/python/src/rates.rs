@@ -40,6 +40,8 @@ pub(crate) struct Optimizers {
     /// Taken out while Python is called: what runs meanwhile finds nothing held.
     held: RefCell<Vec<Held>>,
     holds: Cell<bool>,
+    /// The lists of groups that have their base learning rates.
+    based: RefCell<Vec<Py<PyAny>>>,
 }
 
 impl Optimizers {
@@ -86,6 +88,17 @@ impl Optimizers {
         let written = session.rates(&mut rates);
         if !written.any {
             return;
+        }
+        if !written.give_back && !self.has_base(&lists) {
+            for (Group { group, .. }, own) in groups.iter().zip(&own) {
+                let base = match own {
+                    Own::Number(value) => Ok(value.clone()),
+                    Own::Tensor(tensor) => tensor.call_method0(intern!(py, "clone")),
+                    Own::Nothing => continue,
+                };
+                base.into_iter().for_each(|base| leave_base(group, &base));
+            }
+            self.remember_base(lists);
         }
         let mut held: Vec<Held> = Vec::new();
         let mut places = HashMap::new();
@@ -158,6 +171,9 @@ impl Optimizers {
             self.hold_plain(groups, rates);
             return Some(());
         }
+        if !self.has_base(std::slice::from_ref(groups.as_any())) {
+            self.base_plain(groups);
+        }
         for (at, rate) in rates.iter().enumerate() {
             let Ok(group) = groups.get_item(at) else {
                 continue; // a float's place is not made smaller by writing floats
@@ -188,6 +204,16 @@ impl Optimizers {
             }
         }
         self.keep(held);
+    }
+
+    #[cold]
+    fn base_plain(&self, groups: &Bound<'_, PyList>) {
+        for group in groups {
+            if let Ok(own) = group.get_item(intern!(groups.py(), "lr")) {
+                leave_base(&group, &own);
+            }
+        }
+        self.remember_base(vec![groups.as_any().clone()]);
     }
 
     /// The iteration is over: the trainer's own values come back, and no step finds others any more.
@@ -239,6 +265,19 @@ impl Optimizers {
         *self.held.borrow_mut() = held;
     }
 
+    /// Whether these very lists have their bases. Loading a checkpoint makes new ones.
+    #[inline]
+    fn has_base(&self, lists: &[Bound<'_, PyAny>]) -> bool {
+        let based = self.based.borrow();
+        based.len() == lists.len() && based.iter().zip(lists).all(|(known, list)| known.is(list))
+    }
+
+    #[cold]
+    fn remember_base(&self, lists: Vec<Bound<'_, PyAny>>) {
+        let lists = lists.into_iter().map(Bound::unbind).collect();
+        drop(self.based.replace(lists));
+    }
+
     /// Every optimizer's list of groups, and all groups in their order.
     fn groups<'py>(&self, py: Python<'py>) -> Option<(Vec<Bound<'py, PyAny>>, Vec<Group<'py>>)> {
         let each: Vec<_> = self
@@ -260,4 +299,13 @@ impl Optimizers {
         }
         (!groups.is_empty()).then_some((lists, groups))
     }
+}
+
+/// A schedule takes a group over: what its rate was stays beside it, as mmcv's and PyTorch's schedulers do, so that a
+/// training that resumes from its checkpoint begins the curve at the same base.
+#[cold]
+fn leave_base(group: &Bound<'_, PyAny>, base: &Bound<'_, PyAny>) {
+    let py = group.py();
+    // A group that has no setdefault is no dict, and no checkpoint of it is known.
+    let _ = group.call_method1(intern!(py, "setdefault"), (intern!(py, "initial_lr"), base));
 }

@@ -92,7 +92,7 @@ class Bus:
         Without a daemon none of their numbers is changed.
 
         `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the learning
-        rate of the step, of the first group. What
+        rate of the step, of the first group. A schedule leaves each group's own rate beside it, as "initial_lr". What
         an operator holds is there during the iteration only; with an optimizer of PyTorch, during its steps.
         `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused, and while an operator
         holds the learning rate it steps from its own value.
