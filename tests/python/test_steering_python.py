@@ -227,7 +227,7 @@ print(json.dumps([[[group["initial_lr"] for group in groups] for groups in saved
 """
 
 
-@pytest.mark.parametrize("kind", ["one", "several"])
+@pytest.mark.parametrize("kind", ["one", "several", "loaded after bind"])
 def test_a_resume_from_the_optimizers_checkpoint_goes_on_with_the_same_curve(
     train: Callable[..., Any], kind: str
 ) -> None:
@@ -478,3 +478,47 @@ def test_a_rate_that_is_a_tensor_of_several_groups_is_kept_once_and_given_back_o
 ) -> None:
     held, own, later = [7.0, 7.0, 7.0], [1.0, 1.0, 2.0], [0.5, 0.5, 2.0]
     assert train(TENSORS, whose) == [[held, [7.0], own, own], held, later, True]
+
+
+LATE_SCHEDULER = """
+optimizer = globals()[sys.argv[2]](0.1)
+with hookbus.attach("steered", max_epochs=4, iters_per_epoch=10, hooks=[YOLOX]) as bus:
+    bus.bind(optimizer=optimizer)
+    assert bus._session.flush(60.0)
+    while sys.argv[3] and not json.loads(subprocess.check_output([*command, "show", "steered", "--json"]))["wanted"]:
+        pass  # the schedule is decided long before training begins
+    scheduler = Scheduler(optimizer, mark=True)
+    bus.event("before_run")
+    for _ in bus.iters(range(3)):
+        optimizer.step()
+        bus.report()
+    refused = bus.status()["refused"]
+print(json.dumps([optimizer.stepped, refused]))
+"""
+
+
+@pytest.mark.parametrize("decided", ["", "decided"])
+@pytest.mark.parametrize("kind", ["Optimizer", "Torch1", "Torch2"])
+def test_a_scheduler_that_is_made_after_bind_is_noticed_when_training_begins(
+    train: Callable[..., Any], kind: str, decided: str
+) -> None:
+    stepped, refused = train(LATE_SCHEDULER, kind, decided)
+    assert stepped == [[0.1]] * 3
+    assert any("YOLOXLrUpdaterHook" in line and "torch.optim.lr_scheduler" in line for line in refused), refused
+
+
+NAMED_SCHEDULER = """
+class CosineAnnealingLR(Scheduler):
+    pass
+optimizer = Optimizer(0.1)
+with hookbus.attach("steered", max_epochs=4, iters_per_epoch=10, hooks=[YOLOX]) as bus:
+    bus.bind(optimizer=optimizer)
+    bus.bind(scheduler=CosineAnnealingLR(optimizer, mark=True))
+    bus.event("before_train")
+    print(json.dumps(bus.status()["refused"]))
+"""
+
+
+def test_a_bound_scheduler_is_named_as_it_is(train: Callable[..., Any]) -> None:
+    refused = train(NAMED_SCHEDULER)
+    assert any("CosineAnnealingLR" in line for line in refused), refused

@@ -1,7 +1,7 @@
 //! `Session.emit`: one builtin function, called with METH_FASTCALL so that no dict and no tuple is made. Names are found by
 //! the pointer of their interned string.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +23,9 @@ const SLICE: Duration = Duration::from_millis(50);
 const CACHED: usize = 256;
 /// Values of one event that need no heap.
 const FIELDS: usize = 64;
+
+/// Where a training begins, whatever the daemon has to say by then.
+const BEGINNINGS: [&str; 3] = ["before_train", "before_train_epoch", "before_train_iter"];
 
 #[derive(Clone, Copy)]
 enum Key {
@@ -47,6 +50,10 @@ pub(crate) struct Native {
     apply: Mutex<Option<Py<PyAny>>>,
     /// Only touched with the GIL, and never across a call into Python.
     caches: RefCell<Caches>,
+    /// Whether Python was asked for its facts when training began.
+    prepared: Cell<bool>,
+    /// The points at which nearly every training begins.
+    beginnings: [Option<PointId>; 3],
     /// Whose learning rates are written.
     pub(crate) optimizers: Optimizers,
 }
@@ -69,8 +76,11 @@ static EMIT: MethodDef = MethodDef(ffi::PyMethodDef {
 impl Native {
     /// The session's state and its builtin function.
     pub(crate) fn new(py: Python<'_>, session: Session) -> PyResult<(&'static Self, Py<PyAny>)> {
+        let beginnings = BEGINNINGS.map(|name| session.point(name));
         let native: &'static Self = Box::leak(Box::new(Self {
             session,
+            prepared: Cell::new(false),
+            beginnings,
             apply: Mutex::new(None),
             caches: RefCell::default(),
             optimizers: Optimizers::default(),
@@ -102,6 +112,20 @@ impl Native {
             self.optimizers.end(py); // whoever catches the stop, or hears of it, finds the trainer's own rates
         }
         self.call(py, crate::actions(py, actions)?, point)
+    }
+
+    /// Training begins: what Python knows of its objects is read and told once more. A scheduler, say, is often made only
+    /// after its optimizer was bound.
+    #[cold]
+    fn prepare(&self, py: Python<'_>, point: Borrowed<'_, '_, PyAny>) {
+        self.prepared.set(true);
+        let told = PyList::new(py, [("prepare",)]).and_then(|actions| {
+            let point: String = point.extract()?;
+            self.call(py, actions, &point)
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None); // it is no reason to end a training
+        }
     }
 
     fn call(&self, py: Python<'_>, actions: Bound<'_, PyList>, point: &str) -> PyResult<()> {
@@ -302,6 +326,9 @@ unsafe fn reached(
     }
     // SAFETY: see the caller.
     let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
+    if !native.prepared.get() && native.beginnings.contains(&Some(point)) {
+        native.prepare(py, name);
+    }
     let signal = loop {
         let signal = if unknown.is_empty() {
             native.session.emit(point, &given, &values[..count], &[])
@@ -316,6 +343,9 @@ unsafe fn reached(
         };
         if signal != Signal::Prepare {
             break signal;
+        }
+        if !native.prepared.get() {
+            native.prepare(py, name);
         }
         while !py.detach(|| native.session.prepare(SLICE)) {
             py.check_signals()?;

@@ -57,7 +57,7 @@ class Bus:
         self.event = session.emit
         self._session = session
         self._log = log
-        self._actions = Actions(session, log)
+        self._actions = Actions(session, log, self._tell_again)
         self._max_epochs = max_epochs
         self._rates = Rates(session)
         self._train = OUTSIDE
@@ -87,8 +87,8 @@ class Bus:
         loader: object | None = None,
         scheduler: object | None = None,
     ) -> None:
-        """Tells the bus about the trainer's objects: what hooks need to know is read from them, and what the daemon
-        wants is applied to them (learning rate, input size, mode, set_epoch).
+        """Tells the bus about the trainer's objects: what hooks need to know is read from them, once more when
+        training begins, and what the daemon wants is applied to them (learning rate, input size, mode, set_epoch).
         Without a daemon none of their numbers is changed.
 
         `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the learning
@@ -119,6 +119,14 @@ class Bus:
         if facts:
             self._known.update(facts)
             self._session.facts(**self._known)
+
+    def _tell_again(self) -> None:
+        """Training begins: a scheduler or a process group may have come, a checkpoint been loaded, since `bind`."""
+        facts: dict[str, object] = {**_facts.of_process_group(), **self._rates.facts()}
+        if "scheduler" in self._known:
+            facts.pop("scheduler", None)  # known by its name
+        if any(self._known.get(name) != value for name, value in facts.items()):
+            self._tell(facts)
 
     def resume(self, epoch: int, iter: int) -> None:
         """Says, after a checkpoint was loaded, where the training goes on: both counted from 0, as MMEngine counts."""

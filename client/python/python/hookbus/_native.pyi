@@ -16,6 +16,7 @@ Action: TypeAlias = (
     | tuple[Literal["size"], str, int, int]
     | tuple[Literal["mode"], str, list[str]]
     | tuple[Literal["set_epoch"], str, int, bool]
+    | tuple[Literal["prepare"]]
     | tuple[Literal["warning"], str]
     | tuple[Literal["error"], str]
 )
