@@ -255,6 +255,70 @@ unsafe extern "C" fn emit(
     }
 }
 
+/// What an event carries.
+#[derive(Default)]
+struct Fields<'a> {
+    given: Given,
+    values: &'a [(MetricId, f64)],
+    /// And why each is not known.
+    unknown: Vec<(MetricId, String)>,
+}
+
+/// Reads the fields; `kwnames` is a tuple of strings.
+#[inline]
+unsafe fn fields<'a>(
+    py: Python<'_>,
+    native: &Native,
+    point: PointId,
+    args: *const *mut ffi::PyObject,
+    kwnames: *mut ffi::PyObject,
+    room: &'a mut [(MetricId, f64); FIELDS],
+) -> Fields<'a> {
+    let mut given = Given::NOTHING;
+    let mut count = 0;
+    let mut unknown: Vec<(MetricId, String)> = Vec::new();
+    // SAFETY: see the caller.
+    for at in 0..unsafe { ffi::PyTuple_Size(kwnames) } {
+        // SAFETY: both indices are within what Python passed.
+        let (name, value) = unsafe {
+            let name: Borrowed<'_, '_, PyAny> =
+                Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
+            let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
+            (name, value)
+        };
+        match native.key(name) {
+            Key::Metric(id) => {
+                // SAFETY: an exact float is read as it is.
+                let exact = unsafe { ffi::PyFloat_CheckExact(value.as_ptr()) } != 0;
+                // SAFETY: as above.
+                let number = if exact { Ok(unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }) } else { native.convert(point, name, value) };
+                match number {
+                    Ok(number) if count < FIELDS => {
+                        room[count] = (id, number);
+                        count += 1;
+                    }
+                    Ok(_) => native.complain("fields", format!("hookbus: more than {FIELDS} fields in one event; the rest is not sent")),
+                    Err(why) => unknown.push((id, why)),
+                }
+            }
+            Key::None => native.complain("metrics", "hookbus: more than 1024 metric names in one run; the new ones are not sent".to_owned()),
+            place => match value.extract::<u64>() {
+                Ok(number) => match place {
+                    Key::Epoch => given.epoch = Some(number),
+                    Key::Iter => given.iter = Some(number),
+                    _ => given.inner_iter = Some(number),
+                },
+                Err(_) => native.complain("position", "hookbus: epoch, iter and inner_iter are whole numbers from 0; others are counted instead".to_owned()),
+            },
+        }
+    }
+    Fields {
+        given,
+        values: &room[..count],
+        unknown,
+    }
+}
+
 #[inline]
 unsafe fn reached(
     py: Python<'_>,
@@ -280,50 +344,18 @@ unsafe fn reached(
         );
         return Ok(());
     };
-    let mut given = Given::NOTHING;
-    let mut values = [(MetricId::default(), 0.0); FIELDS];
-    let mut count = 0;
-    let mut unknown: Vec<(MetricId, String)> = Vec::new();
-    // SAFETY: `kwnames` is null or a tuple of strings.
-    let fields = if kwnames.is_null() {
-        0
+    let mut room; // made only where there are fields: it is larger than all else here
+    let Fields {
+        given,
+        values,
+        unknown,
+    } = if kwnames.is_null() {
+        Fields::default()
     } else {
-        unsafe { ffi::PyTuple_Size(kwnames) }
+        room = [(MetricId::default(), 0.0); FIELDS];
+        // SAFETY: see the caller.
+        unsafe { fields(py, native, point, args, kwnames, &mut room) }
     };
-    for at in 0..fields {
-        // SAFETY: both indices are within what Python passed.
-        let (name, value) = unsafe {
-            let name: Borrowed<'_, '_, PyAny> =
-                Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
-            let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
-            (name, value)
-        };
-        match native.key(name) {
-            Key::Metric(id) => {
-                // SAFETY: an exact float is read as it is.
-                let exact = unsafe { ffi::PyFloat_CheckExact(value.as_ptr()) } != 0;
-                // SAFETY: as above.
-                let number = if exact { Ok(unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }) } else { native.convert(point, name, value) };
-                match number {
-                    Ok(number) if count < FIELDS => {
-                        values[count] = (id, number);
-                        count += 1;
-                    }
-                    Ok(_) => native.complain("fields", format!("hookbus: more than {FIELDS} fields in one event; the rest is not sent")),
-                    Err(why) => unknown.push((id, why)),
-                }
-            }
-            Key::None => native.complain("metrics", "hookbus: more than 1024 metric names in one run; the new ones are not sent".to_owned()),
-            place => match value.extract::<u64>() {
-                Ok(number) => match place {
-                    Key::Epoch => given.epoch = Some(number),
-                    Key::Iter => given.iter = Some(number),
-                    _ => given.inner_iter = Some(number),
-                },
-                Err(_) => native.complain("position", "hookbus: epoch, iter and inner_iter are whole numbers from 0; others are counted instead".to_owned()),
-            },
-        }
-    }
     // SAFETY: see the caller.
     let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
     if !native.prepared.get() && native.beginnings.contains(&Some(point)) {
@@ -331,15 +363,13 @@ unsafe fn reached(
     }
     let signal = loop {
         let signal = if unknown.is_empty() {
-            native.session.emit(point, &given, &values[..count], &[])
+            native.session.emit(point, &given, values, &[])
         } else {
             let unknown: Vec<_> = unknown
                 .iter()
                 .map(|(id, why)| (*id, why.as_str()))
                 .collect();
-            native
-                .session
-                .emit(point, &given, &values[..count], &unknown)
+            native.session.emit(point, &given, values, &unknown)
         };
         if signal != Signal::Prepare {
             break signal;
