@@ -1,7 +1,7 @@
 //! `Session.emit`: one builtin function, called with METH_FASTCALL so that no dict and no tuple is made. Names are found by
 //! the pointer of their interned string.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +9,12 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal};
+use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal, Ticket};
 
 use crate::rates::Optimizers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use pyo3::{Borrowed, ffi};
 
 /// Signals are looked at so often while a gate waits.
@@ -22,6 +23,9 @@ const SLICE: Duration = Duration::from_millis(50);
 const CACHED: usize = 256;
 /// Values of one event that need no heap.
 const FIELDS: usize = 64;
+
+/// Where a training begins, whatever the daemon has to say by then.
+const BEGINNINGS: [&str; 3] = ["before_train", "before_train_epoch", "before_train_iter"];
 
 #[derive(Clone, Copy)]
 enum Key {
@@ -46,11 +50,15 @@ pub(crate) struct Native {
     apply: Mutex<Option<Py<PyAny>>>,
     /// Only touched with the GIL, and never across a call into Python.
     caches: RefCell<Caches>,
+    /// Whether Python was asked for its facts when training began.
+    prepared: Cell<bool>,
+    /// The points at which nearly every training begins.
+    beginnings: [Option<PointId>; 3],
     /// Whose learning rates are written.
     pub(crate) optimizers: Optimizers,
 }
 
-// SAFETY: `caches` is only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
+// SAFETY: the cells are only touched while the GIL is held (abi3 modules are not loaded by a free-threaded interpreter).
 unsafe impl Sync for Native {}
 
 struct MethodDef(ffi::PyMethodDef);
@@ -68,8 +76,11 @@ static EMIT: MethodDef = MethodDef(ffi::PyMethodDef {
 impl Native {
     /// The session's state and its builtin function.
     pub(crate) fn new(py: Python<'_>, session: Session) -> PyResult<(&'static Self, Py<PyAny>)> {
+        let beginnings = BEGINNINGS.map(|name| session.point(name));
         let native: &'static Self = Box::leak(Box::new(Self {
             session,
+            prepared: Cell::new(false),
+            beginnings,
             apply: Mutex::new(None),
             caches: RefCell::default(),
             optimizers: Optimizers::default(),
@@ -94,6 +105,30 @@ impl Native {
         if actions.is_empty() {
             return Ok(());
         }
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Stop { .. }))
+        {
+            self.optimizers.end(py); // whoever catches the stop, or hears of it, finds the trainer's own rates
+        }
+        self.call(py, crate::actions(py, actions)?, point)
+    }
+
+    /// Training begins: what Python knows of its objects is read and told once more. A scheduler, say, is often made only
+    /// after its optimizer was bound.
+    #[cold]
+    fn prepare(&self, py: Python<'_>, point: Borrowed<'_, '_, PyAny>) {
+        self.prepared.set(true);
+        let told = PyList::new(py, [("prepare",)]).and_then(|actions| {
+            let point: String = point.extract()?;
+            self.call(py, actions, &point)
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None); // it is no reason to end a training
+        }
+    }
+
+    fn call(&self, py: Python<'_>, actions: Bound<'_, PyList>, point: &str) -> PyResult<()> {
         let apply = self
             .apply
             .lock()
@@ -101,9 +136,7 @@ impl Native {
             .as_ref()
             .map(|apply| apply.clone_ref(py));
         let Some(apply) = apply else { return Ok(()) };
-        apply
-            .call1(py, (crate::actions(py, actions)?, point))
-            .map(|_| ())
+        apply.call1(py, (actions, point)).map(drop)
     }
 
     #[inline]
@@ -222,6 +255,70 @@ unsafe extern "C" fn emit(
     }
 }
 
+/// What an event carries.
+#[derive(Default)]
+struct Fields<'a> {
+    given: Given,
+    values: &'a [(MetricId, f64)],
+    /// And why each is not known.
+    unknown: Vec<(MetricId, String)>,
+}
+
+/// Reads the fields; `kwnames` is a tuple of strings.
+#[inline]
+unsafe fn fields<'a>(
+    py: Python<'_>,
+    native: &Native,
+    point: PointId,
+    args: *const *mut ffi::PyObject,
+    kwnames: *mut ffi::PyObject,
+    room: &'a mut [(MetricId, f64); FIELDS],
+) -> Fields<'a> {
+    let mut given = Given::NOTHING;
+    let mut count = 0;
+    let mut unknown: Vec<(MetricId, String)> = Vec::new();
+    // SAFETY: see the caller.
+    for at in 0..unsafe { ffi::PyTuple_Size(kwnames) } {
+        // SAFETY: both indices are within what Python passed.
+        let (name, value) = unsafe {
+            let name: Borrowed<'_, '_, PyAny> =
+                Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
+            let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
+            (name, value)
+        };
+        match native.key(name) {
+            Key::Metric(id) => {
+                // SAFETY: an exact float is read as it is.
+                let exact = unsafe { ffi::PyFloat_CheckExact(value.as_ptr()) } != 0;
+                // SAFETY: as above.
+                let number = if exact { Ok(unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }) } else { native.convert(point, name, value) };
+                match number {
+                    Ok(number) if count < FIELDS => {
+                        room[count] = (id, number);
+                        count += 1;
+                    }
+                    Ok(_) => native.complain("fields", format!("hookbus: more than {FIELDS} fields in one event; the rest is not sent")),
+                    Err(why) => unknown.push((id, why)),
+                }
+            }
+            Key::None => native.complain("metrics", "hookbus: more than 1024 metric names in one run; the new ones are not sent".to_owned()),
+            place => match value.extract::<u64>() {
+                Ok(number) => match place {
+                    Key::Epoch => given.epoch = Some(number),
+                    Key::Iter => given.iter = Some(number),
+                    _ => given.inner_iter = Some(number),
+                },
+                Err(_) => native.complain("position", "hookbus: epoch, iter and inner_iter are whole numbers from 0; others are counted instead".to_owned()),
+            },
+        }
+    }
+    Fields {
+        given,
+        values: &room[..count],
+        unknown,
+    }
+}
+
 #[inline]
 unsafe fn reached(
     py: Python<'_>,
@@ -247,91 +344,78 @@ unsafe fn reached(
         );
         return Ok(());
     };
-    let mut given = Given::NOTHING;
-    let mut values = [(MetricId::default(), 0.0); FIELDS];
-    let mut count = 0;
-    let mut unknown: Vec<(MetricId, String)> = Vec::new();
-    // SAFETY: `kwnames` is null or a tuple of strings.
-    let fields = if kwnames.is_null() {
-        0
+    let mut room; // made only where there are fields: it is larger than all else here
+    let Fields {
+        given,
+        values,
+        unknown,
+    } = if kwnames.is_null() {
+        Fields::default()
     } else {
-        unsafe { ffi::PyTuple_Size(kwnames) }
+        room = [(MetricId::default(), 0.0); FIELDS];
+        // SAFETY: see the caller.
+        unsafe { fields(py, native, point, args, kwnames, &mut room) }
     };
-    for at in 0..fields {
-        // SAFETY: both indices are within what Python passed.
-        let (name, value) = unsafe {
-            let name: Borrowed<'_, '_, PyAny> =
-                Borrowed::from_ptr(py, ffi::PyTuple_GetItem(kwnames, at));
-            let value: Borrowed<'_, '_, PyAny> = Borrowed::from_ptr(py, *args.offset(1 + at));
-            (name, value)
-        };
-        match native.key(name) {
-            Key::Metric(id) => {
-                // SAFETY: an exact float is read as it is.
-                let exact = unsafe { ffi::PyFloat_CheckExact(value.as_ptr()) } != 0;
-                // SAFETY: as above.
-                let number = if exact { Ok(unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }) } else { native.convert(point, name, value) };
-                match number {
-                    Ok(number) if count < FIELDS => {
-                        values[count] = (id, number);
-                        count += 1;
-                    }
-                    Ok(_) => native.complain("fields", format!("hookbus: more than {FIELDS} fields in one event; the rest is not sent")),
-                    Err(why) => unknown.push((id, why)),
-                }
-            }
-            Key::None => native.complain("metrics", "hookbus: more than 1024 metric names in one run; the new ones are not sent".to_owned()),
-            place => match value.extract::<u64>() {
-                Ok(number) => match place {
-                    Key::Epoch => given.epoch = Some(number),
-                    Key::Iter => given.iter = Some(number),
-                    _ => given.inner_iter = Some(number),
-                },
-                Err(_) => native.complain("position", "hookbus: epoch, iter and inner_iter are whole numbers from 0; others are counted instead".to_owned()),
-            },
-        }
+    // SAFETY: see the caller.
+    let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
+    if !native.prepared.get() && native.beginnings.contains(&Some(point)) {
+        native.prepare(py, name);
     }
     let signal = loop {
         let signal = if unknown.is_empty() {
-            native.session.emit(point, &given, &values[..count], &[])
+            native.session.emit(point, &given, values, &[])
         } else {
             let unknown: Vec<_> = unknown
                 .iter()
                 .map(|(id, why)| (*id, why.as_str()))
                 .collect();
-            native
-                .session
-                .emit(point, &given, &values[..count], &unknown)
+            native.session.emit(point, &given, values, &unknown)
         };
         if signal != Signal::Prepare {
             break signal;
+        }
+        if !native.prepared.get() {
+            native.prepare(py, name);
         }
         while !py.detach(|| native.session.prepare(SLICE)) {
             py.check_signals()?;
         }
     };
-    if native.session.steers_rates() || native.optimizers.owe() {
-        if point == PointId::BEFORE_TRAIN_ITER {
-            native.optimizers.write(py, &native.session);
-        } else if point == PointId::AFTER_TRAIN_ITER {
-            native.optimizers.give_back(py);
-        }
+    let top = point == PointId::BEFORE_TRAIN_ITER;
+    if native.optimizers.hold() && (top || point == PointId::AFTER_TRAIN_ITER) {
+        native.optimizers.end(py);
     }
     match signal {
-        Signal::Quiet | Signal::Prepare => return Ok(()),
-        Signal::Pending => {}
-        Signal::Gate(mut ticket) => {
-            while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {
-                py.check_signals()?;
-            }
+        Signal::Quiet | Signal::Prepare => {}
+        Signal::Pending => act(py, native, point, name, None)?,
+        Signal::Gate(ticket) => act(py, native, point, name, Some(ticket))?,
+    }
+    // After the actions: a handler that saves a checkpoint finds the trainer's own rates, and a stop ends it here.
+    if top && native.session.steers_rates() {
+        native.optimizers.write(py, &native.session);
+    }
+    Ok(())
+}
+
+/// Waits for a gate, and applies what is due at the point.
+#[inline(never)]
+fn act(
+    py: Python<'_>,
+    native: &Native,
+    point: PointId,
+    name: Borrowed<'_, '_, PyAny>,
+    gate: Option<Ticket>,
+) -> PyResult<()> {
+    if let Some(mut ticket) = gate {
+        while !py.detach(|| native.session.wait(&mut ticket, SLICE)) {
+            py.check_signals()?;
         }
     }
     let actions = native.session.take_actions(point);
     if actions.is_empty() {
         return Ok(());
     }
-    // SAFETY: see the caller; the point is a string, since it has an id.
-    let name: String = unsafe { Borrowed::<PyAny>::from_ptr(py, *args) }
+    let name: String = name
         .extract()
         .map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
     native.apply(py, actions, &name)

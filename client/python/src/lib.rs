@@ -2,6 +2,7 @@
 //! What it never does: raise into a training loop, but what `apply` raises and a signal during a gate.
 
 mod emit;
+mod held;
 mod rates;
 mod values;
 
@@ -108,14 +109,21 @@ impl Session {
     }
 
     /// Objects with `param_groups`, in the order in which the daemon counts groups.
-    fn set_optimizers(&self, optimizers: Vec<Py<PyAny>>) {
-        self.native.optimizers.set(optimizers);
+    fn set_optimizers(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>) {
+        self.native.optimizers.set(py, optimizers);
         self.native.session.add_capability("lr");
     }
 
-    /// The trainer's own values come back, before its own scheduler steps.
-    fn give_rates_back(&self, py: Python<'_>) {
-        self.native.optimizers.give_back(py);
+    /// The trainer's own values come back until the next step: of an optimizer that has stepped; or all, before the
+    /// trainer's own scheduler steps.
+    #[pyo3(signature = (optimizer=None))]
+    fn give_rates_back(&self, py: Python<'_>, optimizer: Option<&Bound<'_, PyAny>>) {
+        self.native.optimizers.give_back(py, optimizer);
+    }
+
+    /// What is held stands in this optimizer again: it steps now.
+    fn write_rates_again(&self, py: Python<'_>, optimizer: &Bound<'_, PyAny>) {
+        self.native.optimizers.write_again(py, optimizer);
     }
 
     fn add_capability(&self, name: &str) {
@@ -174,6 +182,7 @@ impl Session {
     }
 
     fn close(&self, py: Python<'_>, reason: &str, failed: bool) -> PyResult<()> {
+        self.native.optimizers.end(py);
         let lines = py.detach(|| self.native.session.close(reason, failed));
         self.native.apply(py, lines, "close")
     }

@@ -1,12 +1,19 @@
 //! Learning rates in the optimizers' own parameter groups: read, written and given back without a Python frame. What is
 //! written is decided elsewhere.
+//!
+//! What a schedule plans replaces the trainer's own values. What an operator holds only stands in their place: from the
+//! top of an iteration, and before each step in it, to the end of the step; [`crate::held`] has those values.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use hookbus_client::Session;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList};
+
+use crate::held::{Held, Place};
 
 /// Parameter groups of the plain case.
 const PLAIN: usize = 16;
@@ -20,49 +27,50 @@ enum Own<'py> {
     Nothing,
 }
 
-/// What gives a value of the trainer's back.
-enum Owed {
-    /// Into this group, this object.
-    Number(Py<PyAny>, Py<PyAny>),
-    /// Into this tensor, what this copy holds.
-    Tensor(Py<PyAny>, Py<PyAny>),
+/// A parameter group, and whose it is.
+struct Group<'py> {
+    optimizer: usize,
+    group: Bound<'py, PyAny>,
 }
 
-/// Optimizers in the order in which the daemon counts their groups, and what is owed to them.
+/// Optimizers in the order in which the daemon counts their groups, and what is held in them.
 #[derive(Default)]
 pub(crate) struct Optimizers {
     each: RefCell<Vec<Py<PyAny>>>,
-    /// The trainer's own values, while others stand in their place.
-    owed: RefCell<Vec<Owed>>,
-    owes: Cell<bool>,
+    /// Taken out while Python is called: what runs meanwhile finds nothing held.
+    held: RefCell<Vec<Held>>,
+    holds: Cell<bool>,
+    /// The lists of groups that have their base learning rates.
+    based: RefCell<Vec<Py<PyAny>>>,
 }
 
 impl Optimizers {
-    pub(crate) fn set(&self, optimizers: Vec<Py<PyAny>>) {
-        *self.each.borrow_mut() = optimizers;
+    pub(crate) fn set(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>) {
+        self.end(py);
+        drop(self.each.replace(optimizers));
     }
 
-    /// Whether values are to be given back.
+    /// Whether an iteration is under way in which values are held.
     #[inline]
-    pub(crate) fn owe(&self) -> bool {
-        self.owes.get()
+    pub(crate) fn hold(&self) -> bool {
+        self.holds.get()
     }
 
     /// The top of an iteration. Never raises: an optimizer of another shape has no groups, which is then reported.
     pub(crate) fn write(&self, py: Python<'_>, session: &Session) {
-        self.give_back(py);
+        self.end(py);
         if self.write_plain(py, session).is_some() {
             return;
         }
-        let Some(groups) = self.groups(py) else {
+        let Some((lists, groups)) = self.groups(py) else {
             // Nothing is bound that could: said once, by the session.
             session.rates(&mut []);
             return;
         };
         let key = intern!(py, "lr");
-        let mut rates = Vec::with_capacity(groups.len());
+        let mut own_rates = Vec::with_capacity(groups.len());
         let mut own = Vec::with_capacity(groups.len());
-        for group in &groups {
+        for Group { group, .. } in &groups {
             let (number, value) = match group.get_item(key) {
                 Err(_) => (None, Own::Nothing),
                 Ok(value) => match value.cast::<PyFloat>().map(|float| float.value()) {
@@ -73,45 +81,65 @@ impl Optimizers {
                     Err(_) => (value.extract().ok(), Own::Number(value)),
                 },
             };
-            rates.push(number.unwrap_or(f64::NAN));
+            own_rates.push(number.unwrap_or(f64::NAN));
             own.push(value);
         }
+        let mut rates = own_rates.clone();
         let written = session.rates(&mut rates);
         if !written.any {
             return;
         }
-        let mut owed = self.owed.borrow_mut();
-        for ((group, own), rate) in groups.into_iter().zip(own).zip(rates) {
-            if rate.is_nan() {
-                continue; // a share of what is not known here
+        if !written.give_back && !self.has_base(&lists) {
+            for (Group { group, .. }, own) in groups.iter().zip(&own) {
+                let base = match own {
+                    Own::Number(value) => Ok(value.clone()),
+                    Own::Tensor(tensor) => tensor.call_method0(intern!(py, "clone")),
+                    Own::Nothing => continue,
+                };
+                base.into_iter().for_each(|base| leave_base(group, &base));
+            }
+            self.remember_base(lists);
+        }
+        let mut held: Vec<Held> = Vec::new();
+        let mut places = HashMap::new();
+        for (((of, own), own_rate), rate) in groups.into_iter().zip(own).zip(own_rates).zip(rates) {
+            if rate.is_nan() || rate.to_bits() == own_rate.to_bits() {
+                continue; // a share of what is not known here; or the trainer's own value
+            }
+            let Group { optimizer, group } = of;
+            let ours = PyFloat::new(py, rate).into_any();
+            if written.give_back {
+                let place = match own {
+                    Own::Tensor(tensor) => Place::Tensor(tensor.unbind()),
+                    Own::Number(_) | Own::Nothing => Place::Group(group.unbind()),
+                };
+                match places.entry(place.object()) {
+                    Entry::Occupied(at) => {
+                        let shared: &mut Held = &mut held[*at.get()];
+                        shared.share(py, optimizer, ours);
+                    }
+                    Entry::Vacant(at) => {
+                        if let Some(put) = Held::put(py, optimizer, place, ours) {
+                            at.insert(held.len());
+                            held.push(put);
+                        }
+                    }
+                }
+                continue;
             }
             let put = match own {
-                Own::Tensor(tensor) => {
-                    let copy = written
-                        .give_back
-                        .then(|| tensor.call_method0(intern!(py, "clone")));
-                    if let Some(Ok(copy)) = copy {
-                        owed.push(Owed::Tensor(tensor.clone().unbind(), copy.unbind()));
-                    }
-                    tensor.call_method1(intern!(py, "fill_"), (rate,)).map(drop)
-                }
-                Own::Number(value) => {
-                    if written.give_back {
-                        owed.push(Owed::Number(group.clone().unbind(), value.unbind()));
-                    }
-                    group.set_item(key, PyFloat::new(py, rate))
-                }
-                Own::Nothing => group.set_item(key, PyFloat::new(py, rate)),
+                Own::Tensor(tensor) => tensor.call_method1(intern!(py, "fill_"), (ours,)).map(drop),
+                Own::Number(_) | Own::Nothing => group.set_item(key, ours),
             };
             if let Err(error) = put {
                 error.write_unraisable(py, Some(&group));
             }
         }
-        self.owes.set(!owed.is_empty());
+        self.keep(held);
     }
 
-    /// What nearly every training has: one optimizer, few groups, each a dict with a float. Without a heap. None: it is
-    /// something else, and nothing was asked or written.
+    /// What nearly every training has: one optimizer, few groups, each a dict with a float. Without a heap, unless values
+    /// are held. None: it is something else, and nothing was asked or written.
     fn write_plain(&self, py: Python<'_>, session: &Session) -> Option<()> {
         let each = self.each.borrow();
         let [optimizer] = each.as_slice() else {
@@ -121,78 +149,163 @@ impl Optimizers {
             .bind(py)
             .getattr(intern!(py, "param_groups"))
             .ok()?;
+        drop(each);
         let groups = groups.cast_exact::<PyList>().ok()?;
         let count = groups.len();
         if count == 0 || count > PLAIN {
             return None;
         }
         let key = intern!(py, "lr");
-        let mut own = [0.0; PLAIN];
-        for (at, own) in own.iter_mut().enumerate().take(count) {
+        let mut rates = [0.0; PLAIN];
+        let rates = &mut rates[..count];
+        for (at, rate) in rates.iter_mut().enumerate() {
             let group = groups.get_item(at).ok()?;
             let value = group.cast_exact::<PyDict>().ok()?.get_item(key).ok()??;
-            *own = value.cast_exact::<PyFloat>().ok()?.value();
+            *rate = value.cast_exact::<PyFloat>().ok()?.value();
         }
-        let mut rates = own;
-        let written = session.rates(&mut rates[..count]);
+        let written = session.rates(rates);
         if !written.any {
             return Some(());
         }
-        let mut owed = self.owed.borrow_mut();
-        for at in 0..count {
+        if written.give_back {
+            self.hold_plain(groups, rates);
+            return Some(());
+        }
+        if !self.has_base(std::slice::from_ref(groups.as_any())) {
+            self.base_plain(groups);
+        }
+        for (at, rate) in rates.iter().enumerate() {
             let Ok(group) = groups.get_item(at) else {
                 continue; // a float's place is not made smaller by writing floats
             };
-            if written.give_back {
-                let own = PyFloat::new(py, own[at]).into_any();
-                owed.push(Owed::Number(group.clone().unbind(), own.unbind()));
-            }
-            if let Err(error) = group.set_item(key, PyFloat::new(py, rates[at])) {
+            let rate = PyFloat::new(py, *rate);
+            let put = match group.cast_exact::<PyDict>() {
+                Ok(group) => group.set_item(key, rate),
+                Err(_) => group.set_item(key, rate),
+            };
+            if let Err(error) = put {
                 error.write_unraisable(py, Some(&group));
             }
         }
-        self.owes.set(!owed.is_empty());
         Some(())
     }
 
-    /// The trainer's own values come back.
-    pub(crate) fn give_back(&self, py: Python<'_>) {
-        if !self.owes.replace(false) {
+    #[cold]
+    fn hold_plain(&self, groups: &Bound<'_, PyList>, rates: &[f64]) {
+        let py = groups.py();
+        let mut held = Vec::new();
+        for (group, rate) in groups.iter().zip(rates) {
+            let own = group
+                .get_item(intern!(py, "lr"))
+                .and_then(|own| own.extract::<f64>());
+            if own.is_ok_and(|own| own.to_bits() != rate.to_bits()) {
+                let ours = PyFloat::new(py, *rate).into_any();
+                held.extend(Held::put(py, 0, Place::Group(group.unbind()), ours));
+            }
+        }
+        self.keep(held);
+    }
+
+    #[cold]
+    fn base_plain(&self, groups: &Bound<'_, PyList>) {
+        for group in groups {
+            if let Ok(own) = group.get_item(intern!(groups.py(), "lr")) {
+                leave_base(&group, &own);
+            }
+        }
+        self.remember_base(vec![groups.as_any().clone()]);
+    }
+
+    /// The iteration is over: the trainer's own values come back, and no step finds others any more.
+    pub(crate) fn end(&self, py: Python<'_>) {
+        if !self.holds.replace(false) {
             return;
         }
-        let owed = self.owed.take();
-        for owed in owed {
-            let (put, whose) = match owed {
-                Owed::Number(group, own) => {
-                    let group = group.into_bound(py);
-                    (group.set_item(intern!(py, "lr"), own), group)
-                }
-                Owed::Tensor(tensor, copy) => {
-                    let tensor = tensor.into_bound(py);
-                    let put = tensor.call_method1(intern!(py, "copy_"), (copy,));
-                    (put.map(drop), tensor)
-                }
-            };
-            if let Err(error) = put {
-                error.write_unraisable(py, Some(&whose));
-            }
+        for mut held in self.held.take() {
+            held.give_back(py);
         }
     }
 
-    fn groups<'py>(&self, py: Python<'py>) -> Option<Vec<Bound<'py, PyAny>>> {
-        let each = self.each.borrow();
-        let mut groups = Vec::new();
-        for optimizer in each.iter() {
-            // Read each time: loading a checkpoint makes new ones.
-            let own = optimizer
-                .bind(py)
-                .getattr(intern!(py, "param_groups"))
-                .ok()?;
-            match own.cast::<PyList>() {
-                Ok(list) => groups.extend(list.iter()),
-                Err(_) => groups.extend(own.try_iter().ok()?.flatten()),
+    /// The trainer's own values come back, of one optimizer or of all, until a step.
+    pub(crate) fn give_back(&self, py: Python<'_>, optimizer: Option<&Bound<'_, PyAny>>) {
+        self.each_held(optimizer, |held| held.give_back(py));
+    }
+
+    /// Before a step: what is held stands there, whatever came back or was set since.
+    pub(crate) fn write_again(&self, py: Python<'_>, optimizer: &Bound<'_, PyAny>) {
+        self.each_held(Some(optimizer), |held| held.again(py));
+    }
+
+    fn each_held(&self, optimizer: Option<&Bound<'_, PyAny>>, mut change: impl FnMut(&mut Held)) {
+        if !self.holds.get() {
+            return;
+        }
+        let of = |optimizer| {
+            self.each
+                .borrow()
+                .iter()
+                .position(|each| each.is(optimizer))
+        };
+        let whose = match optimizer.map(of) {
+            Some(None) => return, // bound no more
+            Some(whose) => whose,
+            None => None,
+        };
+        let mut held = self.held.take();
+        for held in &mut held {
+            if whose.is_none_or(|whose| held.is_of(whose)) {
+                change(held);
             }
         }
-        (!groups.is_empty()).then_some(groups)
+        self.keep(held);
     }
+
+    fn keep(&self, held: Vec<Held>) {
+        self.holds.set(!held.is_empty());
+        *self.held.borrow_mut() = held;
+    }
+
+    /// Whether these very lists have their bases. Loading a checkpoint makes new ones.
+    #[inline]
+    fn has_base(&self, lists: &[Bound<'_, PyAny>]) -> bool {
+        let based = self.based.borrow();
+        based.len() == lists.len() && based.iter().zip(lists).all(|(known, list)| known.is(list))
+    }
+
+    #[cold]
+    fn remember_base(&self, lists: Vec<Bound<'_, PyAny>>) {
+        let lists = lists.into_iter().map(Bound::unbind).collect();
+        drop(self.based.replace(lists));
+    }
+
+    /// Every optimizer's list of groups, and all groups in their order.
+    fn groups<'py>(&self, py: Python<'py>) -> Option<(Vec<Bound<'py, PyAny>>, Vec<Group<'py>>)> {
+        let each: Vec<_> = self
+            .each
+            .borrow()
+            .iter()
+            .map(|each| each.clone_ref(py))
+            .collect();
+        let (mut lists, mut groups) = (Vec::new(), Vec::new());
+        for (optimizer, each) in each.iter().enumerate() {
+            // Read each time: loading a checkpoint makes new ones.
+            let own = each.bind(py).getattr(intern!(py, "param_groups")).ok()?;
+            let of = |group| Group { optimizer, group };
+            match own.cast::<PyList>() {
+                Ok(list) => groups.extend(list.iter().map(of)),
+                Err(_) => groups.extend(own.try_iter().ok()?.flatten().map(of)),
+            }
+            lists.push(own);
+        }
+        (!groups.is_empty()).then_some((lists, groups))
+    }
+}
+
+/// A schedule takes a group over: what its rate was stays beside it, as mmcv's and PyTorch's schedulers do, so that a
+/// training that resumes from its checkpoint begins the curve at the same base.
+#[cold]
+fn leave_base(group: &Bound<'_, PyAny>, base: &Bound<'_, PyAny>) {
+    let py = group.py();
+    // A group that has no setdefault is no dict, and no checkpoint of it is known.
+    let _ = group.call_method1(intern!(py, "setdefault"), (intern!(py, "initial_lr"), base));
 }

@@ -28,9 +28,10 @@ CUSTOM_PREFIX = "custom:"
 class Actions:
     """The handlers of one bus, and the callable that the native session calls at a point where something is due."""
 
-    def __init__(self, session: Session, log: TrainerLog) -> None:
+    def __init__(self, session: Session, log: TrainerLog, prepare: Callable[[], None] = lambda: None) -> None:
         self._session = session
         self._log = log
+        self.prepare = prepare  # called once, just before training begins
         self._handlers: dict[str, Handler] = {}
         self.bound = Bound(log)
         self._size: str | None = None
@@ -69,6 +70,8 @@ class Actions:
             elif action[0] == "set_epoch":
                 handler = self._handlers.get(SET_EPOCH, self.bound.set_epoch)
                 self._steer(SET_EPOCH, action[1], handler, action[2], new=str(action[2]), quiet=action[3])
+            elif action[0] == "prepare":
+                self.prepare()
             elif action[0] == "warning":
                 self._log.warning(action[1])
             elif action[0] == "error":

@@ -12,6 +12,7 @@ import sys
 
 from . import _facts
 from ._actions import Actions
+from ._rates import Rates
 from ._stopped import TrainingStopped
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
@@ -56,14 +57,13 @@ class Bus:
         self.event = session.emit
         self._session = session
         self._log = log
-        self._actions = Actions(session, log)
+        self._actions = Actions(session, log, self._tell_again)
         self._max_epochs = max_epochs
-        self._optimizer: object | None = None
+        self._rates = Rates(session)
         self._train = OUTSIDE
         self._val = OUTSIDE
         self._said_twice = False
         self._run_begun = False
-        self._stepped_lr: object = None
         self._closed = False
         self._pid = os.getpid()
         session.set_apply(self._actions.apply)
@@ -87,21 +87,20 @@ class Bus:
         loader: object | None = None,
         scheduler: object | None = None,
     ) -> None:
-        """Tells the bus about the trainer's objects: what hooks need to know is read from them, and what the daemon
-        wants is applied to them (learning rate, input size, mode, set_epoch). Without a daemon nothing is changed.
+        """Tells the bus about the trainer's objects: what hooks need to know is read from them, once more when
+        training begins, and what the daemon wants is applied to them (learning rate, input size, mode, set_epoch).
+        Without a daemon none of their numbers is changed.
 
-        `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the first
-        group's learning rate. `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused,
-        and while an operator holds the learning rate it steps from its own value.
+        `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the learning
+        rate of the step, of the first group. A schedule leaves each group's own rate beside it, as "initial_lr". What
+        an operator holds is there during the iteration only; with an optimizer of PyTorch, during its steps.
+        `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused, and while an operator
+        holds the learning rate it steps from its own value.
         """
         facts: _facts.Facts = _facts.of_process_group()
         if optimizer is not None:
-            optimizers = _facts.optimizers_of(optimizer)
-            facts.update(_facts.of_optimizers(optimizers))
-            self._optimizer = optimizers[0] if optimizers else None
-            self._session.set_optimizers(optimizers)
-            if len(optimizers) == 1:
-                self._give_back_after_step(optimizers[0])
+            self._rates.bind(_facts.optimizers_of(optimizer))
+            facts.update(self._rates.facts())
         if loader is not None:
             facts.update(_facts.of_loader(loader))
             if self._iters_per_epoch_given:
@@ -113,36 +112,21 @@ class Bus:
             self._actions.bound.sampler = sampler
         if scheduler is not None:
             facts.update(_facts.of_scheduler(scheduler))
-            self._give_back_before_step(scheduler)
+            self._rates.bind_scheduler(scheduler)
         self._tell(facts)
-
-    def _give_back_after_step(self, optimizer: object) -> None:
-        """Where the optimizer calls hooks after its step: a scheduler that steps next finds the trainer's own rate."""
-        register = getattr(optimizer, "register_step_post_hook", None)
-        if register is None:
-            return
-
-        def after_step(*_: object) -> None:
-            self._stepped_lr = _facts.first_rate(optimizer)
-            self._session.give_rates_back()
-
-        register(after_step)
-
-    def _give_back_before_step(self, scheduler: object) -> None:
-        step = getattr(scheduler, "step", None)
-        if step is None:
-            return
-
-        def give_back_and_step(*args: object, **named: object) -> object:
-            self._session.give_rates_back()
-            return step(*args, **named)
-
-        scheduler.step = give_back_and_step  # type: ignore[attr-defined]
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         if facts:
             self._known.update(facts)
             self._session.facts(**self._known)
+
+    def _tell_again(self) -> None:
+        """Training begins: a scheduler or a process group may have come, a checkpoint been loaded, since `bind`."""
+        facts: dict[str, object] = {**_facts.of_process_group(), **self._rates.facts()}
+        if "scheduler" in self._known:
+            facts.pop("scheduler", None)  # known by its name
+        if any(self._known.get(name) != value for name, value in facts.items()):
+            self._tell(facts)
 
     def resume(self, epoch: int, iter: int) -> None:
         """Says, after a checkpoint was loaded, where the training goes on: both counted from 0, as MMEngine counts."""
@@ -184,10 +168,14 @@ class Bus:
             for batch in loader:
                 self.event("before_train_iter")
                 self._train = OPEN
+                self._rates.iteration_begins()
                 yield batch
                 if self._train == OPEN:
                     self.report()
         finally:
+            if self._train == OPEN:  # the loop is left in the middle of an iteration
+                self._rates.iteration_ends()
+                self._session.give_rates_back()
             self._train = OUTSIDE
 
     def report(self, **metrics: object) -> None:
@@ -200,9 +188,9 @@ class Bus:
             return
         if self._train == OPEN:
             self._train = REPORTED
-        if self._optimizer is not None and "lr" not in metrics:
-            stepped, self._stepped_lr = self._stepped_lr, None
-            lr = _facts.first_rate(self._optimizer) if stepped is None else stepped
+            self._rates.iteration_ends()
+        if "lr" not in metrics:
+            lr = self._rates.used()
             if lr is not None:
                 metrics["lr"] = lr
         self.event("after_train_iter", **metrics)
