@@ -185,7 +185,7 @@ impl Rates {
                 let unknown = rates.iter().enumerate().any(|(at, rate)| {
                     rate.is_nan() && group.is_none_or(|group| group as usize == at)
                 });
-                if unknown {
+                if unknown && self.is_scale(&id) {
                     // A share of a rate that is a tensor, which is not read for us.
                     let why = "the trainer's own learning rate is not known here, so it cannot be scaled: hold a value";
                     reports.push(Report::not(Outcome::Failed, &id, why));
@@ -271,6 +271,11 @@ impl Rates {
         begun
     }
 
+    fn is_scale(&self, id: &str) -> bool {
+        let hold = self.holds.iter().find(|held| held.hold.id == id);
+        hold.is_some_and(|held| matches!(held.hold.how, Some(How::Scale(_))))
+    }
+
     /// The hold of a group that came into force last; of two that came together, the later order.
     fn held(&self, group: usize) -> Option<&wire::LrHold> {
         self.holds
@@ -290,7 +295,10 @@ fn shown(rates: &[f64], group: Option<u32>) -> String {
         .iter()
         .enumerate()
         .filter(|(at, _)| group.is_none_or(|group| group as usize == *at))
-        .map(|(_, rate)| format!("{rate:?}"))
+        .map(|(_, rate)| match rate {
+            rate if rate.is_nan() => "not known".to_owned(),
+            rate => format!("{rate:?}"),
+        })
         .collect();
     let count = all.len();
     if count > SHOWN_GROUPS {
@@ -452,6 +460,10 @@ mod tests {
         rates.hold(vec![hold("v", None, How::Value(0.5), None)]);
         let (values, _, reports) = write(&mut rates, 2, &[f64::NAN]);
         assert_eq!((values, reports[0].outcome), (vec![0.5], Outcome::Applied));
+        assert_eq!(reports[0].old.as_deref(), Some("not known"));
+        rates.hold(vec![hold("r", None, How::Release(true), None)]);
+        let (_, written, reports) = write(&mut rates, 3, &[f64::NAN]);
+        assert_eq!((written.any, reports[0].outcome), (false, Outcome::Applied));
     }
 
     #[test]
