@@ -24,9 +24,6 @@ const CACHED: usize = 256;
 /// Values of one event that need no heap.
 const FIELDS: usize = 64;
 
-/// Where a training begins, whatever the daemon has to say by then.
-const BEGINNINGS: [&str; 3] = ["before_train", "before_train_epoch", "before_train_iter"];
-
 #[derive(Clone, Copy)]
 enum Key {
     Metric(MetricId),
@@ -52,8 +49,6 @@ pub(crate) struct Native {
     caches: RefCell<Caches>,
     /// Whether Python was asked for its facts when training began.
     prepared: Cell<bool>,
-    /// The points at which nearly every training begins.
-    beginnings: [Option<PointId>; 3],
     /// Whose learning rates are written.
     pub(crate) optimizers: Optimizers,
 }
@@ -76,11 +71,9 @@ static EMIT: MethodDef = MethodDef(ffi::PyMethodDef {
 impl Native {
     /// The session's state and its builtin function.
     pub(crate) fn new(py: Python<'_>, session: Session) -> PyResult<(&'static Self, Py<PyAny>)> {
-        let beginnings = BEGINNINGS.map(|name| session.point(name));
         let native: &'static Self = Box::leak(Box::new(Self {
             session,
             prepared: Cell::new(false),
-            beginnings,
             apply: Mutex::new(None),
             caches: RefCell::default(),
             optimizers: Optimizers::default(),
@@ -358,9 +351,6 @@ unsafe fn reached(
     };
     // SAFETY: see the caller.
     let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
-    if !native.prepared.get() && native.beginnings.contains(&Some(point)) {
-        native.prepare(py, name);
-    }
     let signal = loop {
         let signal = if unknown.is_empty() {
             native.session.emit(point, &given, values, &[])
