@@ -33,10 +33,10 @@ class FakeSession:
     def facts(self, **known: Any) -> None:
         self.known = known  # the latest replaces the one before
 
-    def set_optimizers(self, optimizers: list[Any]) -> None:
+    def set_optimizers(self, optimizers: list[Any], watched: list[bool]) -> None:
         self.optimizers = optimizers
 
-    def give_rates_back(self) -> None:
+    def give_rates_back(self, optimizer: object | None = None) -> None:
         self.given_back = getattr(self, "given_back", 0) + 1
 
     def add_capability(self, name: str) -> None:

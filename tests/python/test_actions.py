@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from typing import Any
 
 import pytest
 from fakes import FakeSession
@@ -58,6 +59,13 @@ def test_what_comes_with_a_stop_is_applied_before_it(
     assert order == ["stop loss is nan", "save last"]
     assert caplog.messages == ["invalid"]
     assert [r[:2] for r in session.results] == [("l1", "applied"), ("d1", "applied"), ("c1", "applied")]
+
+
+def test_a_defect_of_ours_hides_no_stop(session: FakeSession, bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    defect: Any = ("checkpoint", "c1")  # it has no tag
+    with pytest.raises(hookbus.TrainingStopped):
+        session.apply([STOP, defect], "x")
+    assert "checkpoint raised IndexError" in caplog.text
 
 
 def test_results_of_handlers(session: FakeSession, bus: Bus) -> None:

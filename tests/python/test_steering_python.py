@@ -359,11 +359,127 @@ def test_each_optimizer_has_its_own_rates_between_steps_and_every_step_the_held_
 ) -> None:
     steps, between, after, again, released = train(STEPS, kind, mark)
     assert steps == [[[8.0]] * 3, [[16.0, 24.0]] * 3]
-    # the other one has not stepped yet, or has got its own back
-    assert between == [[[1.0], [16.0, 24.0]], [[1.0], [2.0, 3.0]], [[1.0], [2.0, 3.0]]]
+    assert between == [[[1.0], [2.0, 3.0]]] * 3
     assert after == [[0.5], [1.0, 5.0]], "the scheduler's half of its own, and what the trainer has set"
     assert again == [[4.0], [8.0, 40.0]]
     assert released == [[0.5], [1.0, 5.0], [0.5], [1.0, 5.0]]
+
+
+BETWEEN = """
+import copy
+optimizer = globals()[sys.argv[2]](1.0)
+with attach() as bus:
+    bus.bind(optimizer=optimizer)
+    bus.event("before_train")
+    saved = []
+    bus.on("checkpoint", lambda tag: saved.append(optimizer.rates()))
+    def iterate(decay=1.0, skip=False):
+        for _ in bus.iters(range(1)):
+            for group in optimizer.param_groups:
+                group["lr"] *= decay  # by hand, in the loop
+            saved.append(copy.deepcopy(optimizer.param_groups)[0]["lr"])
+            if not skip:  # as GradScaler skips one
+                optimizer.step()
+    order("lr", "--value", "8", iterate=iterate)
+    del saved[:], optimizer.stepped[:]
+    iterate(decay=0.5)
+    iterate(decay=0.5, skip=True)
+    iterate()
+    held, between = list(optimizer.stepped), list(saved)
+    order("lr", "--release", iterate=iterate)
+    iterate()
+print(json.dumps([held, between, optimizer.stepped[-1]]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["Torch1", "Torch2"])
+def test_between_steps_a_trainer_reads_its_own_rate_whatever_it_makes_of_it(
+    train: Callable[..., Any], kind: str
+) -> None:
+    held, between, released = train(BETWEEN, kind)
+    assert held == [[8.0]] * 2
+    assert between == [0.5, 0.25, 0.25]
+    assert released == [0.25]
+
+
+CLOSED = """
+import gc
+class Model: pass
+optimizer, model = globals()[sys.argv[2]](1.0), Model()
+with attach() as bus:
+    bus.bind(optimizer=optimizer, model=model)
+    bus.on("checkpoint", lambda tag, model=model: None)
+    bus.event("before_train")
+    def iterate():
+        for _ in bus.iters(range(1)):
+            optimizer.step()
+    order("lr", "--value", "8", iterate=iterate)
+iterate()
+closed, known = optimizer.stepped[-1], [weakref.ref(optimizer), weakref.ref(model)]
+del bus, optimizer, model, iterate
+gc.collect()
+print(json.dumps([closed, [one() is None for one in known]]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["Optimizer", "Torch1", "Torch2"])
+def test_a_closed_bus_holds_no_rate_and_keeps_nothing_alive(train: Callable[..., Any], kind: str) -> None:
+    assert train(CLOSED, kind) == [[1.0], [True, True]]
+
+
+AWKWARD = """
+import os
+class Silent(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+def save(tag):
+    if tag == "silent":
+        raise Silent
+    return os.fsdecode(b"/data/\\xe9/last.pt")
+said = []
+try:
+    with attach() as bus:
+        bus.on("checkpoint", save)
+        bus.on("custom:deep", said.append)
+        bus.event("before_train")
+        def iterate():
+            for _ in bus.iters(range(1)):
+                pass
+        order("checkpoint", "--tag", "last", iterate=iterate)
+        for words in ("checkpoint", "--tag", "silent"), ("custom", "deep", "[" * 1500 + "]" * 1500):
+            sender = subprocess.Popen([*command, "send", "steered", *words], stdout=subprocess.PIPE)
+            while sender.poll() is None:
+                iterate()
+            said.append(sender.communicate()[0].decode())
+        raise RuntimeError(os.fsdecode(b"cannot read \\xe9"))
+except RuntimeError as error:
+    said.append(type(error).__name__)
+print(json.dumps(said))
+"""
+
+
+def test_no_text_and_no_depth_of_what_a_handler_gets_or_gives_reaches_the_training(train: Callable[..., Any]) -> None:
+    silent, deep, ended = train(AWKWARD)
+    assert "Silent: its text cannot be had" in silent
+    assert "not JSON" in deep
+    assert ended == "RuntimeError"
+
+
+REBOUND = """
+marked, plain = Torch2(1.0), Torch2(0.1)
+Scheduler(marked, mark=True)
+with hookbus.attach("steered", max_epochs=4, iters_per_epoch=10, hooks=[YOLOX]) as bus:
+    bus.bind(optimizer=marked)
+    bus.bind(optimizer=plain)
+    for _ in bus.iters(range(3)):
+        plain.step()
+    refused = bus.status()["refused"]
+print(json.dumps([refused, plain.stepped[0] != [0.1]]))
+"""
+
+
+def test_what_was_read_from_an_optimizer_that_is_bound_no_more_counts_no_more(train: Callable[..., Any]) -> None:
+    assert train(REBOUND) == [[], True]
 
 
 SET_MEANWHILE = """

@@ -12,7 +12,6 @@ use std::time::Duration;
 use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal, Ticket};
 
 use crate::rates::Optimizers;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{Borrowed, ffi};
@@ -104,7 +103,22 @@ impl Native {
         {
             self.optimizers.end(py); // whoever catches the stop, or hears of it, finds the trainer's own rates
         }
-        self.call(py, crate::actions(py, actions)?, point)
+        // A handler that saves a checkpoint in the middle of an iteration finds the trainer's own, too.
+        self.optimizers.give_back(py, None);
+        let told = self.call(py, crate::actions(py, actions)?, point);
+        self.optimizers.stand_again(py);
+        told
+    }
+
+    /// The bus is closed: what it was given lives no longer than its owners want.
+    pub(crate) fn let_go(&self, py: Python<'_>) {
+        self.optimizers.set(py, Vec::new(), Vec::new());
+        drop(
+            self.apply
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     /// Training begins: what Python knows of its objects is read and told once more. A scheduler, say, is often made only
@@ -112,10 +126,8 @@ impl Native {
     #[cold]
     fn prepare(&self, py: Python<'_>, point: Borrowed<'_, '_, PyAny>) {
         self.prepared.set(true);
-        let told = PyList::new(py, [("prepare",)]).and_then(|actions| {
-            let point: String = point.extract()?;
-            self.call(py, actions, &point)
-        });
+        let told = PyList::new(py, [("prepare",)])
+            .and_then(|actions| self.call(py, actions, &crate::values::text(&point)?));
         if let Err(error) = told {
             error.write_unraisable(py, None); // it is no reason to end a training
         }
@@ -405,8 +417,5 @@ fn act(
     if actions.is_empty() {
         return Ok(());
     }
-    let name: String = name
-        .extract()
-        .map_err(|_| PyRuntimeError::new_err("a point's name is a string"))?;
-    native.apply(py, actions, &name)
+    native.apply(py, actions, &crate::values::text(&name)?)
 }

@@ -26,6 +26,8 @@ pub(crate) struct Held {
     optimizers: Vec<usize>,
     place: Place,
     ours: Py<PyAny>,
+    /// It only stands there while an optimizer steps, so that nobody reads it as the trainer's own.
+    in_steps: bool,
     /// The trainer's own: the group's object, or a copy of the tensor. None: the group had no learning rate.
     own: Option<Py<PyAny>>,
     stands: bool,
@@ -34,14 +36,16 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Puts it there. None: the trainer's own could not be kept, so it stays.
+    /// Puts it there, unless it waits for steps. None: the trainer's own could not be kept, so it stays.
     pub(crate) fn put(
         py: Python<'_>,
         optimizer: usize,
         place: Place,
         ours: Bound<'_, PyAny>,
+        in_steps: bool,
     ) -> Option<Self> {
         let mut held = Self {
+            in_steps,
             optimizers: vec![optimizer],
             place,
             ours: ours.unbind(),
@@ -49,6 +53,9 @@ impl Held {
             stands: false,
             version: None,
         };
+        if in_steps {
+            return Some(held);
+        }
         held.again(py);
         held.stands.then_some(held)
     }
@@ -58,12 +65,30 @@ impl Held {
     }
 
     /// Another group has the same place: one value can stand there, the later one.
-    pub(crate) fn share(&mut self, py: Python<'_>, optimizer: usize, ours: Bound<'_, PyAny>) {
+    pub(crate) fn share(
+        &mut self,
+        py: Python<'_>,
+        optimizer: usize,
+        ours: Bound<'_, PyAny>,
+        in_steps: bool,
+    ) {
         if !self.is_of(optimizer) {
             self.optimizers.push(optimizer);
         }
         self.ours = ours.unbind();
-        self.write(py);
+        if self.stands {
+            self.write(py);
+        } else if !in_steps {
+            self.in_steps = false;
+            self.again(py);
+        }
+    }
+
+    /// After it came back for a while in an iteration.
+    pub(crate) fn again_between_steps(&mut self, py: Python<'_>) {
+        if !self.in_steps {
+            self.again(py);
+        }
     }
 
     /// The trainer's own comes back, unless it, or somebody, has written there meanwhile.
@@ -139,9 +164,8 @@ impl Held {
     }
 
     fn say(&self, py: Python<'_>, done: PyResult<()>) {
-        let (Place::Group(whose) | Place::Tensor(whose)) = &self.place;
         if let Err(error) = done {
-            error.write_unraisable(py, Some(whose.bind(py)));
+            error.write_unraisable(py, None); // a group's text would be that of all its parameters
         }
     }
 }

@@ -40,9 +40,9 @@ impl Session {
         &self,
         id: &str,
         outcome: &str,
-        old: Option<String>,
-        new: Option<String>,
-        reason: &str,
+        #[pyo3(from_py_with = values::optional_text)] old: Option<String>,
+        #[pyo3(from_py_with = values::optional_text)] new: Option<String>,
+        #[pyo3(from_py_with = values::text)] reason: String,
     ) {
         let outcome = match outcome {
             "applied" => Outcome::Applied,
@@ -50,7 +50,7 @@ impl Session {
             "unsupported" => Outcome::Unsupported,
             _ => Outcome::Failed,
         };
-        self.native.session.result(id, outcome, old, new, reason);
+        self.native.session.result(id, outcome, old, new, &reason);
     }
 
     #[pyo3(signature = (**known))]
@@ -62,11 +62,12 @@ impl Session {
                 "max_iters" => facts.max_iters = value.extract()?,
                 "iters_per_epoch" => facts.iters_per_epoch = value.extract()?,
                 "groups" => {
-                    let groups: Vec<(f64, String)> = value.extract()?;
-                    facts.groups = groups
-                        .into_iter()
-                        .map(|(base_lr, name)| ParamGroup { base_lr, name })
-                        .collect();
+                    let groups: Vec<(f64, Bound<'_, PyAny>)> = value.extract()?;
+                    let group = |(base_lr, name)| {
+                        let name = values::text(&name)?;
+                        Ok(ParamGroup { base_lr, name })
+                    };
+                    facts.groups = groups.into_iter().map(group).collect::<PyResult<_>>()?;
                 }
                 "persistent_workers" => facts.persistent_workers = value.extract()?,
                 "loader_workers" => facts.loader_workers = value.extract()?,
@@ -108,9 +109,10 @@ impl Session {
         Ok(())
     }
 
-    /// Objects with `param_groups`, in the order in which the daemon counts groups.
-    fn set_optimizers(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>) {
-        self.native.optimizers.set(py, optimizers);
+    /// Objects with `param_groups`, in the order in which the daemon counts groups, and of each whether
+    /// `write_rates_again` and `give_rates_back` are called around its steps.
+    fn set_optimizers(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>, watched: Vec<bool>) {
+        self.native.optimizers.set(py, optimizers, watched);
         self.native.session.add_capability("lr");
     }
 
@@ -123,6 +125,10 @@ impl Session {
 
     /// What is held stands in this optimizer again: it steps now.
     fn write_rates_again(&self, py: Python<'_>, optimizer: &Bound<'_, PyAny>) {
+        if self.native.session.is_forked() {
+            self.native.optimizers.end(py); // no iteration's end will be seen here
+            return;
+        }
         self.native.optimizers.write_again(py, optimizer);
     }
 
@@ -171,9 +177,10 @@ impl Session {
 
     fn wants(&self, point: &str) -> bool {
         let session = &self.native.session;
-        session
-            .point(point)
-            .is_some_and(|point| session.wants(point))
+        !session.is_forked()
+            && session
+                .point(point)
+                .is_some_and(|point| session.wants(point))
     }
 
     fn flush(&self, py: Python<'_>, timeout_s: f64) -> bool {
@@ -181,10 +188,18 @@ impl Session {
         py.detach(|| self.native.session.flush(timeout))
     }
 
-    fn close(&self, py: Python<'_>, reason: &str, failed: bool) -> PyResult<()> {
+    /// From here on nothing of the trainer's is written or kept alive.
+    fn close(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = values::text)] reason: String,
+        failed: bool,
+    ) -> PyResult<()> {
         self.native.optimizers.end(py);
-        let lines = py.detach(|| self.native.session.close(reason, failed));
-        self.native.apply(py, lines, "close")
+        let lines = py.detach(|| self.native.session.close(&reason, failed));
+        let told = self.native.apply(py, lines, "close");
+        self.native.let_go(py);
+        told
     }
 }
 

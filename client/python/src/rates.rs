@@ -1,8 +1,9 @@
 //! Learning rates in the optimizers' own parameter groups: read, written and given back without a Python frame. What is
 //! written is decided elsewhere.
 //!
-//! What a schedule plans replaces the trainer's own values. What an operator holds only stands in their place: from the
-//! top of an iteration, and before each step in it, to the end of the step; [`crate::held`] has those values.
+//! What a schedule plans replaces the trainer's own values. What an operator holds only stands in their place, during each
+//! step of an iteration; where steps are not noticed, or the rate is a tensor (a replayed graph calls no step), from the top
+//! of the iteration to its end. [`crate::held`] has those values.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -37,6 +38,8 @@ struct Group<'py> {
 #[derive(Default)]
 pub(crate) struct Optimizers {
     each: RefCell<Vec<Py<PyAny>>>,
+    /// Of each, whether its steps are noticed.
+    watched: RefCell<Vec<bool>>,
     /// Taken out while Python is called: what runs meanwhile finds nothing held.
     held: RefCell<Vec<Held>>,
     holds: Cell<bool>,
@@ -45,9 +48,15 @@ pub(crate) struct Optimizers {
 }
 
 impl Optimizers {
-    pub(crate) fn set(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>) {
+    pub(crate) fn set(&self, py: Python<'_>, optimizers: Vec<Py<PyAny>>, watched: Vec<bool>) {
         self.end(py);
+        self.watched.replace(watched);
         drop(self.each.replace(optimizers));
+        drop(self.based.take());
+    }
+
+    fn is_watched(&self, optimizer: usize) -> bool {
+        self.watched.borrow().get(optimizer).is_some_and(|is| *is)
     }
 
     /// Whether an iteration is under way in which values are held.
@@ -109,17 +118,19 @@ impl Optimizers {
             let Group { optimizer, group } = of;
             let ours = PyFloat::new(py, rate).into_any();
             if written.give_back {
-                let place = match own {
-                    Own::Tensor(tensor) => Place::Tensor(tensor.unbind()),
-                    Own::Number(_) | Own::Nothing => Place::Group(group.unbind()),
+                let (place, in_steps) = match own {
+                    Own::Tensor(tensor) => (Place::Tensor(tensor.unbind()), false),
+                    Own::Number(_) | Own::Nothing => {
+                        (Place::Group(group.unbind()), self.is_watched(optimizer))
+                    }
                 };
                 match places.entry(place.object()) {
                     Entry::Occupied(at) => {
                         let shared: &mut Held = &mut held[*at.get()];
-                        shared.share(py, optimizer, ours);
+                        shared.share(py, optimizer, ours, in_steps);
                     }
                     Entry::Vacant(at) => {
-                        if let Some(put) = Held::put(py, optimizer, place, ours) {
+                        if let Some(put) = Held::put(py, optimizer, place, ours, in_steps) {
                             at.insert(held.len());
                             held.push(put);
                         }
@@ -132,7 +143,7 @@ impl Optimizers {
                 Own::Number(_) | Own::Nothing => group.set_item(key, ours),
             };
             if let Err(error) = put {
-                error.write_unraisable(py, Some(&group));
+                error.write_unraisable(py, None);
             }
         }
         self.keep(held);
@@ -141,15 +152,11 @@ impl Optimizers {
     /// What nearly every training has: one optimizer, few groups, each a dict with a float. Without a heap, unless values
     /// are held. None: it is something else, and nothing was asked or written.
     fn write_plain(&self, py: Python<'_>, session: &Session) -> Option<()> {
-        let each = self.each.borrow();
-        let [optimizer] = each.as_slice() else {
-            return None;
+        let optimizer = match self.each.borrow().as_slice() {
+            [optimizer] => optimizer.bind(py).clone(), // nothing is borrowed while Python runs
+            _ => return None,
         };
-        let groups = optimizer
-            .bind(py)
-            .getattr(intern!(py, "param_groups"))
-            .ok()?;
-        drop(each);
+        let groups = optimizer.getattr(intern!(py, "param_groups")).ok()?;
         let groups = groups.cast_exact::<PyList>().ok()?;
         let count = groups.len();
         if count == 0 || count > PLAIN {
@@ -184,7 +191,7 @@ impl Optimizers {
                 Err(_) => group.set_item(key, rate),
             };
             if let Err(error) = put {
-                error.write_unraisable(py, Some(&group));
+                error.write_unraisable(py, None);
             }
         }
         Some(())
@@ -200,7 +207,8 @@ impl Optimizers {
                 .and_then(|own| own.extract::<f64>());
             if own.is_ok_and(|own| own.to_bits() != rate.to_bits()) {
                 let ours = PyFloat::new(py, *rate).into_any();
-                held.extend(Held::put(py, 0, Place::Group(group.unbind()), ours));
+                let place = Place::Group(group.unbind());
+                held.extend(Held::put(py, 0, place, ours, self.is_watched(0)));
             }
         }
         self.keep(held);
@@ -229,6 +237,11 @@ impl Optimizers {
     /// The trainer's own values come back, of one optimizer or of all, until a step.
     pub(crate) fn give_back(&self, py: Python<'_>, optimizer: Option<&Bound<'_, PyAny>>) {
         self.each_held(optimizer, |held| held.give_back(py));
+    }
+
+    /// Values that came back for a while in an iteration stand there again, but those that only do during steps.
+    pub(crate) fn stand_again(&self, py: Python<'_>) {
+        self.each_held(None, |held| held.again_between_steps(py));
     }
 
     /// Before a step: what is held stands there, whatever came back or was set since.
@@ -262,7 +275,7 @@ impl Optimizers {
 
     fn keep(&self, held: Vec<Held>) {
         self.holds.set(!held.is_empty());
-        *self.held.borrow_mut() = held;
+        drop(self.held.replace(held));
     }
 
     /// Whether these very lists have their bases. Loading a checkpoint makes new ones.
@@ -290,10 +303,13 @@ impl Optimizers {
         for (optimizer, each) in each.iter().enumerate() {
             // Read each time: loading a checkpoint makes new ones.
             let own = each.bind(py).getattr(intern!(py, "param_groups")).ok()?;
-            let of = |group| Group { optimizer, group };
+            let of = |group: Bound<'py, PyAny>| {
+                let writes = group.hasattr(intern!(py, "__setitem__")).unwrap_or(false);
+                writes.then_some(Group { optimizer, group })
+            };
             match own.cast::<PyList>() {
-                Ok(list) => groups.extend(list.iter().map(of)),
-                Err(_) => groups.extend(own.try_iter().ok()?.flatten().map(of)),
+                Ok(list) => groups.extend(list.iter().filter_map(of)),
+                Err(_) => groups.extend(own.try_iter().ok()?.flatten().filter_map(of)),
             }
             lists.push(own);
         }

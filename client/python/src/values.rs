@@ -50,6 +50,15 @@ pub(crate) fn hook_request(hook: &Bound<'_, PyAny>) -> PyResult<HookRequest> {
     Ok(request)
 }
 
+/// A text that any Python string has, in UTF-8. A file's name may be none.
+pub(crate) fn text(text: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(text.cast::<PyString>()?.to_string_lossy().into_owned())
+}
+
+pub(crate) fn optional_text(text: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    (!text.is_none()).then(|| self::text(text)).transpose()
+}
+
 /// A module that has `num_classes`: name, class, value, is VGG, is FusedSemanticHead.
 pub(crate) type Head<'py> = (String, String, Bound<'py, PyAny>, bool, bool);
 

@@ -70,7 +70,7 @@ const SHOWN_GROUPS: usize = 8;
 #[derive(Clone, Debug)]
 struct Held {
     hold: wire::LrHold,
-    /// When it came into force; None: it has not.
+    /// As which one it came into force; None: it has not.
     since: Option<u64>,
 }
 
@@ -88,6 +88,8 @@ pub struct Written {
 pub(crate) struct Rates {
     schedule: Option<Curves>,
     holds: Vec<Held>,
+    /// How many came into force.
+    begun: u64,
     /// Ids of holds that will never be in force here.
     refused: Vec<String>,
 }
@@ -235,7 +237,12 @@ impl Rates {
                 reports.push(Report::not(Outcome::Rejected, &curves.id, &why));
             }
         }
-        let Self { holds, refused, .. } = self;
+        let Self {
+            holds,
+            refused,
+            begun: count,
+            ..
+        } = self;
         let mut refuse = |id: &str, outcome, why: &str| {
             refused.push(id.to_owned());
             reports.push(Report::not(outcome, id, why));
@@ -260,7 +267,8 @@ impl Rates {
                         refuse(id, Outcome::Rejected, &why);
                     }
                     None => {
-                        held.since = Some(at.iter);
+                        *count += 1;
+                        held.since = Some(*count);
                         begun.push((id.clone(), held.hold.group));
                         return true;
                     }
@@ -464,6 +472,19 @@ mod tests {
         rates.hold(vec![hold("r", None, How::Release(true), None)]);
         let (_, written, reports) = write(&mut rates, 3, &[f64::NAN]);
         assert_eq!((written.any, reports[0].outcome), (false, Outcome::Applied));
+    }
+
+    #[test]
+    fn the_later_hold_wins_after_a_way_back_too() {
+        let mut rates = Rates::default();
+        rates.hold(vec![hold("all", None, How::Value(5.0), None)]);
+        write(&mut rates, 103, &[0.1, 0.2]);
+        rates.hold(vec![
+            hold("all", None, How::Value(5.0), None),
+            hold("one", Some(1), How::Value(7.0), None),
+        ]);
+        let (values, ..) = write(&mut rates, 50, &[0.1, 0.2]);
+        assert_eq!(values, [5.0, 7.0]);
     }
 
     #[test]

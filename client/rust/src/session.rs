@@ -492,6 +492,9 @@ impl Session {
 
     /// From now on the trainer can do this too. The daemon hears of it at the next Hello; commands are taken at once.
     pub fn add_capability(&self, what: &str) {
+        if self.is_forked() {
+            return; // a lock may have been held when this process was forked
+        }
         lock(&self.shared.capabilities).insert(what.to_owned());
     }
 
@@ -520,6 +523,9 @@ impl Session {
 
     /// What can be seen of the session.
     pub fn status(&self) -> Status {
+        if self.is_forked() {
+            return Status::default();
+        }
         lock(&self.shared.status).clone()
     }
 

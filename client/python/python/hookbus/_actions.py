@@ -54,30 +54,37 @@ class Actions:
         """Applies all of them in order, at `point`; a stop is raised last, so that nothing beside it is lost."""
         stop: TrainingStopped | None = None
         for action in actions:
-            if action[0] == "log":
-                self._log.write(action[2], action[3])
-                self._session.result(action[1], "applied", None, None, "")
-            elif action[0] == "stop":
-                stop = self._stop(action[1], action[2], action[3]) or stop
-            elif action[0] == "checkpoint":
-                self._call(CHECKPOINT, action[1], action[2])
-            elif action[0] == "custom":
-                self._custom(action[1], action[2], action[3])
-            elif action[0] == "size":
-                self._change_size(action[1], (action[2], action[3]))
-            elif action[0] == "mode":
-                self._steer(MODE, action[1], self._handlers.get(MODE, self.bound.mode), action[2], old="off")
-            elif action[0] == "set_epoch":
-                handler = self._handlers.get(SET_EPOCH, self.bound.set_epoch)
-                self._steer(SET_EPOCH, action[1], handler, action[2], new=str(action[2]), quiet=action[3])
-            elif action[0] == "prepare":
-                self.prepare()
-            elif action[0] == "warning":
-                self._log.warning(action[1])
-            elif action[0] == "error":
-                self._log.error(action[1])
+            try:
+                if action[0] == "stop":
+                    stop = self._stop(action[1], action[2], action[3]) or stop
+                else:
+                    self._apply(action)
+            except Exception as error:  # a defect of ours: it ends no training, and hides no stop
+                self._log.error(f"hookbus: {action[0]} raised {named(error)}; the training goes on")
         if stop is not None:
             raise stop
+
+    def _apply(self, action: Action) -> None:
+        if action[0] == "log":
+            self._log.write(action[2], action[3])
+            self._session.result(action[1], "applied", None, None, "")
+        elif action[0] == "checkpoint":
+            self._call(CHECKPOINT, action[1], action[2])
+        elif action[0] == "custom":
+            self._custom(action[1], action[2], action[3])
+        elif action[0] == "size":
+            self._change_size(action[1], (action[2], action[3]))
+        elif action[0] == "mode":
+            self._steer(MODE, action[1], self._handlers.get(MODE, self.bound.mode), action[2], old="off")
+        elif action[0] == "set_epoch":
+            handler = self._handlers.get(SET_EPOCH, self.bound.set_epoch)
+            self._steer(SET_EPOCH, action[1], handler, action[2], new=str(action[2]), quiet=action[3])
+        elif action[0] == "prepare":
+            self.prepare()
+        elif action[0] == "warning":
+            self._log.warning(action[1])
+        elif action[0] == "error":
+            self._log.error(action[1])
 
     def _stop(self, id: str, by: str, reason: str) -> TrainingStopped | None:
         if self.closing:
@@ -89,7 +96,7 @@ class Actions:
             try:
                 handler(reason)
             except Exception as error:  # a handler is the user's code: it may fail, the stop may not
-                self._log.error(f"the handler for 'stop' raised {_named(error)}; the training is stopped all the same")
+                self._log.error(f"the handler for 'stop' raised {named(error)}; the training is stopped all the same")
         self._session.result(id, "applied", None, None, "")
         return TrainingStopped(reason, by, id)
 
@@ -112,15 +119,16 @@ class Actions:
         """Applies a part of the desired state; a quiet one reports only that it failed."""
         try:
             returned = handler(value)
+            new = new if returned is None else str(returned)
         except Unsupported as nothing:
             self._session.result(id, "unsupported", None, None, str(nothing))
             return False
         except Exception as error:  # the user's code; reported to who asked, and the training goes on
-            self._session.result(id, "failed", old, None, _named(error))
-            self._log.error(f"applying {kind} {value!r} raised {_named(error)}; the training goes on")
+            self._session.result(id, "failed", old, None, named(error))
+            self._log.error(f"applying {kind} {value!r} raised {named(error)}; the training goes on")
             return False
         if not quiet:
-            self._session.result(id, "applied", old, new if returned is None else str(returned), "")
+            self._session.result(id, "applied", old, new, "")
         return True
 
     def _custom(self, id: str, name: str, payload: str) -> None:
@@ -128,8 +136,8 @@ class Actions:
 
         try:
             value = json.loads(payload) if payload else None
-        except ValueError as error:
-            self._session.result(id, "rejected", None, None, f"not JSON: {error}")
+        except (ValueError, RecursionError) as error:
+            self._session.result(id, "rejected", None, None, f"not JSON: {named(error)}")
             return
         self._call(CUSTOM_PREFIX + name, id, value)
 
@@ -143,12 +151,16 @@ class Actions:
             returned = handler(value)
             new = None if returned is None else str(returned)
         except Exception as error:  # the user's code; reported to who asked, and the training goes on
-            self._session.result(id, "failed", None, None, _named(error))
-            self._log.error(f"the handler for {kind!r} raised {_named(error)}; the training goes on")
+            self._session.result(id, "failed", None, None, named(error))
+            self._log.error(f"the handler for {kind!r} raised {named(error)}; the training goes on")
             return
         self._session.result(id, "applied", None, new, "")
 
 
-def _named(error: BaseException) -> str:
-    text = str(error)
+def named(error: BaseException) -> str:
+    """Its class and its text, whatever its text does."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "its text cannot be had"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

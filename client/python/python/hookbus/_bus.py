@@ -11,7 +11,7 @@ import os
 import sys
 
 from . import _facts
-from ._actions import Actions
+from ._actions import Actions, named
 from ._rates import Rates
 from ._stopped import TrainingStopped
 
@@ -60,6 +60,7 @@ class Bus:
         self._actions = Actions(session, log, self._tell_again)
         self._max_epochs = max_epochs
         self._rates = Rates(session)
+        self._scheduler_bound = False
         self._train = OUTSIDE
         self._val = OUTSIDE
         self._said_twice = False
@@ -93,14 +94,17 @@ class Bus:
 
         `optimizer`: any object with `param_groups`, or a dict or list of them; each report then carries the learning
         rate of the step, of the first group. A schedule leaves each group's own rate beside it, as "initial_lr". What
-        an operator holds is there during the iteration only; with an optimizer of PyTorch, during its steps.
+        an operator holds is there during the iteration only; with an optimizer of PyTorch, during its steps only.
         `scheduler`: the trainer's own, if it has one; a scheduling hook beside it is refused, and while an operator
         holds the learning rate it steps from its own value.
         """
         facts: _facts.Facts = _facts.of_process_group()
         if optimizer is not None:
             self._rates.bind(_facts.optimizers_of(optimizer))
+            self._forget_optimizers()
             facts.update(self._rates.facts())
+            if self._scheduler_bound:
+                facts.pop("scheduler", None)  # known by its name
         if loader is not None:
             facts.update(_facts.of_loader(loader))
             if self._iters_per_epoch_given:
@@ -112,6 +116,7 @@ class Bus:
             self._actions.bound.sampler = sampler
         if scheduler is not None:
             facts.update(_facts.of_scheduler(scheduler))
+            self._scheduler_bound = True
             self._rates.bind_scheduler(scheduler)
         self._tell(facts)
 
@@ -122,11 +127,19 @@ class Bus:
 
     def _tell_again(self) -> None:
         """Training begins: a scheduler or a process group may have come, a checkpoint been loaded, since `bind`."""
+        before = dict(self._known)
         facts: dict[str, object] = {**_facts.of_process_group(), **self._rates.facts()}
-        if "scheduler" in self._known:
+        self._forget_optimizers()
+        if self._scheduler_bound:
             facts.pop("scheduler", None)  # known by its name
-        if any(self._known.get(name) != value for name, value in facts.items()):
-            self._tell(facts)
+        self._known.update(facts)
+        if self._known != before:
+            self._session.facts(**self._known)
+
+    def _forget_optimizers(self) -> None:
+        """What was read from optimizers is read again: others may be bound."""
+        for name in ("groups",) if self._scheduler_bound else ("groups", "own_scheduler", "scheduler"):
+            self._known.pop(name, None)
 
     def resume(self, epoch: int, iter: int) -> None:
         """Says, after a checkpoint was loaded, where the training goes on: both counted from 0, as MMEngine counts."""
@@ -259,9 +272,7 @@ class Bus:
         if error is None or left or isinstance(error, TrainingStopped):
             self.close()
         else:
-            text = str(error)
-            name = type(error).__name__
-            self.close(f"{name}: {text}" if text else name, failed=True)
+            self.close(named(error), failed=True)
 
     def __enter__(self) -> Bus:
         return self

@@ -26,10 +26,10 @@ class Rates:
 
     def bind(self, optimizers: list[object]) -> None:
         self._optimizers = optimizers
-        self._session.set_optimizers(optimizers)
         for optimizer in optimizers:
             if self._is_watched(optimizer) is None:
                 self._watch(optimizer)
+        self._session.set_optimizers(optimizers, [bool(self._is_watched(optimizer)) for optimizer in optimizers])
 
     def bind_scheduler(self, scheduler: object) -> None:
         _steps.before_steps(scheduler, self._scheduler_steps)
