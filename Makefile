@@ -37,7 +37,7 @@ test-rust: ## The Rust tests
 
 test-python: $(VENV)/.client ## The Python tests, the stub against the built module, the linter
 	$(CARGO) build --locked -p hookbusd -p hookbus-cli
-	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest tests/python
+	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest -rs tests/python
 	cd client/python && $(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
