@@ -250,9 +250,6 @@ impl Shared {
         }
         self.update(|status| status.off = true);
         self.change_answers(Answers::clear);
-        // Nobody could ever release them.
-        lock_soon(&self.steered).rates.hold(Vec::new());
-        self.look_ahead();
     }
 
     /// Changes the gates' answers, and tells who waits for one.

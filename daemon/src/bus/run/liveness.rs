@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Link, Run};
-use crate::domain::{Heartbeat, Hole, IncidentKind, Rank};
+use crate::domain::{Heartbeat, Hole, IncidentKind, Position, Rank};
 
 impl Run {
     pub(in crate::bus) fn heartbeat(&mut self, link: Link, heartbeat: Heartbeat, now: Instant) {
@@ -86,14 +86,7 @@ impl Run {
             } else if !member.silent {
                 let text = format!("rank {rank} gives no sign of life, and its process is there");
                 let at = member.position;
-                self.open_incident(
-                    format!("lost/{}/{rank}", self.attempt),
-                    IncidentKind::RankLost,
-                    text,
-                    Some(rank),
-                    at,
-                    now,
-                );
+                self.say_lost(rank, text, at, now);
                 self.members.get_mut(&rank).expect("it is there").silent = true;
             }
         }
@@ -112,15 +105,13 @@ impl Run {
         self.lost
             .get_or_insert_with(|| format!("rank {rank}: {why}"));
         let text = format!("rank {rank} is lost at iteration {}: {why}", at.iter);
-        self.open_incident(
-            format!("lost/{}/{rank}", self.attempt),
-            IncidentKind::RankLost,
-            text,
-            Some(rank),
-            at,
-            now,
-        );
+        self.say_lost(rank, text, at, now);
         self.rank_ended(rank, why, now);
+    }
+
+    fn say_lost(&mut self, rank: Rank, text: String, at: Position, now: Instant) {
+        let id = format!("lost/{}/{rank}", self.attempt);
+        self.open_incident(id, IncidentKind::RankLost, text, Some(rank), at, now);
     }
 
     fn rank_ended(&mut self, rank: Rank, why: &str, now: Instant) {

@@ -67,17 +67,8 @@ fn dataset(said: wire::Dataset, limits: &Limits) -> Result<Dataset, Status> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LIMITS;
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        sessions: 1,
-        frame_bytes: 1 << 20,
-        string_bytes: 64,
-        fields: 4,
-        batch_events: 8,
-        in_flight_bytes: 1 << 20,
-        metrics: 3,
-    };
 
     fn module(name: &str) -> wire::Module {
         wire::Module {
