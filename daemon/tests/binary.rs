@@ -88,7 +88,7 @@ fn ends(command: &mut Command) -> (i32, String) {
         .spawn()
         .expect("hookbusd starts");
     let pid = rustix::process::Pid::from_child(&child);
-    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
     let watchdog = std::thread::spawn(move || {
         if ended.recv_timeout(PATIENCE).is_err() {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

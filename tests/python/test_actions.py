@@ -68,6 +68,20 @@ def test_a_defect_of_ours_hides_no_stop(session: FakeSession, bus: Bus, caplog: 
     assert "checkpoint raised IndexError" in caplog.text
 
 
+@pytest.mark.parametrize("action", [("checkpoint", "c1", "last"), ("size", "s1", 64, 64)])
+def test_a_stop_that_is_reached_within_a_handler_is_raised_after_all_else(
+    session: FakeSession, bus: Bus, action: Any
+) -> None:
+    def validate(_: object) -> None:
+        session.apply([STOP], "before_val_iter")
+
+    bus.on(action[0], validate)
+    with pytest.raises(hookbus.TrainingStopped, match="loss is nan"):
+        session.apply([action, ("custom", "x1", "there is none", "")], "x")
+    results = [result[:2] for result in session.results]
+    assert results == [("d1", "applied"), (action[1], "failed"), ("x1", "unsupported")]
+
+
 def test_results_of_handlers(session: FakeSession, bus: Bus) -> None:
     def fails(_: object) -> None:
         raise RuntimeError("disk full")

@@ -59,6 +59,8 @@ class Actions:
                     stop = self._stop(action[1], action[2], action[3]) or stop
                 else:
                     self._apply(action)
+            except TrainingStopped as reached:  # at a point within a handler, in a validation say
+                stop = stop or reached
             except Exception as error:  # a defect of ours: it ends no training, and hides no stop
                 self._log.error(f"hookbus: {action[0]} raised {named(error)}; the training goes on")
         if stop is not None:
@@ -120,6 +122,9 @@ class Actions:
         try:
             returned = handler(value)
             new = new if returned is None else str(returned)
+        except TrainingStopped as stop:
+            self._session.result(id, "failed", old, None, named(stop))
+            raise
         except Unsupported as nothing:
             self._session.result(id, "unsupported", None, None, str(nothing))
             return False
@@ -150,6 +155,9 @@ class Actions:
         try:
             returned = handler(value)
             new = None if returned is None else str(returned)
+        except TrainingStopped as stop:
+            self._session.result(id, "failed", None, None, named(stop))
+            raise
         except Exception as error:  # the user's code; reported to who asked, and the training goes on
             self._session.result(id, "failed", None, None, named(error))
             self._log.error(f"the handler for {kind!r} raised {named(error)}; the training goes on")
