@@ -99,6 +99,22 @@ def test_a_loaders_shape_is_known_but_what_the_user_said_wins(session: FakeSessi
     assert session.known["iters_per_epoch"] == 9
 
 
+class Awkward:
+    num_workers = 2
+
+    def __len__(self) -> int:
+        raise RuntimeError("not before the first batch")
+
+    def __float__(self) -> float:
+        raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+
+def test_objects_that_raise_what_they_like_yield_fewer_facts(session: FakeSession) -> None:
+    bus = bus_on(session, max_epochs=3)
+    bus.bind(optimizer=SimpleNamespace(param_groups=[{"lr": Awkward()}]), loader=Awkward())
+    assert session.known == {"max_epochs": 3, "loader_workers": 2}
+
+
 def test_each_facts_message_is_whole(session: FakeSession) -> None:
     bus = bus_on(session, max_epochs=3)
     bus.bind(optimizer=SimpleNamespace(param_groups=[{"lr": 0.5}]))

@@ -41,7 +41,7 @@ def of_optimizers(optimizers: list[object]) -> Facts:
         try:
             base = float(group["initial_lr"] if "initial_lr" in group else group["lr"])  # type: ignore[arg-type]
             groups.append((base, str(group.get("name", len(groups)))))
-        except (KeyError, TypeError, ValueError):
+        except Exception:  # a tensor of two elements raises another one in each PyTorch
             return {}  # a list with holes would map curves to the wrong groups
     facts: Facts = {"groups": groups} if groups else {}
     # what PyTorch's schedulers leave on the step of an optimizer that is theirs
@@ -74,8 +74,8 @@ def of_loader(loader: object) -> Facts:
     facts: Facts = {}
     try:
         facts["iters_per_epoch"] = len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError, AttributeError):
-        pass  # an iterable data set has no length
+    except Exception:
+        pass  # an iterable data set has no length; a loader's own code may raise anything
     workers = getattr(loader, "num_workers", None)
     if isinstance(workers, int):
         facts["loader_workers"] = workers
