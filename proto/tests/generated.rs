@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-const PROTOS: [&str; 4] = ["types", "session", "inspect", "control"];
+const PROTOS: [&str; 5] = ["types", "session", "ranks", "inspect", "control"];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {

@@ -42,6 +42,12 @@ class FakeSession:
     def add_capability(self, name: str) -> None:
         self.capabilities.append(name)
 
+    def is_gathering(self) -> bool:
+        return False  # one rank
+
+    def wants_description(self, point: str) -> bool:
+        return False
+
     def position(self) -> tuple[int, int, int]:
         return (self.at[0], self.at[1], self.at[2])
 

@@ -186,6 +186,7 @@ impl Raw {
             seq,
             subscribers: vec![hook.to_owned()],
             deadline_ms: 50,
+            ..GateRequest::default()
         }];
         self.send(client_frame::Frame::Batch(batch)).await;
         loop {

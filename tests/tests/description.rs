@@ -296,6 +296,7 @@ fn train(session: &Session, point: &str) -> Vec<String> {
                 break;
             }
             Signal::Quiet | Signal::Pending => break,
+            other => panic!("a session that stands alone: {other:?}"),
         }
     }
     let actions = session.take_actions(id).into_iter();

@@ -9,11 +9,12 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hookbus_client::{Action, Given, MetricId, PointId, Session, Signal, Ticket};
+use hookbus_client::{Action, Given, Meeting, MetricId, PointId, Session, Signal, Ticket};
 
 use crate::rates::Optimizers;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBytes, PyList};
 use pyo3::{Borrowed, ffi};
 
 /// Signals are looked at so often while a gate waits.
@@ -48,6 +49,8 @@ pub(crate) struct Native {
     caches: RefCell<Caches>,
     /// Whether Python was asked for its facts when training began.
     prepared: Cell<bool>,
+    /// What has the collectives, where the ranks of a job may have to act together.
+    ranks: Mutex<Option<Py<PyAny>>>,
     /// Whose learning rates are written.
     pub(crate) optimizers: Optimizers,
 }
@@ -73,6 +76,7 @@ impl Native {
         let native: &'static Self = Box::leak(Box::new(Self {
             session,
             prepared: Cell::new(false),
+            ranks: Mutex::default(),
             apply: Mutex::new(None),
             caches: RefCell::default(),
             optimizers: Optimizers::default(),
@@ -90,6 +94,95 @@ impl Native {
 
     pub(crate) fn set_apply(&self, apply: Py<PyAny>) {
         *self.apply.lock().unwrap_or_else(PoisonError::into_inner) = Some(apply);
+    }
+
+    pub(crate) fn set_ranks(&self, ranks: Py<PyAny>) {
+        *self.ranks.lock().unwrap_or_else(PoisonError::into_inner) = Some(ranks);
+    }
+
+    fn ranks<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let ranks = self.ranks.lock().unwrap_or_else(PoisonError::into_inner);
+        ranks.as_ref().map(|ranks| ranks.bind(py).clone())
+    }
+
+    /// The ranks of this job agree, or find that there is nothing to agree on. Errors: a signal's.
+    #[cold]
+    fn gather(&self, py: Python<'_>, training: bool) -> PyResult<()> {
+        if self.session.is_gathering()
+            && let Some(ranks) = self.ranks(py)
+        {
+            ranks.call_method1(intern!(py, "gather"), (training,))?;
+        }
+        // Whatever happened there, nobody is asked for ever.
+        if self.session.is_gathering() {
+            if training {
+                self.session.alone();
+            } else {
+                self.session.still_gathers();
+            }
+        }
+        Ok(())
+    }
+
+    /// Training begins, with all that has to be there before it. Errors: a signal's.
+    #[cold]
+    pub(crate) fn begin(&self, py: Python<'_>, point: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+        if !self.prepared.get() {
+            self.prepare(py, point);
+        }
+        // A rank that follows need not wait for what its own daemon decides ahead.
+        if self.session.rank().0 > 0 {
+            self.gather(py, true)?;
+        }
+        while !py.detach(|| self.session.prepare(SLICE)) {
+            py.check_signals()?;
+        }
+        self.gather(py, true)
+    }
+
+    /// All ranks meet, and go on. Errors: a signal's.
+    #[inline(never)]
+    fn meet(
+        &self,
+        py: Python<'_>,
+        point: PointId,
+        meeting: &Meeting,
+        values: &[(MetricId, f64)],
+        unknown: &[(MetricId, &str)],
+    ) -> PyResult<Signal> {
+        let Some(ranks) = self.ranks(py) else {
+            self.session.part();
+            return Ok(self.session.emit_met(point, meeting, &[], values, unknown));
+        };
+        if meeting.exchange {
+            ranks.call_method0(intern!(py, "exchange"))?;
+        }
+        let mut lowest = Vec::new();
+        if !meeting.held.is_empty() {
+            let held = meeting.held.clone();
+            lowest = ranks
+                .call_method1(intern!(py, "lowest"), (held,))?
+                .extract()?;
+        }
+        let mut signal = self
+            .session
+            .emit_met(point, meeting, &lowest, values, unknown);
+        if meeting.is_asked(&lowest) {
+            let mut verdict = Vec::new();
+            if let Signal::Gate(ticket) = &mut signal {
+                while !py.detach(|| self.session.wait(ticket, SLICE)) {
+                    py.check_signals()?;
+                }
+                verdict = self.session.verdict(ticket);
+            }
+            let verdict = PyBytes::new(py, &verdict);
+            let verdict: Vec<u8> = ranks
+                .call_method1(intern!(py, "verdict"), (verdict,))?
+                .extract()?;
+            self.session.take_verdict(&verdict);
+            signal = Signal::Pending;
+        }
+        Ok(signal)
     }
 
     /// Hands actions to Python. Errors: what `apply` raised.
@@ -113,6 +206,12 @@ impl Native {
     /// The bus is closed: what it was given lives no longer than its owners want.
     pub(crate) fn let_go(&self, py: Python<'_>) {
         self.optimizers.set(py, Vec::new(), Vec::new());
+        drop(
+            self.ranks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         drop(
             self.apply
                 .lock()
@@ -363,24 +462,20 @@ unsafe fn reached(
     };
     // SAFETY: see the caller.
     let name: Borrowed<'_, '_, PyAny> = unsafe { Borrowed::from_ptr(py, *args) };
+    let borrowed: Vec<_>;
+    let unknown = if unknown.is_empty() {
+        &[]
+    } else {
+        let each = unknown.iter().map(|(id, why)| (*id, why.as_str()));
+        borrowed = each.collect();
+        borrowed.as_slice()
+    };
     let signal = loop {
-        let signal = if unknown.is_empty() {
-            native.session.emit(point, &given, values, &[])
-        } else {
-            let unknown: Vec<_> = unknown
-                .iter()
-                .map(|(id, why)| (*id, why.as_str()))
-                .collect();
-            native.session.emit(point, &given, values, &unknown)
-        };
-        if signal != Signal::Prepare {
-            break signal;
-        }
-        if !native.prepared.get() {
-            native.prepare(py, name);
-        }
-        while !py.detach(|| native.session.prepare(SLICE)) {
-            py.check_signals()?;
+        match native.session.emit(point, &given, values, unknown) {
+            Signal::Prepare => native.begin(py, name)?,
+            Signal::Gather => native.gather(py, false)?,
+            Signal::Meet(meeting) => break native.meet(py, point, &meeting, values, unknown)?,
+            signal => break signal,
         }
     };
     let top = point == PointId::BEFORE_TRAIN_ITER;
@@ -388,7 +483,7 @@ unsafe fn reached(
         native.optimizers.end(py);
     }
     match signal {
-        Signal::Quiet | Signal::Prepare => {}
+        Signal::Quiet | Signal::Prepare | Signal::Gather | Signal::Meet(_) => {}
         Signal::Pending => act(py, native, point, name, None)?,
         Signal::Gate(ticket) => act(py, native, point, name, Some(ticket))?,
     }

@@ -14,7 +14,7 @@ use hookbus_client::access::AccessFiles;
 use hookbus_client::wire::{Facts, Outcome, ParamGroup};
 use hookbus_client::{Options, Position, attach as attach_session};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use emit::Native;
 
@@ -34,6 +34,70 @@ impl Session {
 
     fn set_apply(&self, apply: Py<PyAny>) {
         self.native.set_apply(apply);
+    }
+
+    /// What has the collectives of this job's ranks: gather(training), exchange(), lowest(held), verdict(bytes).
+    fn set_ranks(&self, ranks: Py<PyAny>) {
+        self.native.set_ranks(ranks);
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.native.session.is_gathering()
+    }
+
+    fn rank(&self) -> (u32, u32) {
+        self.native.session.rank()
+    }
+
+    fn run_name(&self) -> &str {
+        self.native.session.run_name()
+    }
+
+    fn alone(&self) {
+        self.native.session.alone();
+    }
+
+    fn agree(&self, leads: bool, every: u64, evaluates: bool) {
+        self.native.session.agree(leads, every, evaluates);
+    }
+
+    fn part(&self) {
+        self.native.session.part();
+    }
+
+    fn off(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| self.native.session.off(reason));
+    }
+
+    /// What rank 0 hands over; empty: nothing is new.
+    fn offer<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.native.session.offer())
+    }
+
+    /// Takes what rank 0 handed over; returns what is wrong with it.
+    fn take_share(&self, bytes: &[u8]) -> Option<String> {
+        self.native.session.take_share(bytes).err()
+    }
+
+    /// What comes before training is done now, at the first point of a validation say.
+    fn begin(&self, py: Python<'_>, point: Bound<'_, PyAny>) -> PyResult<()> {
+        if self.native.session.is_forked() {
+            return Ok(());
+        }
+        self.native.begin(py, point.as_borrowed())
+    }
+
+    /// A stop that is due where the next epoch begins is taken at after_train_epoch.
+    fn ends_epochs(&self) {
+        self.native.session.ends_epochs();
+    }
+
+    fn wants_description(&self, point: &str) -> bool {
+        let session = &self.native.session;
+        !session.is_forked()
+            && session
+                .point(point)
+                .is_some_and(|point| session.wants_description(point))
     }
 
     fn result(
@@ -205,7 +269,7 @@ impl Session {
 
 /// Attaches; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
 #[pyfunction]
-#[pyo3(signature = (*, run, address, token_file, ca_file, hooks, capabilities, allow, timeout_s))]
+#[pyo3(signature = (*, run, address, token_file, ca_file, hooks, capabilities, allow, gathers, timeout_s))]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 fn attach(
     py: Python<'_>,
@@ -216,6 +280,7 @@ fn attach(
     hooks: &Bound<'_, PyAny>,
     capabilities: Vec<String>,
     allow: Option<Vec<String>>,
+    gathers: bool,
     timeout_s: f64,
 ) -> PyResult<Session> {
     let files = AccessFiles::resolve(token_file.as_deref(), ca_file.as_deref());
@@ -225,6 +290,7 @@ fn attach(
         options.hooks.push(values::hook_request(&hook?)?);
     }
     options.capabilities = capabilities;
+    options.gathers = gathers && options.identity.world_size > 1;
     options.allow = allow.map(|allow| allow.into_iter().collect());
     options.timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));
@@ -258,6 +324,7 @@ fn actions<'py>(
             Action::SetEpoch { id, epoch, quiet } => {
                 ("set_epoch", id, epoch, quiet).into_pyobject(py)?
             }
+            Action::SyncNorm { id, quiet } => ("sync_norm", id, quiet).into_pyobject(py)?,
             Action::Warning(text) => ("warning", text).into_pyobject(py)?,
             Action::Error(text) => ("error", text).into_pyobject(py)?,
         };

@@ -19,6 +19,7 @@ use crate::connect::{connect_with, words};
 use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
+use crate::ranks::Standing;
 use crate::retained::Retained;
 use crate::schedules::Assembly;
 use crate::shared::{Shared, Stage, lock};
@@ -187,7 +188,9 @@ impl Driver {
         applied.extend(steered.installed());
         applied.extend(steered.in_force());
         drop(steered);
-        let state = (self.last_state.generation > 0).then(|| self.last_state.clone());
+        let of_job = lock(&self.shared.job_state).clone();
+        let state = of_job.unwrap_or_else(|| self.last_state.clone());
+        let state = (state.generation > 0).then_some(state);
         let hot = lock(&self.shared.hot);
         let identity = &options.identity;
         encode(Frame::Hello(wire::Hello {
@@ -278,7 +281,7 @@ impl Driver {
         }
         let gates = self.had_plan || !late;
         self.had_plan |= gates;
-        shared.install(&plan, gates);
+        shared.install(plan, gates);
         if let Some(state) = welcome.state {
             self.state(state);
         }
@@ -295,6 +298,7 @@ impl Driver {
                 .collect();
             status.acked = self.retained.settled();
         });
+        shared.beat.store(true, Ordering::Relaxed);
     }
 
     fn fenced(&mut self, fence: &wire::Fence) {
@@ -347,14 +351,9 @@ impl Driver {
                 }
                 server_frame::Frame::State(state) => self.state(state),
                 server_frame::Frame::Command(command) => {
-                    let capabilities = lock(&shared.capabilities).clone();
-                    shared.deliver(|inbox| {
-                        let can = |what: &str| capabilities.contains(what);
-                        inbox.command(command, can, |what| shared.refuses(what));
-                    });
-                    shared.look_ahead();
+                    self.command(command);
                 }
-                server_frame::Frame::Plan(plan) => shared.install(&plan, self.had_plan),
+                server_frame::Frame::Plan(plan) => shared.install(plan, self.had_plan),
                 server_frame::Frame::Schedule(chunk) => self.schedule(chunk),
                 server_frame::Frame::FactsTaken(taken) => self.facts_taken(taken),
                 server_frame::Frame::Fence(fence) => self.fenced(&fence),
@@ -383,19 +382,37 @@ impl Driver {
             return;
         }
         self.last_state = state.clone();
+        // Locked all the while: what is newer never comes before what waited.
+        let mut ranks = lock(&self.shared.ranks);
+        if ranks.stages() {
+            ranks.stage_state(state);
+        } else if ranks.standing == Standing::Alone {
+            self.shared.put_state(state);
+            self.shared.look_ahead();
+        }
+    }
+
+    fn command(&mut self, command: wire::Command) {
         let shared = &*self.shared;
-        let refused = shared.refuses("stop");
-        shared.deliver(|inbox| inbox.stop(state.stop.clone(), refused));
-        let reports = lock(&shared.steered).state(state, &|what| shared.refuses(what));
-        shared.report(reports, "");
-        shared.look_ahead();
+        let mut ranks = lock(&shared.ranks);
+        let own = matches!(command.what, Some(wire::command::What::Log(_)));
+        if own || ranks.standing == Standing::Alone {
+            shared.put_command(command);
+            shared.look_ahead();
+        } else if ranks.stages() && !ranks.stage_command(command) {
+            lock(&shared.inbox).dropped += 1;
+        }
     }
 
     fn schedule(&mut self, chunk: wire::ScheduleChunk) {
         let shared = &*self.shared;
+        let mut ranks = lock(&shared.ranks);
         match self.assembly.chunk(chunk) {
-            Ok(None) => return,
-            Ok(Some(complete)) => lock(&shared.steered).complete(complete),
+            Ok(Some(complete)) if ranks.stages() => ranks.stage_schedule(complete),
+            Ok(Some(complete)) if ranks.standing == Standing::Alone => {
+                lock(&shared.steered).complete(complete);
+            }
+            Ok(_) => return,
             Err((id, why)) => {
                 let reports = lock(&shared.steered).broken(&id, &why);
                 shared.report(reports, "");
@@ -476,6 +493,9 @@ impl Driver {
 
     fn send(&mut self) {
         let shared = Arc::clone(&self.shared);
+        if shared.beat.swap(false, Ordering::Relaxed) {
+            self.heartbeat();
+        }
         let Some(link) = &self.link else { return };
         let out = link.out.clone();
         let put = |frame: Bytes| out.try_send(frame).is_ok();
@@ -561,6 +581,10 @@ impl Driver {
             let breaker = lock(&shared.breaker);
             (breaker.timeouts(), breaker.is_open(), breaker.waited())
         };
+        let together = matches!(
+            lock(&shared.ranks).standing,
+            Standing::Leads | Standing::Follows
+        );
         let dropped_texts = lock(&shared.inbox).dropped;
         let (elapsed, open_point) = {
             let hot = lock(&shared.hot);
@@ -586,6 +610,7 @@ impl Driver {
             gate_timeouts: timeouts,
             breaker_open: is_open,
             gate_wait_s: waited.as_secs_f64(),
+            together,
         };
         // A full queue is a daemon that does not read; the next heartbeat tells the same.
         let _ = link.out.try_send(encode(Frame::Heartbeat(beat)));

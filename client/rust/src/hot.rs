@@ -11,6 +11,7 @@ use hookbus_proto::v1 as wire;
 use crate::encode::{Fields, put_event};
 use crate::filling::{BATCH_BYTES, Filling, Names};
 use crate::plan::{Compiled, Gate, Wanted, Wish, is_due};
+use crate::ranks::{JobGate, wanted};
 use crate::retained::Batch;
 use crate::{MetricId, POINTS, PointId, Position};
 
@@ -184,7 +185,13 @@ impl Hot {
             .find_map(|gate| gate.not_finite.as_deref())
     }
 
-    /// Records an event if it is due for anybody. Returns its gates whose condition holds, and whether the flusher is to
+    /// Whether a gate at this point compares what model and datasets are.
+    pub(crate) fn wants_description(&self, point: PointId) -> bool {
+        let wishes = self.wishes.get(point.0 as usize);
+        wishes.is_some_and(|wishes| wishes.wishes.iter().any(|(wish, _)| wish.description))
+    }
+
+    /// Records an event if it is due for anybody; `job`: gates that its job's ranks agreed to ask. Returns its gates whose condition holds, and whether the flusher is to
     /// be woken.
     #[inline]
     pub(crate) fn record(
@@ -193,13 +200,29 @@ impl Hot {
         at: Position,
         values: &[(MetricId, f64)],
         unknown: &[(MetricId, &str)],
+        job: &[JobGate],
     ) -> (Option<Due>, bool) {
-        let Some(wishes) = self.wishes.get(point.0 as usize) else {
-            return (None, false);
+        let nothing = Wishes::default();
+        let wishes = match self.wishes.get(point.0 as usize) {
+            Some(wishes) => wishes,
+            None if job.is_empty() => return (None, false),
+            None => &nothing,
         };
         let mut gates = Vec::new();
         let (mut all, mut rss, mut any) = (wishes.plain, false, wishes.plain);
         let mut named: Vec<MetricId> = Vec::new();
+        if !job.is_empty() {
+            any = true;
+            gates.extend(job.iter().map(|job| job.gate.clone()));
+            match wanted(job) {
+                Wanted::All => all = true,
+                Wanted::Named(names) => {
+                    let ids =
+                        (0..self.metrics.len()).filter(|at| names.contains(&self.metrics[*at]));
+                    named.extend(ids.map(|at| MetricId(at as u16)));
+                }
+            }
+        }
         if !wishes.plain {
             for (wish, ids) in wishes
                 .wishes
@@ -259,8 +282,8 @@ impl Hot {
         (due, high)
     }
 
-    /// The trainer waits for the event that was recorded last.
-    pub(crate) fn ask(&mut self, due: &Due) {
+    /// The trainer waits for the event that was recorded last. `held_on`: the ranks of a job where its condition holds.
+    pub(crate) fn ask(&mut self, due: &Due, held_on: Vec<u32>) {
         let deadline = due
             .gates
             .iter()
@@ -271,6 +294,7 @@ impl Hot {
             seq: due.seq,
             subscribers: due.gates.iter().map(|gate| gate.hook.clone()).collect(),
             deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
+            held_on,
         });
     }
 

@@ -80,6 +80,13 @@ pub enum Action {
         /// It was done before in this attempt: only a failure is reported.
         quiet: bool,
     },
+    /// The mean of the norm layers' states over all ranks, then report a result.
+    SyncNorm {
+        /// The decision's id.
+        id: String,
+        /// It was done before in this attempt: only a failure is reported.
+        quiet: bool,
+    },
     /// Something that the user should know.
     Warning(String),
     /// A mistake in what the trainer said, once.
@@ -295,6 +302,16 @@ impl Inbox {
 
     /// What is to be done at `point`. Log lines count as applied with this; a stop comes last, whatever came first.
     pub(crate) fn take(&mut self, point: &str, at: Position, fresh: bool) -> Vec<Action> {
+        self.take_at(point, at, fresh, false)
+    }
+
+    /// The same at the end of an epoch, where the trainer ends its loop by its own means: a stop that is due where the next
+    /// epoch begins, at `at`, is taken already.
+    pub(crate) fn take_where_epoch_ends(&mut self, point: &str, at: Position) -> Vec<Action> {
+        self.take_at(point, at, true, true)
+    }
+
+    fn take_at(&mut self, point: &str, at: Position, fresh: bool, ends: bool) -> Vec<Action> {
         let mut taken = Vec::new();
         let mut stop = None;
         let boundary = matches!(
@@ -302,8 +319,10 @@ impl Inbox {
             "before_train_iter" | "before_train_epoch" | "before_val_epoch"
         );
         for waiting in std::mem::take(&mut self.waiting) {
+            let is_stop = matches!(waiting.action, Action::Stop { .. });
             let here = match waiting.place {
                 Place::AnyPoint => true,
+                _ if ends => is_stop,
                 Place::BeforeTrainIter => point == "before_train_iter",
                 Place::Boundary => boundary,
             };
@@ -313,7 +332,7 @@ impl Inbox {
             } else if turn == Turn::Passed {
                 let (why, id) = (passed(waiting.effective), waiting.action.id().to_owned());
                 self.report(Report::not(wire::Outcome::Rejected, &id, &why), point, at);
-            } else if matches!(waiting.action, Action::Stop { .. }) {
+            } else if is_stop {
                 stop = Some(waiting.action);
             } else {
                 taken.push(waiting.action);
@@ -473,7 +492,8 @@ impl Action {
             | Self::Custom { id, .. }
             | Self::Size { id, .. }
             | Self::Mode { id, .. }
-            | Self::SetEpoch { id, .. } => id,
+            | Self::SetEpoch { id, .. }
+            | Self::SyncNorm { id, .. } => id,
             Self::Warning(_) | Self::Error(_) => "",
         }
     }

@@ -11,6 +11,7 @@
 //! | `driver`, `runtime` | the client's own thread: connect, flush, send, receive, reconnect for ever |
 //! | `hot`, `encode`, `filling` | what the training thread touches: wishes and the buffer of encoded events |
 //! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
+//! | `together`, `ranks` | several ranks, one decision: what concerns the job comes from rank 0 |
 //! | `inbox`, `steered`, `rates`, `breaker`, [`plan`], `position` | pure rules: what is applied where, when a gate may wait, what is due, where we are |
 //! | `description` | what model and datasets are: sent only where it changed, never beyond the daemon's limits |
 //! | `schedules` | chunks of a schedule, put together and checked |
@@ -40,6 +41,7 @@ pub mod inspect;
 mod options;
 pub mod plan;
 mod position;
+mod ranks;
 mod rates;
 mod retained;
 mod runtime;
@@ -48,11 +50,13 @@ mod session;
 mod shared;
 mod steered;
 mod tls;
+mod together;
 
 pub use hookbus_proto::v1 as wire;
 pub use inbox::Action;
 pub use options::{Options, OptionsError};
 pub use position::{Given, POINTS, Position};
+pub use ranks::Meeting;
 pub use rates::Written;
 pub use session::{Session, Signal, Ticket, attach};
 pub use shared::Status;

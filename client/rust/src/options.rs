@@ -40,8 +40,15 @@ pub struct Options {
     pub identity: Identity,
     /// Hooks that the trainer asks for.
     pub hooks: Vec<wire::HookRequest>,
-    /// What it can apply: "stop", "log", "lr", "size", "mode", "set_epoch", "checkpoint", "custom:NAME".
+    /// What it can apply: "stop", "log", "lr", "size", "mode", "set_epoch", "sync_norm", "checkpoint",
+    /// "custom:NAME".
     pub capabilities: Vec<String>,
+    /// Ranks of its job may have to act together: what concerns the job waits until [`Session::agree`] or
+    /// [`Session::alone`] is called.
+    ///
+    /// [`Session::agree`]: crate::Session::agree
+    /// [`Session::alone`]: crate::Session::alone
+    pub gathers: bool,
     /// What it takes from a daemon, in the words of `capabilities`; None: everything.
     pub allow: Option<BTreeSet<String>>,
     /// Client and version, for people.
@@ -97,6 +104,7 @@ impl Options {
             identity: identify(run, &env, &process, nth),
             hooks: Vec::new(),
             capabilities: vec!["stop".to_owned(), "log".to_owned()],
+            gathers: false,
             allow: None,
             client: format!("hookbus-client {}", env!("CARGO_PKG_VERSION")),
             buffer_bytes: 8 << 20,

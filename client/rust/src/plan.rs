@@ -10,6 +10,9 @@ use crate::Position;
 /// The trainer's own resident set size, as a field name.
 pub const RSS_BYTES: &str = "rss_bytes";
 
+/// What model and datasets are, as a field name.
+const DESCRIPTION: &str = "description";
+
 /// Whether `every` is due at `at`, as MMEngine counts: `n > 0`, `d = count + 1 - start >= 0`, `d % n == 0`.
 pub fn is_due(every: &wire::Every, at: Position) -> bool {
     let count = match every.base() {
@@ -56,6 +59,8 @@ pub struct Wish {
     pub wanted: Wanted,
     /// The trainer's own resident set size too.
     pub rss: bool,
+    /// What model and datasets are must have been said.
+    pub description: bool,
     /// The trainer may wait.
     pub gate: Option<Gate>,
 }
@@ -66,7 +71,7 @@ impl Wish {
         let names: Vec<_> = wish
             .fields
             .iter()
-            .filter(|name| *name != RSS_BYTES)
+            .filter(|name| *name != RSS_BYTES && *name != DESCRIPTION)
             .cloned()
             .collect();
         let gate = (wish.way() == wire::Way::Gate).then(|| Gate {
@@ -90,6 +95,7 @@ impl Wish {
                 Wanted::Named(names)
             },
             rss: wish.fields.iter().any(|name| name == RSS_BYTES),
+            description: wish.fields.iter().any(|name| name == DESCRIPTION),
             gate,
         }
     }

@@ -40,13 +40,14 @@ pub const POINTS: [&str; 23] = [
     "after_save_checkpoint",
 ];
 
+const AFTER_LOAD_CHECKPOINT: u8 = 1;
 const BEFORE_TRAIN: u8 = 2;
 pub(crate) const BEFORE_TRAIN_EPOCH: u8 = 3;
 pub(crate) const BEFORE_TRAIN_ITER: u8 = 4;
 pub(crate) const AFTER_TRAIN_ITER: u8 = 5;
-const AFTER_TRAIN_EPOCH: u8 = 6;
+pub(crate) const AFTER_TRAIN_EPOCH: u8 = 6;
 const BEFORE_VAL: u8 = 7;
-const BEFORE_VAL_EPOCH: u8 = 8;
+pub(crate) const BEFORE_VAL_EPOCH: u8 = 8;
 const AFTER_VAL_ITER: u8 = 10;
 const AFTER_VAL: u8 = 12;
 const BEFORE_TEST: u8 = 15;
@@ -102,8 +103,7 @@ impl Counters {
     /// A point is reached: the position that its event has. `given` wins over what was counted.
     #[inline]
     pub(crate) fn reach(&self, point: u8, given: &Given) -> Position {
-        let evaluating = matches!(point, BEFORE_VAL..=AFTER_VAL | BEFORE_TEST..=AFTER_TEST);
-        let inner = if evaluating {
+        let inner = if is_evaluation(point) {
             &self.eval_inner
         } else {
             &self.train_inner
@@ -204,6 +204,16 @@ pub(crate) struct Phase {
     pub(crate) fresh: bool,
     /// The epoch begins here: what is for a whole epoch is applied.
     pub(crate) epoch_begins: bool,
+}
+
+/// Whether a point belongs to a validation or a test: not every rank may reach it.
+pub(crate) fn is_evaluation(point: u8) -> bool {
+    matches!(point, BEFORE_VAL..=AFTER_VAL | BEFORE_TEST..=AFTER_TEST)
+}
+
+/// Whether a point comes before the work itself.
+pub(crate) fn comes_before(point: u8) -> bool {
+    point <= AFTER_LOAD_CHECKPOINT
 }
 
 /// Whether a point means that training has begun: what comes first from a daemon after it is late.

@@ -10,9 +10,13 @@ use crate::driver::Driver;
 use crate::hot::Due;
 use crate::identity::cut;
 use crate::inbox::Action;
-use crate::position::{BEFORE_TRAIN_EPOCH, BEFORE_TRAIN_ITER, Given, Position, begins_training};
+use crate::position::{
+    AFTER_TRAIN_EPOCH, BEFORE_TRAIN_EPOCH, BEFORE_TRAIN_ITER, BEFORE_VAL_EPOCH, Given, Position,
+    begins_training, comes_before,
+};
+use crate::ranks::{JobGate, Meeting, Standing};
 use crate::rates::Written;
-use crate::shared::{Shared, Stage, Status, UNPLANNED, lock, lock_soon};
+use crate::shared::{MEETS, Shared, Stage, Status, UNPLANNED, WANTED, lock, lock_soon};
 use crate::{MetricId, Options, PointId, fork, runtime};
 
 /// At most this at a goodbye.
@@ -31,6 +35,11 @@ const TEXT_BYTES: usize = 1024;
 pub enum Signal {
     /// Nothing.
     Quiet,
+    /// Whether the ranks of a job act together is to be found out: call [`Session::alone`] or [`Session::still_gathers`],
+    /// then emit again. Nothing was recorded.
+    Gather,
+    /// Every rank of the job is here: meet, then call [`Session::emit_met`].
+    Meet(Meeting),
     /// Training begins here, and what hooks decide ahead is on its way: nothing was recorded. Call [`Session::prepare`]
     /// until it is true, then emit again.
     Prepare,
@@ -51,12 +60,15 @@ pub struct Ticket {
     changes: u64,
     /// The answer cannot come: it is decided already.
     decided: bool,
+    /// The answer is for every rank: it is handed over, and applied when it comes back.
+    for_job: bool,
+    pub(crate) answer: Option<wire::GateAnswer>,
 }
 
 /// A session of one rank. Cloning gives another handle of the same session.
 #[derive(Clone)]
 pub struct Session {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Session {
@@ -93,11 +105,13 @@ pub fn attach(options: Options) -> Session {
 impl Session {
     /// The id of a point's name; None beyond 256 names.
     pub fn point(&self, name: &str) -> Option<PointId> {
+        let ranks = lock(&self.shared.ranks);
         let mut hot = lock(&self.shared.hot);
         let id = hot.point(name)?;
         let interest = &self.shared.interest[id.0 as usize];
-        if interest.load(Ordering::Relaxed) != UNPLANNED {
-            interest.store(u8::from(hot.wants(id)), Ordering::Relaxed);
+        if interest.load(Ordering::Relaxed) & UNPLANNED == 0 {
+            let meets = if ranks.meets_at(id.0, name) { MEETS } else { 0 };
+            interest.store(u8::from(hot.wants(id)) | meets, Ordering::Relaxed);
         }
         Some(id)
     }
@@ -126,11 +140,14 @@ impl Session {
         if self.is_forked() {
             return Signal::Quiet;
         }
-        if !shared.training.load(Ordering::Relaxed)
-            && begins_training(point.0)
-            && self.must_prepare()
-        {
-            return Signal::Prepare;
+        if !shared.training.load(Ordering::Relaxed) {
+            if begins_training(point.0) {
+                if self.must_prepare() {
+                    return Signal::Prepare;
+                }
+            } else if shared.gathers.load(Ordering::Relaxed) && !comes_before(point.0) {
+                return Signal::Gather;
+            }
         }
         let reached = shared.points_reached.load(Ordering::Relaxed);
         shared
@@ -139,15 +156,42 @@ impl Session {
         shared.last_point.store(point.0.into(), Ordering::Relaxed);
         let at = shared.counters.reach(point.0, given);
         let interest = shared.interest[point.0 as usize].load(Ordering::Relaxed);
+        if interest & MEETS != 0
+            && let Some(meeting) = self.meeting(point, at, values)
+        {
+            return Signal::Meet(meeting);
+        }
+        self.reached(interest & !MEETS, point, at, values, unknown)
+    }
+
+    #[inline]
+    fn reached(
+        &self,
+        interest: u8,
+        point: PointId,
+        at: Position,
+        values: &[(MetricId, f64)],
+        unknown: &[(MetricId, &str)],
+    ) -> Signal {
         if interest != 0
-            && let Some(ticket) = self.record(interest, point, at, values, unknown)
+            && let Some(ticket) = self.record(interest, point, at, values, unknown, None)
         {
             return Signal::Gate(ticket);
         }
-        let boundary = matches!(point.0, BEFORE_TRAIN_ITER | BEFORE_TRAIN_EPOCH);
-        let due = boundary
-            && (at.iter >= shared.due_iter.load(Ordering::Relaxed)
-                || at.epoch >= shared.due_epoch.load(Ordering::Relaxed));
+        self.pending(point, at)
+    }
+
+    #[inline]
+    pub(crate) fn pending(&self, point: PointId, at: Position) -> Signal {
+        let shared = &*self.shared;
+        let due = match point.0 {
+            BEFORE_TRAIN_ITER | BEFORE_TRAIN_EPOCH => self.is_due(at),
+            AFTER_TRAIN_EPOCH => {
+                shared.ends_epochs.load(Ordering::Relaxed) && self.is_due(next_epoch(at))
+            }
+            BEFORE_VAL_EPOCH => shared.syncs_norm.load(Ordering::Relaxed),
+            _ => false,
+        };
         if due || shared.pending.load(Ordering::Acquire) {
             Signal::Pending
         } else {
@@ -155,10 +199,19 @@ impl Session {
         }
     }
 
+    #[inline]
+    fn is_due(&self, at: Position) -> bool {
+        at.iter >= self.shared.due_iter.load(Ordering::Relaxed)
+            || at.epoch >= self.shared.due_epoch.load(Ordering::Relaxed)
+    }
+
     /// Training begins: whether what hooks decide ahead is still to be waited for. Else the door closes behind it.
     #[cold]
     fn must_prepare(&self) -> bool {
         let shared = &*self.shared;
+        if self.is_gathering() {
+            return true; // whether this rank has a daemon or not
+        }
         if !shared.facts_final.load(Ordering::Relaxed) {
             if self.status().connected {
                 return true;
@@ -173,7 +226,12 @@ impl Session {
         }
         let (missing, reports) = lock(&shared.steered).close_door();
         shared.training.store(true, Ordering::Relaxed);
+        shared.gathers.store(false, Ordering::Relaxed);
         shared.report(reports, "before_train");
+        if lock(&shared.ranks).standing == Standing::Follows {
+            shared.look_ahead();
+            return false; // what its own daemon would have said is not asked
+        }
         let status = self.status();
         let given = shared.facts_number.load(Ordering::Relaxed);
         if status.facts_taken >= given {
@@ -207,7 +265,14 @@ impl Session {
         let taken = status.facts_taken >= given;
         let connected = status.connected;
         drop(status);
-        connected && !(taken && lock(&shared.steered).is_complete())
+        let ranks = lock(&shared.ranks);
+        let here = || match ranks.standing {
+            Standing::Gathering => ranks.is_complete(),
+            Standing::Alone | Standing::Leads => lock(&shared.steered).is_complete(),
+            Standing::Follows | Standing::Parted => true,
+        };
+        let follows = ranks.standing == Standing::Follows;
+        connected && !follows && !(taken && here())
     }
 
     /// What was said of the training is all there is: hooks decide from it.
@@ -256,21 +321,24 @@ impl Session {
         written
     }
 
+    /// `job`: gates that the ranks of the job ask, and the ranks where their conditions hold.
     #[inline(never)]
-    fn record(
+    pub(crate) fn record(
         &self,
         interest: u8,
         point: PointId,
         at: Position,
         values: &[(MetricId, f64)],
         unknown: &[(MetricId, &str)],
+        job: Option<(&[JobGate], Vec<u32>)>,
     ) -> Option<Ticket> {
         let shared = &*self.shared;
-        if interest == UNPLANNED {
+        let (gates, held_on) = job.unwrap_or_default();
+        if interest & WANTED == 0 && gates.is_empty() {
             return None;
         }
         let mut hot = lock_soon(&shared.hot);
-        let (due, high) = hot.record(point, at, values, unknown);
+        let (due, high) = hot.record(point, at, values, unknown, gates);
         let Some(due) = due else {
             drop(hot);
             if high || shared.parked.load(Ordering::SeqCst) {
@@ -290,7 +358,7 @@ impl Session {
         let waits =
             lock(&shared.status).connected && lock(&shared.breaker).may_wait(asked, budget, probe);
         if waits {
-            hot.ask(&due);
+            hot.ask(&due, held_on);
             lock(&shared.answers).insert(due.seq, None);
         }
         drop(hot);
@@ -303,6 +371,8 @@ impl Session {
             deadline,
             changes: 0,
             decided: false,
+            for_job: !gates.is_empty(),
+            answer: None,
         };
         if !waits {
             self.otherwise(&mut ticket);
@@ -341,10 +411,8 @@ impl Session {
             Some(Some(_)) => {
                 let answer = answers.remove(&ticket.due.seq).flatten();
                 drop(answers);
-                ticket.decided = true;
                 lock(&shared.breaker).answered(waited);
-                let refused = shared.refuses("stop");
-                shared.deliver(|inbox| inbox.gate(answer.expect("it was just seen"), refused));
+                self.decide(ticket, answer);
             }
             // In time, but the connection broke; or the deadline is over.
             _ => {
@@ -359,14 +427,13 @@ impl Session {
 
     /// No answer comes: the plan's `otherwise` decides.
     fn otherwise(&self, ticket: &mut Ticket) {
-        ticket.decided = true;
         let Some((gate, text)) = ticket
             .due
             .gates
             .iter()
             .find_map(|gate| Some((gate, gate.otherwise_stop.as_ref()?)))
         else {
-            return;
+            return self.decide(ticket, None);
         };
         let answer = wire::GateAnswer {
             seq: ticket.due.seq,
@@ -379,6 +446,20 @@ impl Session {
                 text: text.clone(),
             }],
         };
+        self.decide(ticket, Some(answer));
+    }
+
+    fn decide(&self, ticket: &mut Ticket, answer: Option<wire::GateAnswer>) {
+        ticket.decided = true;
+        if ticket.for_job {
+            ticket.answer = answer;
+        } else if let Some(answer) = answer {
+            self.put_answer(answer);
+        }
+    }
+
+    /// A gate's answer, for this rank to apply.
+    pub(crate) fn put_answer(&self, answer: wire::GateAnswer) {
         let refused = self.shared.refuses("stop");
         self.shared.deliver(|inbox| inbox.gate(answer, refused));
     }
@@ -403,8 +484,16 @@ impl Session {
             actions = lock_soon(&shared.steered).take(at, phase, &mut reports);
             shared.report(reports, &name);
         }
+        if point.0 == BEFORE_VAL_EPOCH && shared.syncs_norm.load(Ordering::Relaxed) {
+            actions.extend(lock_soon(&shared.steered).take_sync_norm(at));
+        }
+        let ends = point.0 == AFTER_TRAIN_EPOCH && shared.ends_epochs.load(Ordering::Relaxed);
         let mut inbox = lock(&shared.inbox);
-        actions.extend(inbox.take(&name, at, phase.fresh));
+        actions.extend(if ends {
+            inbox.take_where_epoch_ends(&name, next_epoch(at))
+        } else {
+            inbox.take(&name, at, phase.fresh)
+        });
         if !inbox.is_pending() {
             shared.pending.store(false, Ordering::Release);
         }
@@ -453,9 +542,15 @@ impl Session {
     /// The field whose value a gate that is due at this point must know, even where reading it is dear.
     pub fn gate_field(&self, point: PointId) -> Option<String> {
         let at = self.shared.counters.now();
-        lock(&self.shared.hot)
-            .gate_field(point, at)
-            .map(str::to_owned)
+        let hot = lock(&self.shared.hot);
+        let field = hot.gate_field(point, at).map(str::to_owned);
+        let name = hot.points.get(point.0 as usize).cloned();
+        drop(hot); // the ranks come before it
+        field.or_else(|| {
+            lock(&self.shared.ranks)
+                .gate_field(&name?, at)
+                .map(str::to_owned)
+        })
     }
 
     /// What the trainer knows about itself, whole; the latest wins. Its number is counted here. Hooks decide from the facts
@@ -488,6 +583,28 @@ impl Session {
         if !self.is_forked() && lock(&shared.description).take(description) {
             shared.description_changed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a hook's gate at this point compares what model and datasets are: [`Session::describe`] them before it.
+    pub fn wants_description(&self, point: PointId) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        let hot = lock(&self.shared.hot);
+        let wants = hot.wants_description(point);
+        let name = hot
+            .points
+            .get(point.0 as usize)
+            .cloned()
+            .unwrap_or_default();
+        drop(hot); // the ranks come before it
+        let of_job = lock(&self.shared.ranks).wants_description(&name);
+        of_job.unwrap_or(wants)
+    }
+
+    /// The trainer can end its loop where an epoch ends: a stop that is due where the next one begins is taken there.
+    pub fn ends_epochs(&self) {
+        self.shared.ends_epochs.store(true, Ordering::Relaxed);
     }
 
     /// From now on the trainer can do this too. The daemon hears of it at the next Hello; commands are taken at once.
@@ -623,6 +740,14 @@ impl Session {
             .wait_timeout_while(status, timeout, |status| !reached(status))
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reached(&status)
+    }
+}
+
+/// Where the epoch that ends at `at` is followed by the next one.
+fn next_epoch(at: Position) -> Position {
+    Position {
+        epoch: at.epoch.wrapping_add(1),
+        ..at
     }
 }
 

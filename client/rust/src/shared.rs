@@ -12,7 +12,9 @@ use crate::breaker::Breaker;
 use crate::description::Described;
 use crate::hot::{Hot, MOST_POINTS};
 use crate::inbox::{Action, Inbox};
+use crate::plan::Compiled;
 use crate::position::{BEFORE_TRAIN_ITER, Counters};
+use crate::ranks::{Ranks, Standing};
 use crate::rates::Report;
 use crate::steered::Steered;
 use crate::{Options, fork};
@@ -21,6 +23,8 @@ use crate::{Options, fork};
 pub(crate) const WANTED: u8 = 1;
 /// No plan was received yet: the point is looked at, to know whether training has begun.
 pub(crate) const UNPLANNED: u8 = 2;
+/// The ranks of this job may meet here.
+pub(crate) const MEETS: u8 = 4;
 
 /// How far an attach has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +87,20 @@ pub(crate) struct Shared {
     pub(crate) preparing: Mutex<Option<Instant>>,
     /// What holds by position.
     pub(crate) steered: Mutex<Steered>,
+    /// Where what concerns the whole job comes from. Taken before every other lock.
+    pub(crate) ranks: Mutex<Ranks>,
+    /// Whether this process has one or stands alone is not known yet.
+    pub(crate) gathers: AtomicBool,
+    /// The last plan, and whether its gates may be asked.
+    plan: Mutex<Option<(wire::Plan, bool)>>,
+    /// What a rank that follows has of the job's desired state.
+    pub(crate) job_state: Mutex<Option<wire::State>>,
+    /// A heartbeat is to go out at once.
+    pub(crate) beat: AtomicBool,
+    /// A stop that is due where the next epoch begins is taken where this one ends.
+    pub(crate) ends_epochs: AtomicBool,
+    /// Norm layers are averaged before a validation.
+    pub(crate) syncs_norm: AtomicBool,
     /// Learning rates are written.
     pub(crate) steers_rates: AtomicBool,
     /// Before this iteration, or this epoch, something is due.
@@ -134,7 +152,18 @@ pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
         let now = Instant::now();
+        let mut ranks = Ranks::default();
+        if options.gathers {
+            ranks.standing = Standing::Gathering;
+        }
         Self {
+            gathers: AtomicBool::new(options.gathers),
+            ranks: Mutex::new(ranks),
+            plan: Mutex::default(),
+            beat: AtomicBool::new(false),
+            job_state: Mutex::default(),
+            ends_epochs: AtomicBool::new(false),
+            syncs_norm: AtomicBool::new(false),
             capabilities: Mutex::new(options.capabilities.iter().cloned().collect()),
             options,
             fork_generation: fork::generation(),
@@ -197,6 +226,23 @@ impl Shared {
         })
     }
 
+    /// A desired state that this rank is to apply.
+    pub(crate) fn put_state(&self, state: wire::State) {
+        let refused = self.refuses("stop");
+        self.deliver(|inbox| inbox.stop(state.stop.clone(), refused));
+        let reports = lock(&self.steered).state(state, &|what| self.refuses(what));
+        self.report(reports, "");
+    }
+
+    /// A command that this rank is to carry out.
+    pub(crate) fn put_command(&self, command: wire::Command) {
+        let capabilities = lock(&self.capabilities).clone();
+        self.deliver(|inbox| {
+            let can = |what: &str| capabilities.contains(what);
+            inbox.command(command, can, |what| self.refuses(what));
+        });
+    }
+
     /// What became of things that hold by position.
     pub(crate) fn report(&self, reports: Vec<Report>, point: &str) {
         if reports.is_empty() {
@@ -222,6 +268,8 @@ impl Shared {
             .store(epoch.min(inbox_epoch), Ordering::Relaxed);
         self.steers_rates
             .store(!steered.rates.is_empty(), Ordering::Relaxed);
+        self.syncs_norm
+            .store(steered.syncs_norm(), Ordering::Relaxed);
     }
 
     /// Something for the user.
@@ -229,24 +277,56 @@ impl Shared {
         self.deliver(|inbox| inbox.say(Action::Warning(text)));
     }
 
-    /// Puts a plan in force.
-    pub(crate) fn install(&self, plan: &wire::Plan, gates: bool) {
+    /// Puts a plan in force. `gates`: they may be asked, where this rank stands alone; the gates of a job are agreed.
+    pub(crate) fn install(&self, plan: wire::Plan, gates: bool) {
+        let mut kept = lock(&self.plan);
+        *kept = Some((plan, gates));
+        self.compile(kept.as_ref());
+    }
+
+    /// The ranks of the job agreed, parted, or found that there are none.
+    pub(crate) fn install_again(&self) {
+        self.compile(lock(&self.plan).as_ref());
+    }
+
+    /// `plan` is locked all the while, so that no older one comes last.
+    fn compile(&self, plan: Option<&(wire::Plan, bool)>) {
+        let ranks = lock(&self.ranks);
         let mut hot = lock(&self.hot);
-        let wanted = hot.install(crate::plan::Compiled::new(plan, gates));
-        for (point, interest) in self.interest.iter().enumerate() {
-            let bits = if wanted.get(point).copied().unwrap_or(false) {
-                WANTED
-            } else {
-                0
+        let wanted = plan.map(|(plan, gates)| {
+            let alone = ranks.standing == Standing::Alone;
+            hot.install(Compiled::new(plan, *gates && alone))
+        });
+        for (id, interest) in self.interest.iter().enumerate() {
+            let wanted = wanted.as_ref().map(|wanted| wanted.get(id) == Some(&true));
+            let mut bits = match wanted {
+                None => interest.load(Ordering::Relaxed) & !MEETS,
+                Some(true) => WANTED,
+                Some(false) => 0,
             };
+            if hot
+                .points
+                .get(id)
+                .is_some_and(|name| ranks.meets_at(id as u8, name))
+            {
+                bits |= MEETS;
+            }
             interest.store(bits, Ordering::Relaxed);
         }
     }
 
-    /// Nothing is wanted any more.
+    /// The plan, where its gates may be asked.
+    pub(crate) fn plan(&self) -> Option<wire::Plan> {
+        lock(&self.plan)
+            .as_ref()
+            .filter(|(_, gates)| *gates)
+            .map(|(plan, _)| plan.clone())
+    }
+
+    /// Nothing is wanted any more. The ranks of a job meet all the same: the others do not know of it.
     pub(crate) fn switch_off(&self) {
         for interest in &self.interest {
-            interest.store(0, Ordering::Relaxed);
+            interest.fetch_and(MEETS, Ordering::Relaxed);
         }
         self.update(|status| status.off = true);
         self.change_answers(Answers::clear);

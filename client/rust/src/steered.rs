@@ -78,6 +78,9 @@ pub(crate) struct Steered {
     mode_given: Option<String>,
     set_epoch: Option<wire::FlagState>,
     epoch_given: Option<u64>,
+    sync_norm: Option<wire::FlagState>,
+    /// Norm layers were averaged before.
+    synced: bool,
     /// Complete, and not named by the state yet.
     complete: HashMap<String, Complete>,
     /// Ids that were refused, so that each is reported once.
@@ -133,12 +136,12 @@ impl Steered {
             flag.on && self.takes(&flag.id, why, &mut reports)
         });
         self.set_epoch = set_epoch.or_else(|| self.set_epoch.take().filter(|_| self.is_closed()));
-        if let Some(flag) = state.sync_norm {
-            let why = "this client has no process group to do it with";
-            if self.once(&flag.id) {
-                reports.push(Report::not(Outcome::Unsupported, &flag.id, why));
-            }
-        }
+        let sync_norm = state.sync_norm.filter(|flag| {
+            let late = self.is_late(self.sync_norm.is_some(), &flag.id);
+            let why = refuses("sync_norm").or_else(|| late.then(|| LATE.to_owned()));
+            flag.on && self.takes(&flag.id, why, &mut reports)
+        });
+        self.sync_norm = sync_norm.or_else(|| self.sync_norm.take().filter(|_| self.is_closed()));
         self.install();
         reports
     }
@@ -269,6 +272,26 @@ impl Steered {
                 format!("{id}/e{}", at.epoch)
             },
             epoch: at.epoch,
+            quiet: !first,
+        })
+    }
+
+    /// Whether norm layers are averaged before each validation.
+    pub(crate) fn syncs_norm(&self) -> bool {
+        self.sync_norm.is_some()
+    }
+
+    /// What is due where a validation's epoch begins.
+    pub(crate) fn take_sync_norm(&mut self, at: Position) -> Option<Action> {
+        let flag = self.sync_norm.as_ref()?;
+        let first = !std::mem::replace(&mut self.synced, true);
+        let id = &flag.id;
+        Some(Action::SyncNorm {
+            id: if first {
+                id.clone()
+            } else {
+                format!("{id}/i{}", at.iter)
+            },
             quiet: !first,
         })
     }

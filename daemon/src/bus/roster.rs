@@ -439,6 +439,7 @@ mod tests {
             event: &event,
             names: &names,
             description: None,
+            held_on: &[],
         };
         let (now, live) = (Instant::now(), Live::default());
         roster.call(&Context { now, view: &live }, &seen, &[])

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rank;
+
 /// A place in a training, 0-based as in MMEngine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
@@ -73,6 +75,8 @@ pub struct GateRequest {
     pub subscribers: Vec<String>,
     /// How long the trainer waits.
     pub deadline: Duration,
+    /// Of a job whose ranks act together: where the condition held. Empty: on the rank that asks.
+    pub held_on: Vec<Rank>,
 }
 
 /// Events with consecutive numbers, and the names that they use.

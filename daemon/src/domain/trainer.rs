@@ -114,6 +114,8 @@ pub struct Heartbeat {
     pub breaker_open: bool,
     /// Cumulative time in gates.
     pub gate_wait: Duration,
+    /// The ranks of its job act together: what rank 0 is told reaches every one.
+    pub together: bool,
 }
 
 /// Numbers that were generated and dropped.

@@ -3,11 +3,11 @@
 //! Sees `loss` at after_train_iter, every `interval` global iterations. Fires when it is there and not finite, at a gate,
 //! so that the training stops at this very iteration; without an answer it stops too (`otherwise: stop`).
 //! Writes "loss become infinite or NaN!" to the trainer's log at INFO, as MMDetection 3.3.0 does. Between due iterations
-//! nothing is looked at. Arguments: `interval` (50), a float too; 0 or less: never.
+//! nothing is looked at. Of a job whose ranks act together all stop where the loss of any is not finite. Arguments: `interval` (50), a float too; 0 or less: never.
 
 use super::{Arg, Context, Decision, Hook, ITER_DEADLINE, Kind, Seen};
 use crate::domain::{
-    Base, Every, IncidentKind, LogLevel, LogLine, Otherwise, Subscription, Way, When,
+    Base, Every, IncidentKind, LogLevel, LogLine, Otherwise, Rank, Subscription, Way, When,
 };
 
 const POINT: &str = "after_train_iter";
@@ -50,13 +50,21 @@ impl Hook for CheckInvalidLossHook {
     }
 
     fn on_event(&mut self, _: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
-        let Some(loss) = seen.metric("loss").filter(|loss| !loss.is_finite()) else {
-            return Vec::new();
+        let own = seen.metric("loss").filter(|loss| !loss.is_finite());
+        let which = match (own, seen.held_on) {
+            (None, []) => return Vec::new(),
+            (Some(loss), [] | [_]) if seen.held_on.iter().all(|rank| *rank == seen.rank) => {
+                format!("loss {loss}")
+            }
+            (_, ranks) => {
+                let ranks: Vec<_> = ranks.iter().map(Rank::to_string).collect();
+                format!("on rank {}", ranks.join(", "))
+            }
         };
         let at = seen.position();
         vec![Decision::Stop {
             reason: format!(
-                "{LINE} (loss {loss} at iteration {}, epoch {})",
+                "{LINE} ({which}, at iteration {}, epoch {})",
                 at.iter, at.epoch
             ),
             logs: vec![LogLine {
@@ -120,6 +128,7 @@ mod tests {
                 event: &event,
                 names: &names,
                 description: None,
+                held_on: &[],
             };
             let cx = Context {
                 now: Instant::now(),

@@ -51,6 +51,8 @@ pub struct Seen<'a> {
     pub names: &'a Names,
     /// What the rank's model and datasets are; None: it has not said.
     pub description: Option<&'a Description>,
+    /// At a gate of a job whose ranks act together: where its condition held. Empty: on this rank.
+    pub held_on: &'a [Rank],
 }
 
 impl Seen<'_> {

@@ -114,7 +114,7 @@ impl Hook for NumClassCheckHook {
         let gate = |point| Subscription {
             way: Way::Gate,
             deadline: EPOCH_DEADLINE,
-            ..Subscription::observe(point, Every::ALWAYS, &[])
+            ..Subscription::observe(point, Every::ALWAYS, &["description"])
         };
         POINTS.map(gate).to_vec()
     }
@@ -301,6 +301,7 @@ mod tests {
             event: &event,
             names: &names,
             description,
+            held_on: &[],
         };
         let cx = Context {
             now: Instant::now(),

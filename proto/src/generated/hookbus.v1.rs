@@ -551,9 +551,10 @@ pub struct Subscription {
     pub point: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub every: ::core::option::Option<Every>,
-    /// metrics wanted, and the trainer's own readings ("rss_bytes"); "\*": every metric
+    /// metrics wanted, and the trainer's own: "rss_bytes", "description" (a Description
     #[prost(string, repeated, tag = "4")]
     pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// that is up to date); "\*": every metric
     #[prost(enumeration = "Way", tag = "5")]
     pub way: i32,
     /// gate only; absent: always
@@ -657,6 +658,9 @@ pub struct GateRequest {
     /// the longest of its subscribers
     #[prost(uint32, tag = "3")]
     pub deadline_ms: u32,
+    /// of a job whose ranks act together: where `when` held. Empty: on this rank
+    #[prost(uint32, repeated, tag = "4")]
+    pub held_on: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GateAnswer {
@@ -966,6 +970,9 @@ pub struct Heartbeat {
     /// cumulative time that the training thread waited in gates
     #[prost(double, tag = "12")]
     pub gate_wait_s: f64,
+    /// the ranks of this job act together: what rank 0 is told reaches every one
+    #[prost(bool, tag = "13")]
+    pub together: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Bye {
@@ -1543,6 +1550,33 @@ pub mod hook_bus_server {
     impl<T> tonic::server::NamedService for HookBusServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Share {
+    /// counted from 1
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// in the first one: the gates of this job's hooks, for good in this attempt
+    #[prost(message, optional, tag = "2")]
+    pub gates: ::core::option::Option<Plan>,
+    /// the desired state, whole; absent: it did not change
+    #[prost(message, optional, tag = "3")]
+    pub state: ::core::option::Option<State>,
+    /// those that a state names
+    #[prost(message, repeated, tag = "4")]
+    pub schedules: ::prost::alloc::vec::Vec<WholeSchedule>,
+    #[prost(message, repeated, tag = "5")]
+    pub commands: ::prost::alloc::vec::Vec<Command>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WholeSchedule {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// sha256 of the schedule's bytes
+    #[prost(bytes = "vec", tag = "2")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "3")]
+    pub schedule: ::core::option::Option<Schedule>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunsRequest {}

@@ -66,6 +66,7 @@ fn reach(configured: &mut Configured, point: &str, description: &Description) ->
         event: &event,
         names: &names,
         description: Some(description),
+        held_on: &[],
     };
     let view = Fixed(Err("not looked at".to_owned()));
     let now = Instant::now();

@@ -175,6 +175,7 @@ pub(super) fn call(
         event,
         names,
         description: None,
+        held_on: &[],
     };
     configured.hook.on_event(
         &Context {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 STOP = "stop"
-SIZE, MODE, SET_EPOCH = "size", "mode", "set_epoch"
+SIZE, MODE, SET_EPOCH, SYNC_NORM = "size", "mode", "set_epoch", "sync_norm"
 KINDS = (CHECKPOINT, STOP, SIZE, MODE, SET_EPOCH)
 CUSTOM_PREFIX = "custom:"
 
@@ -81,6 +81,8 @@ class Actions:
         elif action[0] == "set_epoch":
             handler = self._handlers.get(SET_EPOCH, self.bound.set_epoch)
             self._steer(SET_EPOCH, action[1], handler, action[2], new=str(action[2]), quiet=action[3])
+        elif action[0] == "sync_norm":
+            self._steer(SYNC_NORM, action[1], self.bound.sync_norm, None, quiet=action[2])
         elif action[0] == "prepare":
             self.prepare()
         elif action[0] == "warning":
@@ -130,7 +132,8 @@ class Actions:
             return False
         except Exception as error:  # the user's code; reported to who asked, and the training goes on
             self._session.result(id, "failed", old, None, named(error))
-            self._log.error(f"applying {kind} {value!r} raised {named(error)}; the training goes on")
+            what = kind if value is None else f"{kind} {value!r}"
+            self._log.error(f"applying {what} raised {named(error)}; the training goes on")
             return False
         if not quiet:
             self._session.result(id, "applied", old, new, "")

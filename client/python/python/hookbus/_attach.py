@@ -15,8 +15,11 @@ from ._log import TrainerLog
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeVar
 
     from ._log import Logger
+
+    Kind = TypeVar("Kind", bound=Bus)
 
 
 def attach(
@@ -34,7 +37,11 @@ def attach(
     allow: Iterable[str] | None = None,
     logger: Logger | None = None,
     timeout_s: float = 5.0,
-) -> Bus:
+    val_on_every_rank: bool = False,
+    ranks_timeout_s: float = 60.0,
+    ranks_every: int = 10,
+    kind: type[Kind] = Bus,  # type: ignore[assignment]
+) -> Kind:
     """Attaches this process to the daemon as one rank of a run, and returns the bus to report on.
 
     `run` is the run's name, by default the script's; HOOKBUS_RUN in the environment wins. `address` is
@@ -47,10 +54,18 @@ def attach(
 
     `max_epochs`, `max_iters` and `iters_per_epoch` are what schedules are made from; `seed` is for random input sizes,
     `size_multiple` what they must be a multiple of. `allow` lists what this trainer takes from a daemon, by default
-    everything: "stop", "log", "lr", "size", "mode", "set_epoch", "checkpoint", "custom:NAME".
+    everything: "stop", "log", "lr", "size", "mode", "set_epoch", "sync_norm", "checkpoint", "custom:NAME".
+
+    Where torch.distributed is up, all ranks agree as training begins, and from then on apply the same at the same
+    iteration: attach on every rank, or on none. Rank 0 hands over what is new every `ranks_every` iterations, by a
+    broadcast of 16 bytes. A rank that has not come after `ranks_timeout_s`, or that says something else, switches
+    hookbus off on all of them, with one error; the training goes on. `val_on_every_rank` says that every rank reaches
+    the points of a validation: else what needs all of them there (NumClassCheckHook, SyncNormHook) is left out of it.
+    With `allow=["log"]` a rank may attach alone: it is watched, and takes nothing that the others would have to know.
     """
     log = TrainerLog(logger)
     asked = [dict(hook) for hook in hooks]
+    allowed = None if allow is None else list(allow)
     session = _native.attach(
         run=run if run else _script_name(),
         address=address,
@@ -58,7 +73,8 @@ def attach(
         ca_file=ca_file,
         hooks=asked,
         capabilities=["log", "stop"],
-        allow=None if allow is None else list(allow),
+        allow=allowed,
+        gathers=allowed is None or any(what != "log" for what in allowed),
         timeout_s=float(timeout_s),
     )
     status = session.status()
@@ -66,7 +82,7 @@ def attach(
         log.warning(warning)
     for refusal in status["refused"]:
         log.warning(f"hookbus: refused: {refusal}")
-    return Bus(
+    return kind(
         session,
         log,
         max_epochs=max_epochs,
@@ -74,6 +90,10 @@ def attach(
         iters_per_epoch=iters_per_epoch,
         seed=seed,
         size_multiple=size_multiple,
+        val_on_every_rank=val_on_every_rank,
+        ranks_timeout_s=ranks_timeout_s,
+        ranks_every=ranks_every,
+        agreed_in={"hooks": repr(asked), "allow": repr(allowed and sorted(allowed))},
     )
 
 

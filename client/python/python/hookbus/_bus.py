@@ -10,7 +10,7 @@ import atexit
 import os
 import sys
 
-from . import _facts
+from . import _describe, _facts
 from ._actions import Actions, named
 from ._rates import Rates
 from ._stopped import TrainingStopped
@@ -53,6 +53,10 @@ class Bus:
         iters_per_epoch: int | None = None,
         seed: int | None = None,
         size_multiple: int | None = None,
+        val_on_every_rank: bool = False,
+        ranks_timeout_s: float | None = None,
+        ranks_every: int | None = None,
+        agreed_in: Mapping[str, object] | None = None,
     ) -> None:
         self.event = session.emit
         self._session = session
@@ -64,10 +68,13 @@ class Bus:
         self._train = OUTSIDE
         self._val = OUTSIDE
         self._said_twice = False
+        self._val_loader: object | None = None
         self._run_begun = False
         self._closed = False
         self._pid = os.getpid()
         session.set_apply(self._actions.apply)
+        self._actions.bound.evaluates = val_on_every_rank
+        self._undescribed = False
         self._known: dict[str, object] = {}  # each Facts message is whole: the latest replaces the one before
         given = {
             "max_epochs": max_epochs,
@@ -78,6 +85,19 @@ class Bus:
         }
         self._tell({name: value for name, value in given.items() if value is not None})
         self._iters_per_epoch_given = iters_per_epoch is not None
+        self._agreed_in = dict(agreed_in or {})
+        if session.is_gathering():
+            from . import _ranks
+
+            ranks = _ranks.Ranks(
+                session,
+                log,
+                self._say_to_ranks,
+                timeout_s=_ranks.TIMEOUT_S if ranks_timeout_s is None else ranks_timeout_s,
+                every=_ranks.EVERY if ranks_every is None else ranks_every,
+                evaluates=val_on_every_rank,
+            )
+            session.set_ranks(ranks)
         atexit.register(self._at_exit)
 
     def bind(
@@ -136,6 +156,35 @@ class Bus:
         if self._known != before:
             self._session.facts(**self._known)
 
+    def _say_to_ranks(self) -> dict[str, object]:
+        """What all ranks must be the same in, or no decision could be."""
+        epoch, iter, _ = self._session.position()
+        return {
+            "run": self._session.run_name(),
+            **self._agreed_in,
+            "max epochs": self._known.get("max_epochs"),
+            "max iterations": self._known.get("max_iters"),
+            "iterations an epoch": self._known.get("iters_per_epoch"),
+            "where training starts": f"epoch {epoch}, iteration {iter}",
+        }
+
+    def describe(self, point: str) -> None:
+        """Before a point whose hook compares them: says what the bound model and the loaders' datasets are."""
+        if not self._session.wants_description(point):
+            return
+        why = "no model is bound"
+        if self._actions.bound.model is not None:
+            loaders = {"train": self._actions.bound.loader, "val": self._val_loader}
+            datasets = {phase: getattr(loader, "dataset", None) for phase, loader in loaders.items()}
+            known = {phase: dataset for phase, dataset in datasets.items() if hasattr(dataset, "metainfo")}
+            told = _describe.describe(self._session, self._actions.bound.model, known)
+            if told is None:
+                return
+            why = told
+        if not self._undescribed:
+            self._undescribed = True
+            self._log.warning(f"hookbus: the model and its datasets could not be described: {why}")
+
     def _forget_optimizers(self) -> None:
         """What was read from optimizers is read again: others may be bound."""
         for name in ("groups",) if self._scheduler_bound else ("groups", "own_scheduler", "scheduler"):
@@ -169,6 +218,7 @@ class Bus:
         self.event("before_train")
         for epoch in range(first, end):
             self._actions.bound.epoch_begins()
+            self.describe("before_train_epoch")
             self.event("before_train_epoch")
             yield epoch
             self.event("after_train_epoch")
@@ -211,6 +261,8 @@ class Bus:
     def val_iters(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """Yields each validation batch between the points of a validation; numbers go to `report_val`."""
         self.event("before_val")
+        self._val_loader = loader
+        self.describe("before_val_epoch")
         self.event("before_val_epoch")
         try:
             for batch in loader:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
-    from typing import TypedDict
+    from typing import Any, TypedDict
 
     class Facts(TypedDict, total=False):
         """What a trainer knows about itself; a key that is not known is absent."""
@@ -59,14 +59,19 @@ def of_scheduler(scheduler: object) -> Facts:
 
 def of_process_group() -> Facts:
     """Whether torch.distributed is up, without importing it."""
+    return {"process_group": True} if process_group() is not None else {}
+
+
+def process_group() -> Any | None:
+    """torch.distributed, if its process group is up."""
     import sys
 
-    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    distributed: Any = getattr(sys.modules.get("torch"), "distributed", None)
     try:
         up = distributed is not None and distributed.is_available() and distributed.is_initialized()
     except Exception:  # a build without it
         up = False
-    return {"process_group": True} if up else {}
+    return distributed if up else None
 
 
 def of_loader(loader: object) -> Facts:

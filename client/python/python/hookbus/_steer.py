@@ -5,8 +5,12 @@ Never imports a framework and never decides. A function here raises; `_actions` 
 
 from __future__ import annotations
 
+from ._facts import process_group
+
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._log import TrainerLog
 
 # what MMEngine and PyTorch put around a model; one level is taken off, as the original hooks do
@@ -25,6 +29,8 @@ class Bound:
         self.model: object | None = None
         self.sampler: object | None = None
         self.loader: object | None = None
+        self.unwrapped: Callable[[object | None], object | None] = unwrapped  # the model without one wrapper
+        self.evaluates = False  # every rank reaches the points of a validation
         self._restarted = False
 
     def size(self, size: tuple[int, int]) -> None:
@@ -39,7 +45,7 @@ class Bound:
 
     def set_epoch(self, epoch: int) -> None:
         """`set_epoch(epoch)` of the bound model, and of the sampler if one is bound."""
-        model = unwrapped(self.model)
+        model = self.unwrapped(self.model)
         if model is None and self.sampler is None:
             raise Unsupported(
                 "nothing is bound that has set_epoch: bus.on('set_epoch', handler), or bus.bind(model=...)"
@@ -69,7 +75,7 @@ class Bound:
                     done.append("workers restarted")
             if self.model is not None:
                 self._log.info("Add additional L1 loss now!")
-                model = unwrapped(self.model)
+                model = self.unwrapped(self.model)
                 detector = model.detector if hasattr(model, "detector") else model
                 detector.bbox_head.use_l1 = True  # type: ignore[union-attr]
                 done.append("L1 loss")
@@ -79,6 +85,18 @@ class Bound:
             before = f" (done before it: {', '.join(done)})" if done else ""
             raise RuntimeError(f"{type(error).__name__}: {error}{before}") from error
         return ", ".join(done)
+
+    def sync_norm(self, _: object = None) -> str | None:
+        """What SyncNormHook does, on every rank or on none."""
+        distributed = process_group()
+        if distributed is None or self.model is None or not self.evaluates:
+            raise Unsupported(
+                "norm states are averaged where torch.distributed is up, a model is bound, and every rank validates: "
+                "bus.bind(model=...), attach(val_on_every_rank=True)"
+            )
+        from . import _norms
+
+        return _norms.sync(self.model, distributed)
 
     def epoch_begins(self) -> None:
         """After workers were restarted the original marks the loader as whole again before each later epoch."""

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::{GateAnswer, GateStop, Journal, KEPT_LOGS, Link, Run, ToTrainer, View, push_bounded};
 use crate::bus::roster::Decided;
 use crate::domain::{
-    Batch, Deed, Description, Effective, Event, LogLevel, LogLine, Names, Otherwise, Position,
-    Rank, Stop,
+    Batch, Deed, Description, Effective, Event, GateRequest, LogLevel, LogLine, Names, Otherwise,
+    Position, Rank, Stop,
 };
 use crate::hooks::{Context, Decision, Policy, Seen};
 use crate::snapshot::{LogSeen, What};
@@ -33,7 +33,6 @@ impl Run {
                 member.record(event, &names, now);
             }
             let asked = batch.gates.iter().find(|gate| gate.seq == event.seq);
-            let asked = asked.map(|gate| gate.subscribers.as_slice());
             if self.followers.want_events() {
                 self.tell_event(link.rank, event, &names, now);
             }
@@ -74,7 +73,7 @@ impl Run {
         rank: Rank,
         event: &Event,
         names: &Names,
-        asked: Option<&[String]>,
+        asked: Option<&GateRequest>,
         view: &dyn View,
         now: Instant,
     ) {
@@ -87,10 +86,13 @@ impl Run {
             event,
             names,
             description: description.as_deref(),
+            held_on: asked.map_or(&[], |gate| &gate.held_on),
         };
-        let calls = self
-            .roster
-            .call(&Context { now, view }, &seen, asked.unwrap_or_default());
+        let calls = self.roster.call(
+            &Context { now, view },
+            &seen,
+            asked.map_or(&[], |gate| &gate.subscribers),
+        );
         let mut answer = GateAnswer {
             seq: event.seq,
             stop: None,

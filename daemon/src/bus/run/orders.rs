@@ -41,6 +41,14 @@ impl Run {
         }
         let is_command = matches!(asked, Asked::Command(_));
         let addressed = self.addressed(&ranks, is_command)?;
+        let is_line = matches!(asked, Asked::Command(Deed::Log(_)));
+        if !ranks.is_empty() && !is_line && self.acts_together() {
+            return Err(format!(
+                "the ranks of run {} act together: leave --rank out, the order is for every rank",
+                self.id
+            ));
+        }
+        self.check_leader(is_line)?;
         self.check_position(effective)?;
         self.check_asked(&asked, effective)?;
         let what = asked.word();
@@ -154,8 +162,8 @@ impl Run {
         if live.is_empty() {
             return Err(format!("run {} is over: {}", self.id, self.reason()));
         }
-        if ranks.is_empty() && is_command {
-            return Ok(live);
+        if ranks.is_empty() && (is_command || self.acts_together()) {
+            return Ok(live); // of a job whose ranks act together the others are told by rank 0
         }
         if ranks.is_empty() {
             let ended = |rank: &Rank| {
@@ -179,6 +187,25 @@ impl Run {
                 ))
             }
         }
+    }
+
+    /// Whether what rank 0 is told reaches every rank.
+    fn acts_together(&self) -> bool {
+        let mut members = self.members.values();
+        members.any(|member| member.ended.is_none() && member.heartbeat.together)
+    }
+
+    /// Of a job whose ranks act together, rank 0 takes orders, from its own daemon.
+    fn check_leader(&self, is_line: bool) -> Result<(), String> {
+        if is_line || !self.acts_together() || self.members.contains_key(&Rank(0)) {
+            return Ok(());
+        }
+        let there: Vec<_> = self.members.keys().map(Rank::to_string).collect();
+        Err(format!(
+            "the ranks of run {} act together, and rank 0 is at another daemon: give the order there (here: rank {})",
+            self.id,
+            there.join(", ")
+        ))
     }
 
     /// A position that has passed on any rank could not be the same on all.

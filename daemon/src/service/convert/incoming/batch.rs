@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::field::{invalid, text};
 use super::names::{POINTS, Table, add_name};
-use crate::domain::{Batch, Event, GateRequest, Names, Position, UnknownField};
+use crate::domain::{Batch, Event, GateRequest, Names, Position, Rank, UnknownField};
 use crate::service::convert::Limits;
 
 pub(super) fn batch(
@@ -78,6 +78,7 @@ pub(super) fn batch(
             seq: gate.seq,
             subscribers: gate.subscribers,
             deadline: Duration::from_millis(gate.deadline_ms.into()),
+            held_on: gate.held_on.into_iter().map(Rank).collect(),
         })
     });
     Ok(Batch {

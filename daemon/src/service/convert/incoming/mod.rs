@@ -74,6 +74,7 @@ pub(in crate::service) fn client_frame(
                     gate_timeouts: beat.gate_timeouts,
                     breaker_open: beat.breaker_open,
                     gate_wait: seconds(beat.gate_wait_s),
+                    together: beat.together,
                 },
             ),
             Frame::Bye(bye) => {

@@ -1,0 +1,79 @@
+"""A plain PyTorch loop: its objects are bound in one call, and the CUDA allocator's numbers go beside the losses.
+
+    with hookbus.adapters.torch.attach("digits", optimizer=optimizer, model=model, loader=loader, max_epochs=20) as bus:
+        for epoch in bus.epochs():
+            for batch in bus.iters(loader):
+                bus.report(loss=step(batch))
+
+It makes no synchronisation with a device that the loop would not have made.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import hookbus
+from hookbus._bus import Bus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# reading the allocator's numbers takes tens of microseconds
+ALLOCATOR_EVERY_S = 1.0
+# a metric's name and the allocator's key, both in bytes or counts; peaks are never reset
+ALLOCATOR = {
+    "cuda_allocated_bytes": "allocated_bytes.all.current",
+    "cuda_reserved_bytes": "reserved_bytes.all.current",
+    "cuda_active_bytes": "active_bytes.all.current",
+    "cuda_alloc_retries": "num_alloc_retries",
+    "cuda_ooms": "num_ooms",
+}
+
+
+class TorchBus(Bus):
+    """A bus that knows PyTorch's allocator."""
+
+    _allocator_at = float("-inf")
+
+    def report(self, **metrics: object) -> None:
+        """As `Bus.report`; once a second with the allocator's numbers, where CUDA is in use."""
+        now = time.monotonic()
+        if now - self._allocator_at >= ALLOCATOR_EVERY_S:
+            self._allocator_at = now
+            metrics = {**allocator(), **metrics}
+        super().report(**metrics)
+
+
+def attach(
+    run: str | None = None,
+    *,
+    optimizer: object | None = None,
+    model: object | None = None,
+    sampler: object | None = None,
+    loader: object | None = None,
+    scheduler: object | None = None,
+    save_checkpoint: Callable[[str], object] | None = None,
+    **arguments: Any,
+) -> TorchBus:
+    """`hookbus.attach` and `bus.bind` in one; `save_checkpoint(tag)` is what `hookbus send checkpoint` calls, on every
+    rank at the same iteration, and what it returns, a path say, is reported."""
+    bus = hookbus.attach(run, kind=TorchBus, **arguments)
+    bus.bind(optimizer=optimizer, model=model, sampler=sampler, loader=loader, scheduler=scheduler)
+    if save_checkpoint is not None:
+        bus.on("checkpoint", save_checkpoint)
+    return bus
+
+
+def allocator() -> dict[str, float]:
+    """The caching allocator's numbers on the current device, by metric; empty where CUDA is not in use. Reads what the
+    host knows: the device is not waited for."""
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return {}
+    try:
+        known = torch.cuda.memory_stats()
+    except Exception:  # another allocator than PyTorch's own has none
+        return {}
+    return {metric: float(known[key]) for metric, key in ALLOCATOR.items() if key in known}
