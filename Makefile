@@ -16,7 +16,7 @@ CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/pyth
 	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
 PYTHON_SOURCES := client/python/python demo tests/python $(wildcard tests/bench)
 
-.PHONY: help build demo test test-rust test-python bench lint fmt example-config clean
+.PHONY: help build demo test test-rust test-python bench lint fmt example-config hook-docs clean
 
 help: ## This list
 	@echo 'hookbus: make TARGET'
@@ -59,6 +59,11 @@ fmt: $(VENV)/.tools ## Formats Rust and Python
 example-config: ## Writes deploy/config/hookbusd.toml anew, from the daemon's own defaults
 	$(CARGO) build --locked -p hookbusd
 	$(TARGET)/debug/hookbusd --example-config > deploy/config/hookbusd.toml
+
+hook-docs: ## Writes docs/hooks anew, a page a hook, from the daemon's one list of hooks
+	$(CARGO) build --locked -p hookbusd
+	rm -rf docs/hooks
+	$(TARGET)/debug/hookbusd --hook-docs docs/hooks
 
 clean: ## Removes what was built and the virtual environment
 	$(CARGO) clean

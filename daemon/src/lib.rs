@@ -22,6 +22,7 @@
 //! | [`session`] | one rank's admission and the order of its events, as pure state |
 //! | [`bus`] | one task a run owns its ranks and hooks; events in, decisions out |
 //! | [`hooks`] | the trait and the one list of hooks; one file a hook |
+//! | [`pages`] | docs/hooks: a page a hook, from the one list |
 //! | [`steering`] | desired state, commands and orders: merge, address, await results |
 //! | [`sampler`] | probes on a thread of their own |
 //! | [`store`] | samples in memory, the view that hooks read |
@@ -40,6 +41,7 @@
 //! sampler -> domain, store
 //! bus -> domain, hooks, session, snapshot, steering, store
 //! inspect -> domain, hooks, snapshot, store
+//! pages -> hooks
 //! service -> all of these, and the wire
 //! daemon, main -> everything
 //! ```
@@ -74,6 +76,7 @@ pub mod inspect;
 pub mod listen;
 pub mod logging;
 pub mod metrics;
+pub mod pages;
 pub mod sampler;
 pub mod service;
 pub mod session;

@@ -5,11 +5,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use hookbusd::config::{self, Args, Config};
-use hookbusd::{announce, daemon, hooks, listen, logging};
+use hookbusd::{announce, daemon, hooks, listen, logging, pages};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -21,11 +19,14 @@ fn main() -> ExitCode {
         print!("{}", config::example());
         return ExitCode::SUCCESS;
     }
+    if let Some(folder) = &args.hook_docs {
+        return ended(pages::write(folder).with_context(|| folder.display().to_string()));
+    }
     let config = match config::load(&args) {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
-            return ExitCode::from(USAGE);
+            return ExitCode::from(2); // usage, as clap has it
         }
     };
     if args.print_config {
@@ -36,13 +37,15 @@ fn main() -> ExitCode {
         println!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    match serve(&args, config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hookbusd: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(serve(&args, config))
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("hookbusd: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn serve(args: &Args, config: Config) -> anyhow::Result<()> {

@@ -55,6 +55,9 @@ pub struct Args {
     /// Print the hooks that there are, and end
     #[arg(long)]
     pub list_hooks: bool,
+    /// Write a page a hook into this directory, and end
+    #[arg(long, value_name = "DIRECTORY")]
+    pub hook_docs: Option<PathBuf>,
     /// With --list-hooks: as JSON
     #[arg(long, requires = "list_hooks")]
     pub json: bool,

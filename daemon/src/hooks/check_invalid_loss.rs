@@ -1,11 +1,10 @@
-//! CheckInvalidLossHook: stops the training when the loss is NaN or infinite.
-//!
-//! Sees `loss` at after_train_iter, every `interval` global iterations. Fires when it is there and not finite, at a gate,
-//! so that the training stops at this very iteration; without an answer it stops too (`otherwise: stop`).
-//! Writes "loss become infinite or NaN!" to the trainer's log at INFO, as MMDetection 3.3.0 does. Between due iterations
-//! nothing is looked at. Of a job whose ranks act together all stop where the loss of any is not finite. Arguments: `interval` (50), a float too; 0 or less: never.
+//! CheckInvalidLossHook: stops the training when the loss is NaN or infinite. What it sees, when it fires and what it does
+//! is on its page, below.
 
-use super::{Arg, Context, Decision, Hook, ITER_DEADLINE, Kind, Seen};
+use super::{
+    Arg, Context, Decision, Difference, Hook, INTERVAL_IS_A_NUMBER, ITER_DEADLINE, Kind, Page,
+    Recorded, Seen,
+};
 use crate::domain::{
     Base, Every, IncidentKind, LogLevel, LogLine, Otherwise, Rank, Subscription, Way, When,
 };
@@ -24,6 +23,59 @@ pub(super) const KIND: Kind = Kind {
         help: "look every n global iterations; 0 or less: never",
     }],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "`loss`: the sum that the training reports with each iteration, and no other loss. It counts in its own type: a \
+             float16 loss that overflows is infinite. On a GPU it is read at due iterations only, as the original does.",
+        fires: "Every `interval` iterations, counted over the whole training (with 50: the 50th, the 100th, …), if the loss is \
+             NaN or infinite. Between them nothing is looked at: one bad loss off this grid goes unseen, and one that stays \
+             bad is found at the next due iteration.",
+        does: "- It writes `loss become infinite or NaN!` to the trainer's log at INFO.\n\
+             - It stops the training at this very iteration: `hookbus.TrainingStopped` is raised there, on every rank of a \
+             process group, also where one rank's loss alone is bad.\n\
+             - The run has an incident, with the loss and the iteration.\n\
+             The training waits for the daemon's answer only where the loss is bad, 50 ms at most. Without an answer it stops \
+             all the same (`otherwise: stop`): a daemon that died lets no bad loss through.",
+        differences: &[
+            Difference {
+                what: "the exception",
+                ours: "`hookbus.TrainingStopped`, an `AssertionError` too; its text is the reason",
+                why: "the original's message is `None`, which tells nobody anything",
+                recorded: Some(Recorded {
+                    file: "check_invalid_loss",
+                    kinds: &["seq_*", "value"],
+                    fields: "first_raise.type, str, args; raised",
+                }),
+            },
+            Difference {
+                what: "a loss that is missing, or no single number",
+                ours: "no decision: the training goes on, and what is no number is named once in its log",
+                why: "the original raises a `KeyError`, `TypeError` or `RuntimeError` in mid-training",
+                recorded: Some(Recorded {
+                    file: "check_invalid_loss",
+                    kinds: &["value", "not_a_tensor"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "a loss that is a plain number, not a tensor",
+                ours: "it is looked at",
+                why: "the original raises a `TypeError`",
+                recorded: Some(Recorded {
+                    file: "check_invalid_loss",
+                    kinds: &["not_a_tensor"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "`python -O`",
+                ours: "nothing changes",
+                why: "it takes the original's whole check away",
+                recorded: None,
+            },
+            INTERVAL_IS_A_NUMBER,
+        ],
+    },
     build: |args| {
         Ok(Box::new(CheckInvalidLossHook {
             interval: args.interval("interval")?.whole().unwrap_or(0),

@@ -1,11 +1,9 @@
-//! MemoryProfilerHook: a line on host memory, swap and the trainer's own process in the trainer's log.
-//!
-//! Sees the trainer's own resident set size at after_train_iter, after_val_iter and after_test_iter, every `interval` inner
-//! iterations. Writes the line of MMDetection 3.3.0 (psutil 7 formulas; "MB" are MiB, rounded half to even) at INFO. The
-//! original blocks the training 0.1 s a line; this one costs an emit. What is not known is said, with the reason.
-//! Arguments: `interval` (50), a float too; 0 or less: never.
+//! MemoryProfilerHook: a line on host memory, swap and the trainer's own process in the trainer's log. What it sees, when it
+//! fires and what it does is on its page, below.
 
-use super::{Arg, Context, Decision, Hook, Kind, Seen};
+use super::{
+    Arg, Context, Decision, Difference, Hook, INTERVAL_IS_A_NUMBER, Kind, Page, Recorded, Seen,
+};
 use crate::domain::{Base, Every, HostSample, LogLevel, LogLine, Subscription};
 
 const POINTS: [&str; 3] = ["after_train_iter", "after_val_iter", "after_test_iter"];
@@ -21,6 +19,49 @@ pub(super) const KIND: Kind = Kind {
         help: "write every n inner iterations; 0 or less: never",
     }],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "The host's memory and swap, as the daemon samples them, and the trainer's own resident memory, which the trainer \
+             reads where the hook is due: without its children, as in MMDetection.",
+        fires: "Every `interval` iterations of the epoch, the validation or the test. The count begins anew with each: 49 \
+             iterations an epoch with an interval of 50 never give a line.",
+        does: "It writes MMDetection's line to the trainer's log at INFO; \"MB\" are MiB, rounded half to even:\n\
+             `Memory information available_memory: 12004 MB, used_memory: 3800 MB, memory_utilization: 24.1 %, \
+             available_swap_memory: 0 MB, used_swap_memory: 0 MB, swap_memory_utilization: 0.0 %, current_process_memory: 512 \
+             MB`\n\
+             The training never waits for it. Children, data-loader workers and GPUs are in `hookbus memory RUN`.",
+        differences: &[
+            Difference {
+                what: "the time that a line takes",
+                ours: "that of one event",
+                why: "the original blocks the training for 0.1 s a line: it sleeps",
+                recorded: None,
+            },
+            Difference {
+                what: "when the line is written",
+                ours: "at the next point that the training reaches once the daemon has answered",
+                why: "the training does not wait for it",
+                recorded: None,
+            },
+            Difference {
+                what: "`used_memory`",
+                ours: "total less available, as psutil 7 has it, on every machine",
+                why: "the original's number depends on the psutil that is installed",
+                recorded: Some(Recorded {
+                    file: "memory_profiler",
+                    kinds: &["meminfo_*"],
+                    fields: "psutil_5.9.8",
+                }),
+            },
+            Difference {
+                what: "a number that cannot be read",
+                ours: "`unknown`, with the reason",
+                why: "0 or a guess would be read as a measurement",
+                recorded: None,
+            },
+            INTERVAL_IS_A_NUMBER,
+        ],
+    },
     build: |args| {
         Ok(Box::new(MemoryProfilerHook {
             interval: args.interval("interval")?.whole().unwrap_or(0),

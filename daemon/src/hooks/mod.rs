@@ -1,7 +1,8 @@
 //! Hooks: code that sees events and memory and decides. A hook is `(now, view, event) -> decisions with reasons`, pure
 //! but for its own serialisable state. It knows no wire, no runtime, no clock, no file and no environment.
 //!
-//! The list in [`LIST`] is the one source: parsing, `hookbus hooks`, the README's table and the example config follow it.
+//! The list in [`LIST`] is the one source: parsing, `hookbus hooks`, the README's table, the example config, the pages in
+//! `docs/hooks` and the parity tests' table of differences follow it.
 
 mod args;
 mod check_invalid_loss;
@@ -192,6 +193,56 @@ pub struct Arg {
     pub help: &'static str,
 }
 
+/// What a hook's page says beside its summary and arguments; Markdown, each line of it a paragraph or an item of a list.
+pub struct Page {
+    /// Whose hook it is: the packages and their versions.
+    pub original: &'static str,
+    /// What it decides from.
+    pub sees: &'static str,
+    /// When, at its points.
+    pub fires: &'static str,
+    /// What happens then, and how long the training waits for it.
+    pub does: &'static str,
+    /// What is meant to differ from the original.
+    pub differences: &'static [Difference],
+}
+
+/// Something that is meant to differ from the original. Never a decision that the original takes and a training survives.
+#[derive(PartialEq)]
+pub struct Difference {
+    /// What differs.
+    pub what: &'static str,
+    /// What is done here.
+    pub ours: &'static str,
+    /// Why, which says what the original does.
+    pub why: &'static str,
+    /// None: nobody recorded it.
+    pub recorded: Option<Recorded>,
+}
+
+/// Where the recorded behaviour of the originals (`tests/oracle`) has what differs.
+#[derive(PartialEq)]
+pub struct Recorded {
+    /// The file's name, without its ending.
+    pub file: &'static str,
+    /// Kinds of cases. A name that ends in `*` stands for every kind that begins so.
+    pub kinds: &'static [&'static str],
+    /// What in them.
+    pub fields: &'static str,
+}
+
+/// Of each hook with the argument `interval`.
+const INTERVAL_IS_A_NUMBER: Difference = Difference {
+    what: "an `interval` that is no number",
+    ours: "the hook is refused where it is configured",
+    why: "the original raises in mid-training",
+    recorded: Some(Recorded {
+        file: "helpers",
+        kinds: &["every_n_*"],
+        fields: "raised",
+    }),
+};
+
 /// One type of hook.
 pub struct Kind {
     /// The name in `type = "…"`.
@@ -206,6 +257,8 @@ pub struct Kind {
     pub args: &'static [Arg],
     /// What a configuration to begin with says instead of the default: (argument, TOML).
     pub example: &'static [(&'static str, &'static str)],
+    /// What its page says.
+    pub page: Page,
     /// Builds one. Errors: the text names the argument.
     pub build: fn(&mut Args<'_>) -> Result<Box<dyn Hook>, String>,
 }

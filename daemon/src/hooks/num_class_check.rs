@@ -1,19 +1,9 @@
-//! NumClassCheckHook: stops the training when a head does not have as many classes as its dataset.
-//!
-//! Sees the description of model and datasets, at a gate at before_train_epoch (the train dataset) and before_val_epoch (the
-//! val dataset), as MMDetection 3.3.0 does, not before a test. A dataset without `classes` is a warning, once for each text
-//! and rank, as MMEngine's own logger has it. `classes` that is exactly a str stops. Else the first module in
-//! `named_modules()` order whose `num_classes` does not equal the length of `classes` stops, but for those whose name ends
-//! with `rpn_head`, VGG and FusedSemanticHead. The original's sentences, with their blanks, brackets and grammar mended. A
-//! trainer that has not described what is to be compared is told so, once, and nothing is decided. No arguments.
-//!
-//! Without an answer the training goes on (`otherwise: continue`). CheckInvalidLossHook stops then, because its gate is only
-//! asked where the loss is seen to be wrong; here it is asked at each epoch, and nearly always there is nothing wrong, so a
-//! stop would end every training whose daemon is gone.
+//! NumClassCheckHook: stops the training when a head does not have as many classes as its dataset. What it sees, when it
+//! fires and what it does is on its page, below.
 
 use std::collections::HashMap;
 
-use super::{Context, Decision, EPOCH_DEADLINE, Hook, Kind, Seen};
+use super::{Context, Decision, Difference, EPOCH_DEADLINE, Hook, Kind, Page, Recorded, Seen};
 use crate::domain::{
     Classes, Description, Every, IncidentKind, LogLevel, LogLine, Module, Rank, Subscription, Way,
 };
@@ -28,6 +18,56 @@ pub(super) const KIND: Kind = Kind {
     effect: "stop before the epoch, or a warning",
     args: &[],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "A description that the trainer's side makes of the model and the datasets: each module with an attribute \
+             `num_classes`, in `named_modules()` order, with its name, its class and the value; the class of each dataset, \
+             and what its `metainfo` has as `classes`. It is sent once, and again only where it changed.",
+        fires: "Before each training epoch, for the training dataset, and before each validation, for its dataset. Not before a \
+             test.",
+        does: "- A dataset without `classes`: a warning in the trainer's log, once for each text and rank. The training goes \
+             on.\n\
+             - `classes` is exactly a `str`: a stop. It is nearly always a tuple of one that lacks its comma.\n\
+             - Else the first module whose `num_classes` is not the number of `classes`: a stop. Names that end with \
+             `rpn_head`, VGG and FusedSemanticHead count other things and are left out.\n\
+             - A trainer that has not described what is to be compared: one warning that says so, and nothing is decided.\n\
+             A stop comes before the epoch begins, and its reason names module, model, dataset and both numbers. The training \
+             waits for the answer, 2 s at most; without one it goes on (`otherwise: continue`). CheckInvalidLossHook stops \
+             then, because it asks only where a loss is seen to be bad; this one asks at each epoch, nearly always nothing is \
+             wrong, and a stop would end every training whose daemon is gone.",
+        differences: &[
+            Difference {
+                what: "the exception",
+                ours: "`hookbus.TrainingStopped`, an `AssertionError` too",
+                why: "it is what every stop raises",
+                recorded: Some(Recorded {
+                    file: "num_class_check",
+                    kinds: &["*"],
+                    fields: "raised.type",
+                }),
+            },
+            Difference {
+                what: "the text of a stop",
+                ours: "`in CocoDataset should be a tuple of str. Add comma`; ``does not match the length of `classes` (80) in``",
+                why: "the original lacks blanks and a bracket",
+                recorded: Some(Recorded {
+                    file: "num_class_check",
+                    kinds: &["*"],
+                    fields: "raised.str, args",
+                }),
+            },
+            Difference {
+                what: "the warning",
+                ours: "`and check`; once for each text and rank, whatever the logger",
+                why: "the original lacks a blank, and leaves it to MMEngine's logger to drop what is said at each epoch",
+                recorded: Some(Recorded {
+                    file: "num_class_check",
+                    kinds: &["no_classes"],
+                    fields: "logs",
+                }),
+            },
+        ],
+    },
     build: |_| Ok(Box::new(NumClassCheckHook::default())),
 };
 

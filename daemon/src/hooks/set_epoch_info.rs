@@ -1,9 +1,6 @@
-//! SetEpochInfoHook: tells the model the epoch.
-//!
-//! Sees nothing: it is decided ahead. The trainer calls `model.set_epoch(epoch)` before each training epoch, 0-based, after a
-//! resume from the resumed epoch on, as MMDetection 3.3.0 does. No arguments.
+//! SetEpochInfoHook: tells the model the epoch. What it sees, when it fires and what it does is on its page, below.
 
-use super::{Ahead, Hook, Kind};
+use super::{Ahead, Difference, Hook, Kind, Page, Recorded};
 use crate::domain::{Facts, Standing};
 
 pub(super) const KIND: Kind = Kind {
@@ -13,6 +10,23 @@ pub(super) const KIND: Kind = Kind {
     effect: "model.set_epoch(epoch)",
     args: &[],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "Nothing. It is decided before the training starts, so that a daemon that dies later changes nothing.",
+        fires: "Before each training epoch. In an iteration-based loop once, with 0.",
+        does: "The trainer calls `model.set_epoch(epoch)`: the epoch counts from 0, and after a resume from the resumed one on. \
+             One wrapper (`DataParallel`, `DistributedDataParallel` and those of MMEngine) is taken off first.",
+        differences: &[Difference {
+            what: "a model without `set_epoch`",
+            ours: "the result is \"failed\", with the reason, and the training goes on",
+            why: "the original's `AttributeError` ends the training",
+            recorded: Some(Recorded {
+                file: "set_epoch_info",
+                kinds: &["no_set_epoch"],
+                fields: "raised",
+            }),
+        }],
+    },
     build: |_| Ok(Box::new(SetEpochInfoHook)),
 };
 

@@ -1,11 +1,7 @@
-//! SyncNormHook: before each validation, the mean of the norm layers' states over all ranks.
-//!
-//! Sees nothing: it is decided ahead, from the number of ranks and whether they share a process group. The trainer does it, by
-//! its own collective, with MMDetection 3.3.0's choice of modules and its float32 arithmetic; learnable weights are averaged
-//! too, and training goes on with the result. One rank alone has nothing to average: nothing is asked for, and nothing
-//! refused. Several ranks without a process group could not do it: refused. No arguments.
+//! SyncNormHook: before each validation, the mean of the norm layers' states over all ranks. What it sees, when it fires and
+//! what it does is on its page, below.
 
-use super::{Ahead, Hook, Kind};
+use super::{Ahead, Difference, Hook, Kind, Page};
 use crate::domain::{Facts, Standing};
 
 pub(super) const KIND: Kind = Kind {
@@ -15,6 +11,27 @@ pub(super) const KIND: Kind = Kind {
     effect: "the trainer's own collective before each validation",
     args: &[],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "How many ranks there are, and whether they share a process group. It is decided before the training starts, so \
+             that a daemon that dies later changes nothing.",
+        fires: "Before each validation.",
+        does: "Each rank takes the mean over all ranks of the whole state of its norm layers, in one collective of the \
+             trainer's own:\n\
+             - BatchNorm, SyncBatchNorm and InstanceNorm: weight, bias, running mean and variance, the number of batches; \
+             what their child modules have too. GroupNorm and LayerNorm are left alone.\n\
+             - The mean is taken in float32 and written back in each tensor's own type. So float64 weights keep float32's \
+             digits, and a count of batches above 16,777,216 may lose its last ones, as in the original.\n\
+             - The weights are learnable, and the training goes on with their mean, as in the original.\n\
+             One rank alone has nothing to average, and nothing happens. In YOLOX configs this comes before EMAHook (49): say \
+             `priority=48` of HookbusHook.",
+        differences: &[Difference {
+            what: "several ranks without a process group",
+            ours: "refused, in one line; the training goes on",
+            why: "each rank of the original takes itself for the only one, and silently nothing is averaged",
+            recorded: None,
+        }],
+    },
     build: |_| Ok(Box::new(SyncNormHook)),
 };
 

@@ -1,21 +1,12 @@
-//! SyncRandomSizeHook: changes the input's size at random, alike on all ranks.
+//! SyncRandomSizeHook: changes the input's size at random, alike on all ranks. What it sees, when it fires and what it does is
+//! on its page, below.
 //!
-//! Sees nothing: it is decided ahead, for the whole training. With `by_epoch` a size drawn after each epoch e with
-//! `(e + 1) % interval == 0` holds from epoch e + 1 on, as in MMDetection 2.28.2; without, the same is said of iterations, as
-//! YOLOX itself does it. Height 32 * s and width 32 * int(s * img_scale[1] / img_scale[0]), for an s of `ratio_range`, both
-//! ends included.
-//!
-//! The original draws from the process's global generator. Here the k-th s is a function of (seed, k), counted from the
-//! training's start, so that a resume finds the same sizes and nobody else's numbers move: the first 8 bytes, little
-//! endian, of sha256("hookbus size", seed, k), both as 8 bytes little endian, scaled to the range by multiplication. The seed is the
-//! trainer's, else the first 8 bytes, little endian, of sha256(the run's name).
-//!
-//! Arguments: `ratio_range` ([14, 26]), None: no change; `img_scale` ([640, 640]); `interval` (1), a negative one counts
-//! alike; `device` ("cuda"), not looked at: no tensor is made; `by_epoch` (true).
+//! The k-th s is the first 8 bytes, little endian, of sha256("hookbus size", seed, k), both as 8 bytes little endian, scaled to the
+//! range by multiplication. Without a seed of the trainer's it is the first 8 bytes, little endian, of sha256(the run's name).
 
 use sha2::{Digest, Sha256};
 
-use super::{Ahead, Arg, Args, Hook, Kind};
+use super::{Ahead, Arg, Args, Difference, Hook, Kind, Page, Recorded};
 use crate::domain::{Facts, Size, SizeFrom, SizeStep, Standing};
 
 /// Pixels of one step of the ratio.
@@ -56,6 +47,84 @@ pub(super) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    page: Page {
+        original: "MMDetection 2.28.2",
+        sees: "`max_epochs` (with `by_epoch=False` the number of iterations), the trainer's seed, and what its input must be a \
+             multiple of. All sizes are decided before the training starts, so that a daemon that dies later changes none.",
+        fires: "After each epoch e, counted from 0, with `(e + 1) % interval == 0` a size is drawn, which holds from epoch e + 1 \
+             on. With `by_epoch=False` the same is said of iterations, as YOLOX itself does it. A negative interval counts \
+             as the positive one. Before the first change the \
+             size is the trainer's own.",
+        does: "For a random s of `ratio_range`, both ends included, the height is 32 s, and the width 32 times the whole part \
+             of `s * img_scale[1] / img_scale[0]`.\n\
+             The size goes to the data preprocessor's `BatchSyncRandomResize`, in place of its own draw, else to the \
+             dataset's `update_dynamic_scale`; in a plain loop to `bus.on(\"size\", …)`. `hookbus send RUN size` holds until \
+             the next change.\n\
+             The k-th size is a function of the seed and k: the same on all ranks and after a resume, and no random number of \
+             the trainer's own is used up. The seed is the trainer's, else it is made from the run's name.",
+        differences: &[
+            Difference {
+                what: "the draws",
+                ours: "a function of the seed and k; for the comparison the recorded ones are put in their place",
+                why: "the original takes numbers from the user's global generator, and a resume finds other sizes",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["*"],
+                    fields: "draws, next_random",
+                }),
+            },
+            Difference {
+                what: "the constructor's warning",
+                ours: "none",
+                why: "it is of MMDetection's own deprecation; `by_epoch=False` changes the size every n iterations, as it asks for",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["*"],
+                    fields: "constructor_warning",
+                }),
+            },
+            Difference {
+                what: "`interval=0`, an image of height 0",
+                ours: "refused where they are configured",
+                why: "the original divides by zero after the first epoch",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["errors"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "a range that can give 0 or negative pixels",
+                ours: "refused where it is configured",
+                why: "no training survives such an input",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["ratio_range", "img_scale"],
+                    fields: "changes",
+                }),
+            },
+            Difference {
+                what: "a dataset without `update_dynamic_scale`",
+                ours: "the result says so, and the training goes on",
+                why: "the original raises at its first change; no dataset of MMDetection 2.28.2 has it",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["genuine_dataset"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "`device`",
+                ours: "not looked at: no tensor is made",
+                why: "with its default the original fails on a host without a GPU",
+                recorded: Some(Recorded {
+                    file: "sync_random_size",
+                    kinds: &["default_device_cuda_on_cpu_host"],
+                    fields: "raised",
+                }),
+            },
+        ],
+    },
     build: |args| Ok(Box::new(SyncRandomSizeHook::new(args)?)),
 };
 

@@ -1,23 +1,10 @@
 //! YOLOXLrUpdaterHook: the learning rate of YOLOX, for each parameter group and iteration: a square warm-up, a cosine, and a
-//! constant tail.
-//!
-//! Sees nothing: it is decided ahead, for the whole training, from the base rates of the optimizer's groups. Bit for bit the
-//! float64 of MMDetection 2.28.2 on mmcv 1.7.2 (`CosineAnnealingLrUpdaterHook`, `annealing_cos`). With W the iterations of
-//! the warm-up, L those of the last `num_last_epochs`, and p of max the iteration (with `by_epoch` the epoch), counted from 1:
-//!
-//! - warm-up, iteration < W: `base * (warmup_ratio * ((iteration + 1) / W)^2)`, whatever name `warmup` gives;
-//! - p >= max - L: target, which is `min_lr` or `base * min_lr_ratio`;
-//! - else `target + 0.5 * (base - target) * (cos(pi * f) + 1)` with `f = (p - W) / (max - W - L)`.
-//!
-//! With `by_epoch`, p and max count epochs while W and L stay iterations: so does the original, and a warning says so.
-//!
-//! Arguments: `num_last_epochs` (required); `min_lr` or `min_lr_ratio`, one of them; `by_epoch` (true); `warmup` (none),
-//! "constant", "linear" or "exp"; `warmup_iters` (0), with `warmup_by_epoch` (false) epochs; `warmup_ratio` (0.1), in (0, 1].
+//! constant tail. What it sees, when it fires and what it does is on its page, below; the arithmetic is in `course`.
 
 mod course;
 
 use self::course::{Course, Least, Pace};
-use super::{Ahead, Arg, Args, Hook, Kind, NONE, REQUIRED};
+use super::{Ahead, Arg, Args, Difference, Hook, Kind, NONE, Page, REQUIRED, Recorded};
 use crate::domain::{Facts, ParamGroup, Standing};
 
 /// 1.6 GB, and 300 epochs of YOLOX on COCO are half a million.
@@ -81,6 +68,56 @@ pub(super) const KIND: Kind = Kind {
         ("warmup_ratio", "1.0"),
         ("warmup_by_epoch", "true"),
     ],
+    page: Page {
+        original: "MMDetection 2.28.2 on mmcv 1.7.2",
+        sees: "How long the training and its epochs are, the base rate of each parameter group of the optimizer (`initial_lr`, \
+             else `lr`), and whether the trainer has a scheduler of its own. All rates are decided before the training \
+             starts, so that a daemon that dies later changes none.",
+        fires: "Before each training iteration.",
+        does: "It sets the learning rate of each parameter group, bit for bit the original's float64. With W the iterations of \
+             the warm-up, L those of the last `num_last_epochs`, and p of max the iteration, counted from 1:\n\
+             - warm-up, the first W iterations: `base * (warmup_ratio * (p / W)^2)`, whatever name `warmup` gives;\n\
+             - the tail, p >= max - L: the target, which is `min_lr` or `base * min_lr_ratio`;\n\
+             - else `target + 0.5 * (base - target) * (cos(pi * f) + 1)` with `f = (p - W) / (max - W - L)`.\n\
+             With `by_epoch=True` the last two take p and max in epochs, while W and L stay iterations: so does the original, \
+             with curves that nobody wants, and a warning says so. YOLOX itself says `by_epoch=False`.\n\
+             Beside a scheduler of the trainer's own it is refused, in one line that names both: in MMEngine take \
+             `param_scheduler` out of the config. `hookbus send RUN lr` holds over it until `--release`.",
+        differences: &[
+            Difference {
+                what: "warm-up and last epochs that fill the training",
+                ours: "refused, in one line with the numbers, and the training goes on",
+                why: "the original divides by zero at its first iteration",
+                recorded: Some(Recorded {
+                    file: "yolox_lr",
+                    kinds: &["*"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "arguments that do not fit each other or the loop",
+                ours: "refused, in one line that names the argument, and the training goes on",
+                why: "two of the original's assertions have no text",
+                recorded: Some(Recorded {
+                    file: "yolox_lr",
+                    kinds: &["constructor_error", "iter_runner_warmup_by_epoch"],
+                    fields: "raised",
+                }),
+            },
+            Difference {
+                what: "`by_epoch=True` with a warm-up or a tail",
+                ours: "the same curve, and a warning",
+                why: "the original mixes epochs and iterations, and says nothing",
+                recorded: None,
+            },
+            Difference {
+                what: "a scheduler of the trainer's own",
+                ours: "refused",
+                why: "both would set the learning rate",
+                recorded: None,
+            },
+        ],
+    },
     build: |args| Ok(Box::new(YOLOXLrUpdaterHook::new(args)?)),
 };
 

@@ -1,12 +1,7 @@
-//! YOLOXModeSwitchHook: leaves out strong augmentation and adds the L1 loss at the end of a training.
-//!
-//! Sees nothing: it is decided ahead, from max_epochs. The mode holds from 0-based epoch `max_epochs - num_last_epochs - 1`
-//! on, so in the last `num_last_epochs + 1` epochs, as in MMDetection 3.3.0; a resume after that switches at once. The
-//! trainer leaves out the pipeline steps named, restarts persistent workers and sets `use_l1`. An iteration-based loop has
-//! one epoch, as in MMEngine. Arguments: `num_last_epochs` (15), -1 or less: never; `skip_type_keys` (Mosaic, RandomAffine,
-//! MixUp).
+//! YOLOXModeSwitchHook: leaves out strong augmentation and adds the L1 loss at the end of a training. What it sees, when it
+//! fires and what it does is on its page, below.
 
-use super::{Ahead, Arg, Args, Hook, Kind};
+use super::{Ahead, Arg, Args, Difference, Hook, Kind, Page, Recorded};
 use crate::domain::{Facts, Standing};
 
 pub(super) const KIND: Kind = Kind {
@@ -27,6 +22,43 @@ pub(super) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    page: Page {
+        original: "MMDetection 3.3.0",
+        sees: "`max_epochs`. The epoch is decided before the training starts, so that a daemon that dies later changes nothing.",
+        fires: "Once, before the first epoch with `epoch + 1 >= max_epochs - num_last_epochs`, counted from 0: so the last \
+             `num_last_epochs + 1` epochs are in the new mode, as in MMDetection (of 300 with 15: from epoch 284 on). A \
+             training that is resumed after that switches in its first epoch. An iteration-based loop has one epoch, as in \
+             MMEngine: it switches before its first iteration.",
+        does: "In this order, before the data loader's iterator is made where it is made for each epoch:\n\
+             - `No mosaic and mixup aug now!` in the trainer's log, and `dataset.update_skip_type_keys(skip_type_keys)`;\n\
+             - new data-loader workers where they are persistent, for they hold copies of the dataset;\n\
+             - `Add additional L1 loss now!` in the log, and `bbox_head.use_l1 = True`, on `model.detector` where the model \
+             has one, else on the model. One wrapper is taken off first.\n\
+             In a plain loop `bus.on(\"mode\", …)` takes the place of all that. In YOLOX configs this comes before EMAHook \
+             (49): say `priority=48` of HookbusHook.",
+        differences: &[
+            Difference {
+                what: "`skip_type_keys` that is no list of strings",
+                ours: "refused where it is configured",
+                why: "the original fails at the switch, hundreds of epochs later",
+                recorded: Some(Recorded {
+                    file: "yolox_mode_switch",
+                    kinds: &["skip_type_keys"],
+                    fields: "raised, events",
+                }),
+            },
+            Difference {
+                what: "a model without `bbox_head`, a dataset without `update_skip_type_keys`",
+                ours: "the result is \"failed\", with the reason and what was done before it; an incident, and the training goes on",
+                why: "the original's `AttributeError` ends the training",
+                recorded: Some(Recorded {
+                    file: "yolox_mode_switch",
+                    kinds: &["model_no_head", "model_detector_none"],
+                    fields: "raised",
+                }),
+            },
+        ],
+    },
     build: |args| Ok(Box::new(YOLOXModeSwitchHook::new(args)?)),
 };
 
