@@ -23,8 +23,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
-from mmengine.runner import Runner
-from mmengine.runner import loops, runner
+from mmengine.runner import Runner, loops, runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset, get_worker_info
