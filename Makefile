@@ -11,6 +11,10 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
+TORCH_VENV := $(CURDIR)/.venv-torch
+TORCH_BIN := $(TORCH_VENV)/bin
+TORCH_PIP := $(TORCH_BIN)/pip --disable-pip-version-check --quiet
+WHEEL := $(TARGET)/client
 
 CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/python/README.md \
 	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
@@ -35,9 +39,12 @@ test-rust: ## The Rust tests
 	$(CARGO) build --locked -p hookbusd -p hookbus-cli
 	$(CARGO) test --locked --workspace
 
-test-python: $(VENV)/.client ## The Python tests, the stub against the built module, the linter
+test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub against the built module, the linter
 	$(CARGO) build --locked -p hookbusd -p hookbus-cli
-	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest -rs tests/python
+	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest -rs -m 'not torch' \
+		--ignore=tests/python/with_mmengine tests/python
+	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(TORCH_BIN)/python -m pytest -rs -m torch \
+		tests/python/with_mmengine tests/python/test_steering_python.py
 	cd client/python && $(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
@@ -65,11 +72,11 @@ hook-docs: ## Writes docs/hooks anew, a page a hook, from the daemon's one list 
 	rm -rf docs/hooks
 	$(TARGET)/debug/hookbusd --hook-docs docs/hooks
 
-clean: ## Removes what was built and the virtual environment
+clean: ## Removes what was built and the virtual environments
 	$(CARGO) clean
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV) $(TORCH_VENV) .cache
 
-# --- the virtual environment: each stamp is made again only where what it was made from is newer
+# --- the virtual environments: each stamp is made again only where what it was made from is newer
 
 $(VENV)/.made:
 	@bash scripts/make-venv.sh '$(PYTHON)' '$(VENV)'
@@ -83,6 +90,23 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.made
 	$(PIP) install -r $<
 	@touch $@
 
-$(VENV)/.client: $(CLIENT_SOURCES) $(VENV)/.tools
-	$(PIP) install --force-reinstall --no-deps ./client/python
+$(WHEEL)/.built: $(CLIENT_SOURCES) $(VENV)/.made
+	rm -rf $(WHEEL)
+	$(PIP) wheel --no-deps --wheel-dir $(WHEEL) ./client/python
+	@touch $@
+
+$(VENV)/.client: $(WHEEL)/.built $(VENV)/.tools
+	$(PIP) install --force-reinstall --no-deps $(WHEEL)/*.whl
+	@touch $@
+
+$(TORCH_VENV)/.made:
+	@bash scripts/make-torch-venv.sh '$(PYTHON)' '$(TORCH_VENV)'
+	@touch $@
+
+$(TORCH_VENV)/.tools: tests/python/with_mmengine/requirements.txt $(TORCH_VENV)/.made
+	$(TORCH_PIP) install --no-deps -r $<
+	@touch $@
+
+$(TORCH_VENV)/.client: $(WHEEL)/.built $(TORCH_VENV)/.tools
+	$(TORCH_PIP) install --force-reinstall --no-deps $(WHEEL)/*.whl
 	@touch $@

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes a virtual environment: make-venv.sh PYTHON FOLDER. Where a Debian lacks ensurepip, root mends it with apt;
+# Makes a virtual environment: make-venv.sh PYTHON FOLDER [OPTIONS OF VENV]. Where a Debian lacks ensurepip, root mends it with apt;
 # anyone else is told what to install. Touches nothing else.
 set -euo pipefail
 python=$1
 folder=$2
+shift 2
 
 if ! command -v "$python" >/dev/null; then
   echo "make: no $python here; install Python 3.10 or later (Debian: apt-get install python3 python3-venv)" >&2
@@ -24,4 +25,4 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 1
   fi
 fi
-"$python" -m venv --clear "$folder"
+"$python" -m venv --clear "$@" "$folder"

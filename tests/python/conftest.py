@@ -18,6 +18,10 @@ PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
 NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "torch: needs torch, and is run in the environment that has it")
+
+
 def binary(name: str) -> Path:
     """A built program: HOOKBUSD and its folder first, then what the workspace has built last."""
     named = os.environ.get("HOOKBUSD")

@@ -1,12 +1,11 @@
 """Learning rates in a Python trainer's optimizers and schedulers: held ones end with the iteration and leave nothing.
 
-PyTorch's shapes are played by small classes, whose parts are those of torch 1.13 and 2.4; where torch is installed, its
-own are used too.
+PyTorch's shapes are played by small classes, whose parts are those of torch 1.13 and 2.4; its own are used too, where
+`make test` has torch.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from collections.abc import Callable
@@ -16,10 +15,6 @@ import pytest
 from conftest import Daemon, operator
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="torch is not installed: PyTorch's own classes are not tried"
-)
 
 # The trainer, who also is the operator: it iterates until its order has a result.
 PARTS = """
@@ -191,7 +186,7 @@ print(json.dumps([rates(), state[0]["param_groups"][0]["lr"], [scheduler.last_ep
 """
 
 
-@needs_torch
+@pytest.mark.torch
 def test_pytorchs_own_optimizers_and_schedulers(train: Callable[..., Any]) -> None:
     assert train(TORCH_STATE) == [[0.5, 0.5], 0.5, [1, 1]]
 
@@ -588,7 +583,7 @@ print(json.dumps([held, first.stepped[-1], first.rates(), first.param_groups[0][
 """
 
 
-@pytest.mark.parametrize("whose", ["played", pytest.param("torch", marks=needs_torch)])
+@pytest.mark.parametrize("whose", ["played", pytest.param("torch", marks=pytest.mark.torch)])
 def test_a_rate_that_is_a_tensor_of_several_groups_is_kept_once_and_given_back_once(
     train: Callable[..., Any], whose: str
 ) -> None:

@@ -1,0 +1,151 @@
+"""Whole trainings: with MMDetection's own hooks in the process, and with the same hooks asked of a daemon.
+
+Every number is the same to the last bit: losses, learning rates, weights, checkpoints, the state of torch's generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Daemon
+from trainings import Records, trained
+
+pytestmark = pytest.mark.torch
+
+Settings = dict[str, Any]
+Start = Callable[..., Daemon]
+
+CHECK_LOSS = dict(type="CheckInvalidLossHook", interval=4)
+OTHERS = [
+    dict(type="NumClassCheckHook"),
+    dict(type="MemoryProfilerHook", interval=6),
+    dict(type="SetEpochInfoHook"),
+    dict(type="SyncNormHook"),
+    dict(type="YOLOXModeSwitchHook", num_last_epochs=1, skip_type_keys=("Mosaic", "MixUp")),
+]
+HOOKS = [CHECK_LOSS, *OTHERS]
+SWITCH = 2  # of four epochs, with num_last_epochs=1
+
+BY_EPOCH = {"asked": HOOKS}
+BY_ITERATION = {"asked": HOOKS, "by_epoch": False, "val_interval": 5}
+PERSISTENT = {"workers": 2, "persistent": True}
+
+
+def original(folder: Path, settings: Settings, ranks: int = 1) -> Records:
+    return trained(folder, {**settings, "hooks": "original"}, ranks)
+
+
+def ours(folder: Path, settings: Settings, ranks: int, start_daemon: Start) -> Records:
+    daemons = [start_daemon() for _ in range(ranks)]
+    return trained(folder, {**settings, "hooks": "hookbus"}, ranks, daemons)
+
+
+def both(folder: Path, settings: Settings, ranks: int, start_daemon: Start) -> tuple[Records, Records]:
+    """At the same time: there are cores for two."""
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(original, folder, settings, ranks)
+        second = pool.submit(ours, folder, settings, ranks, start_daemon)
+        return first.result(), second.result()
+
+
+def alike(theirs: Records, ours: Records) -> None:
+    """All but how a stop is worded."""
+    assert len(theirs) == len(ours)
+    for rank, (their, our) in enumerate(zip(theirs, ours, strict=True)):
+        for what in their.keys() - {"ended"}:
+            assert our[what] == their[what], f"{what} on rank {rank}"
+        assert (their["ended"] is None) == (our["ended"] is None), (rank, their["ended"], our["ended"])
+
+
+def stopped(record: dict[str, Any]) -> str:
+    """The reason for which hookbus ended it."""
+    ended = record["ended"]
+    assert ended is not None
+    assert ended["kinds"][:2] == ["TrainingStopped", "AssertionError"], ended
+    return ended["text"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("loader", [{}, PERSISTENT], ids=["no workers", "persistent workers"])
+def test_a_training_by_epochs(tmp_path: Path, start_daemon: Start, loader: Settings, ranks: int) -> None:
+    theirs, ours = both(tmp_path, BY_EPOCH | loader, ranks, start_daemon)
+    alike(theirs, ours)
+    for record in theirs:  # that the originals did what they are for
+        assert [row["use_l1"] for row in record["epochs"]] == [epoch >= SWITCH for epoch in range(4)]
+        assert record["set_epoch"] == [0, 1, 2, 3]
+        assert record["stopped_at"] == [4, 24 // ranks]
+        length = len(record["iterations"]) // 4
+        seen = [row["skipped"] for row in record["iterations"]]
+        assert seen == [[0]] * SWITCH * length + [[2]] * 2 * length
+        changed = [before != after for _, before, after in record["norms"]]
+        assert changed == [ranks > 1] * 4
+        workers = [row["processes"] for row in record["iterations"]]
+        assert workers[0] != workers[-1] if loader else {0} == {pid for pids in workers for pid in pids}
+    assert "epoch_4.pth" in theirs[0]["checkpoints"]
+    assert len({record["weights"] for record in theirs}) == 1
+
+
+def test_workers_that_are_made_for_each_epoch(tmp_path: Path, start_daemon: Start) -> None:
+    alike(*both(tmp_path, BY_EPOCH | {"workers": 2}, 1, start_daemon))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_by_iterations(tmp_path: Path, start_daemon: Start, ranks: int) -> None:
+    theirs, ours = both(tmp_path, BY_ITERATION, ranks, start_daemon)
+    alike(theirs, ours)
+    assert [row["use_l1"] for row in theirs[0]["epochs"]] == [True]  # it has one epoch, which is the last
+    assert len(theirs[0]["validations"]) == -(-24 // ranks // 5)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_loss_that_is_no_number(tmp_path: Path, start_daemon: Start, ranks: int) -> None:
+    """On the last rank, between two checks: the weights carry it to the next one, and to the others."""
+    settings = BY_EPOCH | {"nan": [ranks - 1, 5]}
+    theirs, ours = both(tmp_path, settings, ranks, start_daemon)
+    alike(theirs, ours)
+    for their, our in zip(theirs, ours, strict=True):
+        assert their["stopped_at"][1] == 7
+        assert their["ended"]["args"] == ["None"]
+        assert "CheckInvalidLossHook" in stopped(our) or "loss" in stopped(our)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_that_is_resumed_after_the_switch(tmp_path: Path, start_daemon: Start, ranks: int) -> None:
+    saved = tmp_path / "first"
+    saved.mkdir()
+    first = original(tmp_path, BY_EPOCH | {"work_dir": str(saved)}, ranks)
+    resumed = BY_EPOCH | PERSISTENT | {"resume": str(saved / f"epoch_{SWITCH + 1}.pth")}
+    theirs, ours = both(tmp_path, resumed, ranks, start_daemon)
+    alike(theirs, ours)
+    assert [row["epoch"] for row in theirs[0]["epochs"]] == [SWITCH + 1]
+    assert theirs[0]["epochs"][0]["use_l1"]
+    assert all(row["skipped"] == [2] for row in theirs[0]["iterations"])
+    assert first[0]["stopped_at"] == theirs[0]["stopped_at"]
+
+
+def test_heads_that_do_not_fit_the_classes(tmp_path: Path, start_daemon: Start) -> None:
+    theirs, ours = both(tmp_path, BY_EPOCH | {"classes": 5}, 2, start_daemon)
+    alike(theirs, ours)
+    for their, our in zip(theirs, ours, strict=True):
+        assert their["ended"]["text"].endswith("`classes` 3) in Pictures")
+        assert "does not match the length of `classes` (3) in Pictures" in stopped(our)
+        assert their["stopped_at"] == [0, 0]
+
+
+def test_that_each_hook_shows(tmp_path: Path) -> None:
+    """A hook that is not there changes the numbers: else the comparisons above would prove nothing."""
+
+    def without(*types: str) -> tuple[str, str]:
+        asked = [hook for hook in HOOKS if hook["type"] not in types]
+        record = original(tmp_path, BY_EPOCH | {"asked": asked}, 2)[0]
+        return record["weights"], str(record["validations"])
+
+    steering = ("SetEpochInfoHook", "SyncNormHook", "YOLOXModeSwitchHook")
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda types: without(*types), [(), *((kind,) for kind in steering)]))
+    assert len({weights for weights, _ in found}) == len(found)
+    assert len({validations for _, validations in found}) == len(found)
