@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Daemon
-from trainings import Records, trained
+from trainings import Records, begun, trained
 
 pytestmark = pytest.mark.torch
 
@@ -161,6 +161,44 @@ def test_heads_that_do_not_fit_the_classes(both: Both) -> None:
         assert their["ended"]["text"].endswith("`classes` 3) in Pictures")
         assert "does not match the length of `classes` (3) in Pictures" in stopped(our)
         assert their["stopped_at"] == [0, 0]
+
+
+@pytest.mark.parametrize("killed", [[0], [1], [0, 1]], ids=["rank 0's", "rank 1's", "both"])
+def test_a_daemon_killed_in_mid_run_changes_no_number(
+    originals: Originals, tmp_path: Path, start_daemon: Start, killed: list[int]
+) -> None:
+    """In the first of four epochs: the switch, the epochs and the norms are still to come."""
+    daemons = [start_daemon(), start_daemon()]
+    with begun(tmp_path, BY_EPOCH | {"hooks": "hookbus", "ask_at": [1]}, 2, daemons) as training:
+        for rank in (0, 1):
+            training.at(rank, 1)
+        for rank in killed:
+            daemons[rank].kill()
+        for rank in (0, 1):
+            training.go(rank)
+        alike(originals(BY_EPOCH, 2), training.records())
+
+
+def test_a_loss_that_is_no_number_on_one_rank_stops_both_there(tmp_path: Path, start_daemon: Start) -> None:
+    """The original stops that rank alone, and the other waits for it in its next collective."""
+    asked = [dict(type="CheckInvalidLossHook", interval=1), *OTHERS]
+    settings = {"hooks": "hookbus", "asked": asked, "nan": [1, 4]}
+    records = trained(tmp_path, settings, 2, [start_daemon(), start_daemon()])
+    for record in records:
+        assert record["stopped_at"] == [1, 4]
+        assert "on rank 1" in stopped(record)
+
+
+@pytest.mark.parametrize("missing", [[0], [1], [0, 1]], ids=["rank 0's", "rank 1's", "both"])
+def test_a_daemon_that_was_never_there(
+    originals: Originals, tmp_path: Path, start_daemon: Start, missing: list[int]
+) -> None:
+    """What concerns all comes from rank 0. Without its daemon the training is one without hooks."""
+    daemons = [start_daemon(), start_daemon()]
+    for rank in missing:
+        daemons[rank].kill()
+    records = trained(tmp_path, BY_EPOCH | {"hooks": "hookbus"}, 2, daemons)
+    alike(originals(BY_EPOCH | {"asked": []} if 0 in missing else BY_EPOCH, 2), records)
 
 
 def test_that_each_hook_shows(originals: Originals) -> None:
