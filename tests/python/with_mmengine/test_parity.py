@@ -26,6 +26,7 @@ PARTS = (
     "set_epoch_info",
     "sync_norm",
     "sync_random_size",
+    "yolox_lr",
     "yolox_mode_switch",
 )
 pytest.register_assert_rewrite(*(f"parity_{name}" for name in PARTS))
@@ -36,6 +37,7 @@ import parity_num_class_check as num_class_check  # noqa: E402
 import parity_set_epoch_info as set_epoch_info  # noqa: E402
 import parity_sync_norm as sync_norm  # noqa: E402
 import parity_sync_random_size as sync_random_size  # noqa: E402
+import parity_yolox_lr as yolox_lr  # noqa: E402
 import parity_yolox_mode_switch as yolox_mode_switch  # noqa: E402
 from trainings import begun  # noqa: E402
 
@@ -56,6 +58,7 @@ HERE: dict[str, dict[str, Decide]] = {
         "default_device_cuda_on_cpu_host": sync_random_size.decide,
         "genuine_dataset": sync_random_size.decide,
     },
+    "yolox_lr": {"*": yolox_lr.decide},
     "yolox_mode_switch": {
         "overridden_stages": yolox_mode_switch.stages,
         "real_dataloader": yolox_mode_switch.real_dataloader,
@@ -92,7 +95,6 @@ DAEMON: dict[str, tuple[str, ...]] = {
         "other_random_use",
         "world*",
     ),
-    "yolox_lr": ("*",),
 }
 
 
