@@ -17,12 +17,12 @@ pub(super) const KIND: Kind = Kind {
         does: "The trainer calls `model.set_epoch(epoch)`: the epoch counts from 0, and after a resume from the resumed one on. \
              One wrapper (`DataParallel`, `DistributedDataParallel` and those of MMEngine) is taken off first.",
         differences: &[Difference {
-            what: "a model without `set_epoch`",
+            what: "a model without `set_epoch`, one wrapper taken off",
             ours: "the result is \"failed\", with the reason, and the training goes on",
             why: "the original's `AttributeError` ends the training",
             recorded: Some(Recorded {
                 file: "set_epoch_info",
-                kinds: &["no_set_epoch"],
+                kinds: &["no_set_epoch", "epochs"],
                 fields: "raised",
             }),
         }],

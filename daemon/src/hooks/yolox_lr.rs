@@ -105,6 +105,12 @@ pub(super) const KIND: Kind = Kind {
                 }),
             },
             Difference {
+                what: "`warmup_by_epoch=True` in MMEngine's IterBasedTrainLoop",
+                ours: "an epoch of the warm-up is one pass over the data loader",
+                why: "the original's assertion has no text, and this loop's loader has a length",
+                recorded: None,
+            },
+            Difference {
                 what: "`by_epoch=True` with a warm-up or a tail",
                 ours: "the same curve, and a warning",
                 why: "the original mixes epochs and iterations, and says nothing",

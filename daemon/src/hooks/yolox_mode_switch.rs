@@ -48,12 +48,12 @@ pub(super) const KIND: Kind = Kind {
                 }),
             },
             Difference {
-                what: "a model without `bbox_head`, a dataset without `update_skip_type_keys`",
+                what: "a model without `bbox_head`, one wrapper taken off; a dataset without `update_skip_type_keys`",
                 ours: "the result is \"failed\", with the reason and what was done before it; an incident, and the training goes on",
                 why: "the original's `AttributeError` ends the training",
                 recorded: Some(Recorded {
                     file: "yolox_mode_switch",
-                    kinds: &["model_no_head", "model_detector_none"],
+                    kinds: &["model_*"],
                     fields: "raised",
                 }),
             },
