@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from ._ranks import keep
+
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
     from typing import Any
@@ -22,7 +24,7 @@ def sync(model: Any, distributed: Any) -> str | None:
     states = states_of(model)
     if world_size == 1 or not states:
         return None
-    flat = torch.cat([state.flatten().float() for state in states.values()])
+    flat = keep(torch.cat([state.flatten().float() for state in states.values()]))
     distributed.all_reduce(flat, op=distributed.ReduceOp.SUM)
     flat /= world_size
     parts = torch.split(flat, [state.numel() for state in states.values()])

@@ -8,6 +8,7 @@ but a signal: where the ranks cannot meet any more, what is in force stays and t
 from __future__ import annotations
 
 import sys
+from collections import deque
 
 from . import _agreement
 from ._actions import named
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 EVERY = 10  # iterations
+
+# Of the last collectives. gloo's thread lets go of a tensor a moment after a collective has returned. Were it the last
+# to do so it would want the interpreter's lock; where the process ends just then there is none, and it is aborted.
+_kept: deque[object] = deque(maxlen=16)
+
+
+def keep(tensor: Any) -> Any:
+    """For a tensor that goes into a collective."""
+    _kept.append(tensor)
+    return tensor
 
 
 class Ranks:
@@ -92,7 +103,7 @@ class Ranks:
     def _exchange(self) -> None:
         torch = sys.modules["torch"]
         offered = bytearray(self._session.offer() if self._rank == 0 else b"")
-        header = torch.tensor([self._shares + bool(offered), len(offered)], dtype=torch.int64, device="cpu")
+        header = keep(torch.tensor([self._shares + bool(offered), len(offered)], dtype=torch.int64, device="cpu"))
         self._distributed.broadcast(header, 0, group=self._group)
         self._shares, length = header.tolist()
         if length:
@@ -103,7 +114,7 @@ class Ranks:
     def _broadcast(self, ours: bytearray, length: int) -> bytes:
         torch = sys.modules["torch"]
         buffer = ours if self._rank == 0 else bytearray(length)
-        self._distributed.broadcast(torch.frombuffer(buffer, dtype=torch.uint8), 0, group=self._group)
+        self._distributed.broadcast(keep(torch.frombuffer(buffer, dtype=torch.uint8)), 0, group=self._group)
         return bytes(buffer)
 
     def lowest(self, held: list[bool]) -> list[int | None]:
@@ -113,7 +124,7 @@ class Ranks:
             torch = sys.modules["torch"]
             nobody = self._world_size
             mine = [self._rank if holds else nobody for holds in held]
-            flags = torch.tensor(mine, dtype=torch.int64, device="cpu")
+            flags = keep(torch.tensor(mine, dtype=torch.int64, device="cpu"))
             self._distributed.all_reduce(flags, op=self._distributed.ReduceOp.MIN, group=self._group)
             return [None if rank == nobody else rank for rank in flags.tolist()]
 
@@ -124,7 +135,7 @@ class Ranks:
 
         def broadcast() -> bytes:
             torch = sys.modules["torch"]
-            header = torch.tensor([len(answer)], dtype=torch.int64, device="cpu")
+            header = keep(torch.tensor([len(answer)], dtype=torch.int64, device="cpu"))
             self._distributed.broadcast(header, 0, group=self._group)
             (length,) = header.tolist()
             return self._broadcast(bytearray(answer), length) if length else b""

@@ -44,7 +44,7 @@ impl Run {
         let is_line = matches!(asked, Asked::Command(Deed::Log(_)));
         if !ranks.is_empty() && !is_line && self.acts_together() {
             return Err(format!(
-                "the ranks of run {} act together: leave --rank out, the order is for every rank",
+                "the ranks of run {} act together: leave --ranks out, the order is for every rank",
                 self.id
             ));
         }
