@@ -410,8 +410,8 @@ async fn an_order_to_ranks_that_act_together_goes_by_rank_0_and_waits_for_who_is
     let mut operators = [operator, self::operator(&second).await];
     for (at, order, says) in [
         (0, checkpoint(vec![0]), "leave --ranks out"),
-        (1, stop, "rank 0 is at another daemon"),
-        (1, checkpoint(Vec::new()), "give the order there"),
+        (1, stop, "rank 0 is not here"),
+        (1, checkpoint(Vec::new()), "give the order to its daemon"),
     ] {
         let refused = match operators[at].send(order).await {
             Err(error) => error.to_string(),

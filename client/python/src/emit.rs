@@ -49,6 +49,8 @@ pub(crate) struct Native {
     caches: RefCell<Caches>,
     /// Whether Python was asked for its facts when training began.
     prepared: Cell<bool>,
+    /// Whether the ranks of the job were asked whether they agree.
+    gathered: Cell<bool>,
     /// What has the collectives, where the ranks of a job may have to act together.
     ranks: Mutex<Option<Py<PyAny>>>,
     /// Whose learning rates are written.
@@ -76,6 +78,7 @@ impl Native {
         let native: &'static Self = Box::leak(Box::new(Self {
             session,
             prepared: Cell::new(false),
+            gathered: Cell::new(false),
             ranks: Mutex::default(),
             apply: Mutex::new(None),
             caches: RefCell::default(),
@@ -108,18 +111,16 @@ impl Native {
     /// The ranks of this job agree, or find that there is nothing to agree on. Errors: a signal's.
     #[cold]
     fn gather(&self, py: Python<'_>, training: bool) -> PyResult<()> {
-        if self.session.is_gathering()
+        if !self.gathered.get()
             && let Some(ranks) = self.ranks(py)
         {
+            self.gathered.set(training);
             ranks.call_method1(intern!(py, "gather"), (training,))?;
         }
         // Whatever happened there, nobody is asked for ever.
-        if self.session.is_gathering() {
-            if training {
-                self.session.alone();
-            } else {
-                self.session.still_gathers();
-            }
+        self.session.still_gathers();
+        if training && self.session.is_gathering() {
+            self.session.alone();
         }
         Ok(())
     }
@@ -154,14 +155,15 @@ impl Native {
             self.session.part();
             return Ok(self.session.emit_met(point, meeting, &[], values, unknown));
         };
+        let tag = meeting.tag(point);
         if meeting.exchange {
-            ranks.call_method0(intern!(py, "exchange"))?;
+            ranks.call_method1(intern!(py, "exchange"), (tag,))?;
         }
         let mut lowest = Vec::new();
         if !meeting.held.is_empty() {
             let held = meeting.held.clone();
             lowest = ranks
-                .call_method1(intern!(py, "lowest"), (held,))?
+                .call_method1(intern!(py, "lowest"), (tag, held))?
                 .extract()?;
         }
         let mut signal = self
@@ -177,7 +179,7 @@ impl Native {
             }
             let verdict = PyBytes::new(py, &verdict);
             let verdict: Vec<u8> = ranks
-                .call_method1(intern!(py, "verdict"), (verdict,))?
+                .call_method1(intern!(py, "verdict"), (tag, verdict))?
                 .extract()?;
             self.session.take_verdict(&verdict);
             signal = Signal::Pending;
@@ -206,18 +208,19 @@ impl Native {
     /// The bus is closed: what it was given lives no longer than its owners want.
     pub(crate) fn let_go(&self, py: Python<'_>) {
         self.optimizers.set(py, Vec::new(), Vec::new());
-        drop(
-            self.ranks
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        drop(
-            self.apply
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        // Each is dropped after its lock: its destructor may run anything.
+        let ranks = self
+            .ranks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(ranks);
+        let apply = self
+            .apply
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(apply);
     }
 
     /// Training begins: what Python knows of its objects is read and told once more. A scheduler, say, is often made only

@@ -36,7 +36,8 @@ impl Session {
         self.native.set_apply(apply);
     }
 
-    /// What has the collectives of this job's ranks: gather(training), exchange(), lowest(held), verdict(bytes).
+    /// What has the collectives of this job's ranks: gather(training), exchange(tag), lowest(tag, held),
+    /// verdict(tag, bytes).
     fn set_ranks(&self, ranks: Py<PyAny>) {
         self.native.set_ranks(ranks);
     }
@@ -65,8 +66,9 @@ impl Session {
         self.native.session.part();
     }
 
-    fn off(&self, py: Python<'_>, reason: &str) {
-        py.detach(|| self.native.session.off(reason));
+    fn off(&self, py: Python<'_>, reason: &str) -> PyResult<()> {
+        let lines = py.detach(|| self.native.session.off(reason));
+        self.native.apply(py, lines, "close")
     }
 
     /// What rank 0 hands over; empty: nothing is new.

@@ -1,6 +1,7 @@
 //! One session on the client's own thread: connects, flushes, sends, receives, reconnects for ever. The training thread
 //! never waits for any of it but in a gate.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
 use crate::ranks::Standing;
+use crate::rates::Report;
 use crate::retained::Retained;
 use crate::schedules::Assembly;
 use crate::shared::{Shared, Stage, lock};
@@ -73,6 +75,29 @@ pub(crate) struct Driver {
     unfit_for: String,
     /// The last desired state of this attempt.
     last_state: wire::State,
+    /// Ids that were refused because the ranks of the job have parted.
+    refused: HashSet<String>,
+}
+
+/// The ids of what operators want in a state.
+fn asked(state: &wire::State) -> Vec<String> {
+    let stop = state.stop.iter().map(|stop| &stop.id);
+    let lr = state
+        .lr
+        .iter()
+        .flat_map(|lr| &lr.holds)
+        .map(|hold| &hold.id);
+    let size = state
+        .size
+        .iter()
+        .flat_map(|size| &size.holds)
+        .map(|hold| &hold.id);
+    let mode = state
+        .mode
+        .iter()
+        .filter(|mode| mode.operator)
+        .map(|mode| &mode.id);
+    stop.chain(lr).chain(size).chain(mode).cloned().collect()
 }
 
 fn encode(frame: Frame) -> Bytes {
@@ -105,6 +130,7 @@ impl Driver {
             assembly: Assembly::default(),
             unfit_for: String::new(),
             last_state: wire::State::default(),
+            refused: HashSet::new(),
         }
     }
 
@@ -139,7 +165,9 @@ impl Driver {
         }
         shared.update(|status| {
             status.connected = false;
-            status.stage = Stage::Closed;
+            if !matches!(status.stage, Stage::Fenced(_)) {
+                status.stage = Stage::Closed;
+            }
         });
     }
 
@@ -268,7 +296,10 @@ impl Driver {
             wire::Verdict::New | wire::Verdict::Unspecified => "new",
         };
         let plan = welcome.plan.unwrap_or_default();
-        let late = !self.had_plan && shared.training.load(Ordering::Relaxed);
+        // Without a plan when its job's ranks agreed there are no gates in this attempt.
+        let leads = lock(&shared.ranks).standing == Standing::Leads;
+        let begun = shared.training.load(Ordering::Relaxed) || leads;
+        let late = !self.had_plan && begun;
         if late {
             let compiled = crate::plan::Compiled::new(&plan, true);
             let gated = compiled.gated_hooks();
@@ -389,18 +420,39 @@ impl Driver {
         } else if ranks.standing == Standing::Alone {
             self.shared.put_state(state);
             self.shared.look_ahead();
+        } else if ranks.standing == Standing::Parted {
+            drop(ranks);
+            self.refuse_parted(asked(&state));
+        }
+    }
+
+    /// What operators ask of ranks that cannot meet any more, each once; not what is in force already.
+    fn refuse_parted(&mut self, ids: Vec<String>) {
+        let shared = Arc::clone(&self.shared);
+        let mut known = lock(&shared.inbox).applied();
+        known.extend(lock(&shared.steered).in_force());
+        for id in ids {
+            if !known.contains(&id) && self.refused.insert(id.clone()) {
+                let why = "the ranks of this job cannot meet any more: what reached one of them only would be felt by all";
+                shared.report(vec![Report::not(wire::Outcome::Rejected, &id, why)], "");
+            }
         }
     }
 
     fn command(&mut self, command: wire::Command) {
-        let shared = &*self.shared;
+        let shared = Arc::clone(&self.shared);
         let mut ranks = lock(&shared.ranks);
         let own = matches!(command.what, Some(wire::command::What::Log(_)));
         if own || ranks.standing == Standing::Alone {
             shared.put_command(command);
             shared.look_ahead();
-        } else if ranks.stages() && !ranks.stage_command(command) {
-            lock(&shared.inbox).dropped += 1;
+        } else if ranks.stages() {
+            if !ranks.stage_command(command) {
+                lock(&shared.inbox).dropped += 1;
+            }
+        } else if ranks.standing == Standing::Parted {
+            drop(ranks);
+            self.refuse_parted(vec![command.id]);
         }
     }
 

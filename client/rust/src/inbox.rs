@@ -101,6 +101,17 @@ enum Place {
     Boundary,
 }
 
+/// What a point is good for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What its name says.
+    Plain,
+    /// A stop that is due where the next epoch begins.
+    EpochEnds,
+    /// No boundary, whatever its name says.
+    NoBoundary,
+}
+
 #[derive(Debug)]
 struct Waiting {
     place: Place,
@@ -302,16 +313,21 @@ impl Inbox {
 
     /// What is to be done at `point`. Log lines count as applied with this; a stop comes last, whatever came first.
     pub(crate) fn take(&mut self, point: &str, at: Position, fresh: bool) -> Vec<Action> {
-        self.take_at(point, at, fresh, false)
+        self.take_at(point, at, fresh, Kind::Plain)
+    }
+
+    /// Only what any point will do for.
+    pub(crate) fn take_at_any_point(&mut self, point: &str, at: Position) -> Vec<Action> {
+        self.take_at(point, at, true, Kind::NoBoundary)
     }
 
     /// The same at the end of an epoch, where the trainer ends its loop by its own means: a stop that is due where the next
     /// epoch begins, at `at`, is taken already.
     pub(crate) fn take_where_epoch_ends(&mut self, point: &str, at: Position) -> Vec<Action> {
-        self.take_at(point, at, true, true)
+        self.take_at(point, at, true, Kind::EpochEnds)
     }
 
-    fn take_at(&mut self, point: &str, at: Position, fresh: bool, ends: bool) -> Vec<Action> {
+    fn take_at(&mut self, point: &str, at: Position, fresh: bool, kind: Kind) -> Vec<Action> {
         let mut taken = Vec::new();
         let mut stop = None;
         let boundary = matches!(
@@ -322,7 +338,8 @@ impl Inbox {
             let is_stop = matches!(waiting.action, Action::Stop { .. });
             let here = match waiting.place {
                 Place::AnyPoint => true,
-                _ if ends => is_stop,
+                _ if kind == Kind::EpochEnds => is_stop,
+                _ if kind == Kind::NoBoundary => false,
                 Place::BeforeTrainIter => point == "before_train_iter",
                 Place::Boundary => boundary,
             };

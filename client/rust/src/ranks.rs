@@ -4,10 +4,10 @@
 
 use hookbus_proto::v1 as wire;
 
-use crate::Position;
 use crate::plan::{Gate, Wanted, Wish, is_due};
 use crate::position::{AFTER_TRAIN_EPOCH, BEFORE_TRAIN_EPOCH, BEFORE_TRAIN_ITER, is_evaluation};
 use crate::schedules::Complete;
+use crate::{POINTS, PointId, Position};
 
 /// Commands that wait for the next meeting.
 const COMMANDS: usize = 1024;
@@ -51,6 +51,13 @@ pub struct Meeting {
 }
 
 impl Meeting {
+    /// By which ranks see that they meet at the same point: 64 bits of its place and the iteration.
+    pub fn tag(&self, point: PointId) -> u64 {
+        // Ids of a trainer's own points are this rank's.
+        let point = u64::from(point.0).min(POINTS.len() as u64);
+        (self.at.iter << 8 | point) & (u64::MAX >> 1)
+    }
+
     /// Whether rank 0 asks its daemon, and hands its answer over; `lowest`: for each of `held` the lowest rank where it
     /// holds, if any.
     pub fn is_asked(&self, lowest: &[Option<u32>]) -> bool {

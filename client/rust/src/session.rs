@@ -109,9 +109,12 @@ impl Session {
         let mut hot = lock(&self.shared.hot);
         let id = hot.point(name)?;
         let interest = &self.shared.interest[id.0 as usize];
+        let meets = if ranks.meets_at(id.0, name) { MEETS } else { 0 };
         if interest.load(Ordering::Relaxed) & UNPLANNED == 0 {
-            let meets = if ranks.meets_at(id.0, name) { MEETS } else { 0 };
-            interest.store(u8::from(hot.wants(id)) | meets, Ordering::Relaxed);
+            let wanted = hot.wants(id) && !lock(&self.shared.status).off;
+            interest.store(u8::from(wanted) | meets, Ordering::Relaxed);
+        } else {
+            interest.fetch_or(meets, Ordering::Relaxed);
         }
         Some(id)
     }
@@ -491,9 +494,13 @@ impl Session {
             actions.extend(lock_soon(&shared.steered).take_sync_norm(at));
         }
         let ends = point.0 == AFTER_TRAIN_EPOCH && shared.ends_epochs.load(Ordering::Relaxed);
+        // Not every rank of a job may come to a validation, or comes with the same things waiting.
+        let own_only = point.0 == BEFORE_VAL_EPOCH && self.meets();
         let mut inbox = lock(&shared.inbox);
         actions.extend(if ends {
             inbox.take_where_epoch_ends(&name, next_epoch(at))
+        } else if own_only {
+            inbox.take_at_any_point(&name, at)
         } else {
             inbox.take(&name, at, phase.fresh)
         });

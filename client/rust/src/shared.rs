@@ -291,6 +291,7 @@ impl Shared {
 
     /// `plan` is locked all the while, so that no older one comes last.
     fn compile(&self, plan: Option<&(wire::Plan, bool)>) {
+        let off = lock(&self.status).off;
         let ranks = lock(&self.ranks);
         let mut hot = lock(&self.hot);
         let wanted = plan.map(|(plan, gates)| {
@@ -301,8 +302,8 @@ impl Shared {
             let wanted = wanted.as_ref().map(|wanted| wanted.get(id) == Some(&true));
             let mut bits = match wanted {
                 None => interest.load(Ordering::Relaxed) & !MEETS,
-                Some(true) => WANTED,
-                Some(false) => 0,
+                Some(true) if !off => WANTED,
+                Some(_) => 0,
             };
             if hot
                 .points

@@ -10,7 +10,7 @@ use crate::position::Position;
 use crate::ranks::{self, Meeting, Standing};
 use crate::session::{Session, Signal, Ticket};
 use crate::shared::{MEETS, Stage, lock};
-use crate::{MetricId, PointId};
+use crate::{Action, MetricId, PointId};
 
 impl Session {
     /// Whether the ranks of this job have yet to agree.
@@ -36,10 +36,10 @@ impl Session {
 
     /// This rank shares no process group: it takes what its own daemon says.
     pub fn alone(&self) {
+        self.still_gathers();
         if !self.is_gathering() {
             return;
         }
-        self.still_gathers();
         let shared = &*self.shared;
         let mut ranks = lock(&shared.ranks);
         let waited = ranks.offer();
@@ -65,6 +65,7 @@ impl Session {
 
     /// The ranks cannot meet any more. What is in force stays, on all of them.
     pub fn part(&self) {
+        self.still_gathers();
         lock(&self.shared.ranks).part();
         self.shared.install_again();
         self.say_standing();
@@ -76,19 +77,30 @@ impl Session {
         self.shared.wake.notify_one();
     }
 
-    /// hookbus is off in this process from now on: the ranks did not agree. Says goodbye with the reason.
-    pub fn off(&self, reason: &str) {
+    /// hookbus is off in this process from now on: the ranks did not agree. Says goodbye with the reason. Returns the log
+    /// lines that still waited.
+    pub fn off(&self, reason: &str) -> Vec<Action> {
         if self.is_forked() {
-            return;
+            return Vec::new();
         }
+        self.still_gathers();
         lock(&self.shared.ranks).part();
         let connected = self.status().connected;
-        if connected {
-            let _ = self.close(reason, true);
-        }
+        let lines = if connected {
+            self.close(reason, true)
+        } else {
+            Vec::new()
+        };
         self.shared.switch_off();
         self.shared
             .update(|status| status.stage = Stage::Fenced(reason.to_owned()));
+        lines
+    }
+
+    /// Whether its ranks meet: what concerns them is then taken where all are.
+    pub(crate) fn meets(&self) -> bool {
+        let standing = lock(&self.shared.ranks).standing;
+        matches!(standing, Standing::Leads | Standing::Follows)
     }
 
     /// What rank 0 hands over at a meeting; empty: nothing is new.

@@ -32,6 +32,10 @@ DEFAULTS: dict[str, Any] = {
     "nan": None,  # [rank, iteration]: the loss of one iteration
     "die": None,  # [rank, iteration]: this rank ends itself there
     "started": "by a launcher",  # or "by a parent": without RANK and WORLD_SIZE in the environment
+    "extra": [0, 0],  # iterations that a rank makes more in each epoch; without DDP, as that could not
+    "closed_at": None,  # [rank, iteration]: this rank closes its bus there and goes on
+    "bound": [0, 1],  # ranks that bind their model
+    "point_before": False,  # reach a point of one's own before the process group is up
     "ask_at": [],  # before these iterations: print a line, and wait for one
 }
 
@@ -62,18 +66,25 @@ def main(settings: dict[str, Any], record: dict[str, Any]) -> None:
             del os.environ[name]
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     model: nn.Module = net
+    arguments = dict(max_epochs=settings["epochs"], hooks=settings["asked"], timeout_s=20.0)
+    arguments |= settings["arguments"][RANK]
+    early: Any = None
+    if settings["point_before"]:
+        early = hookbus.adapters.torch.attach("loop", **arguments)
+        early.event("data_is_ready")
     if WORLD_SIZE > 1:
         distributed.init_process_group("gloo", rank=RANK, world_size=WORLD_SIZE)
-        model = nn.parallel.DistributedDataParallel(net)
+        if not any(settings["extra"]):
+            model = nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     samples = torch.Generator().manual_seed(RANK)
-    loader = [torch.randn(4, 6, generator=samples) for _ in range(settings["iterations"])]
+    loader = [torch.randn(4, 6, generator=samples) for _ in range(settings["iterations"] + settings["extra"][RANK])]
     bus: Any = Nobody(settings["epochs"])
     if RANK in settings["attached"]:
-        arguments = dict(max_epochs=settings["epochs"], hooks=settings["asked"], timeout_s=20.0)
-        bus = hookbus.adapters.torch.attach(
-            "loop", optimizer=optimizer, model=model, loader=loader, **(arguments | settings["arguments"][RANK])
-        )
+        bus = early or hookbus.adapters.torch.attach("loop", **arguments)
+        bus.bind(optimizer=optimizer, model=model if RANK in settings["bound"] else None)
+        if not any(settings["extra"]):
+            bus.bind(loader=loader)
     iteration = 0
     try:
         for _ in bus.epochs():
@@ -81,6 +92,8 @@ def main(settings: dict[str, Any], record: dict[str, Any]) -> None:
                 if iteration in settings["ask_at"]:
                     print(f"at {iteration}", flush=True)
                     sys.stdin.readline()
+                if settings["closed_at"] == [RANK, iteration]:
+                    bus.close()
                 if settings["die"] == [RANK, iteration]:
                     os.kill(os.getpid(), 9)
                 loss = model(batch).square().mean()

@@ -65,6 +65,12 @@ def test_its_priority_is_set_as_that_of_any_hook(
     assert order == ([HookbusHook, EMAHook] if before else [EMAHook, HookbusHook])
 
 
+def test_the_smallest_priority_in_its_list_is_its_own() -> None:
+    asked = [dict(type="SyncNormHook", priority=48), dict(type="CheckInvalidLossHook", priority="VERY_LOW")]
+    assert HookbusHook(hooks=asked).priority == 48
+    assert HookbusHook(hooks=[dict(type="SyncNormHook")]).priority == "NORMAL"
+
+
 class Order:
     """An operator's, taken by the daemon and on its way to the trainer."""
 

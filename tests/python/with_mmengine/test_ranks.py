@@ -156,7 +156,7 @@ def test_a_gate_is_answered_by_its_otherwise_where_rank_0s_daemon_has_died(tmp_p
 
 OFF = "hookbus is off on every rank that has it; the training goes on"
 DISAGREEMENTS: dict[str, tuple[list[Settings], str]] = {
-    "hooks": ([{}, {"hooks": [dict(type="SetEpochInfoHook")]}], "ranks 0 and 1 disagree in hooks: [] and [{"),
+    "hooks": ([{}, {"hooks": [dict(type="SetEpochInfoHook")]}], "ranks 0 and 1 disagree in hooks: [{'type': 'Check"),
     "length": ([{}, {"max_iters": 39}], "ranks 0 and 1 disagree in max iterations: None and 39"),
     "epochs": ([{"max_epochs": 3}, {}], "ranks 0 and 1 disagree in max epochs: 3 and 4"),
     "meetings": ([{}, {"ranks_every": 7}], "ranks 0 and 1 disagree in iterations between two meetings: 10 and 7"),
@@ -169,7 +169,7 @@ def test_ranks_that_disagree_go_on_without_hookbus(tmp_path: Path, start_daemon:
     settings = {"arguments": arguments, "epochs": 4 if what != "epochs" else 3}
     if what == "epochs":
         arguments[1]["max_epochs"] = 4
-    records, training = loop(tmp_path, {**settings, "nan": [1, 3]}, [start_daemon()])
+    records, training = loop(tmp_path, {**settings, "asked": [CHECK], "nan": [1, 3]}, [start_daemon()])
     bare, _ = loop(tmp_path, {**settings, "attached": [], "nan": [1, 3]}, [start_daemon()])
     if what != "epochs":
         the_same(records, bare)
@@ -202,6 +202,60 @@ def test_a_rank_that_only_watches_may_attach_alone(tmp_path: Path, start_daemon:
     )
     assert [record["iterations"] for record in records] == [LENGTH, LENGTH]
     assert " ERROR " not in training.said(0)
+
+
+def errors(training: Training, rank: int) -> list[str]:
+    return [line for line in training.said(rank).splitlines() if " ERROR " in line]
+
+
+@pytest.mark.parametrize("more", [[0, 1], [1, 0]], ids=["rank 1", "rank 0"])
+def test_ranks_that_make_different_iterations_part_and_go_on(
+    tmp_path: Path, start_daemon: Start, more: list[int]
+) -> None:
+    """A loop that has no collective of its own must not hang in ours."""
+    settings = {"asked": [CHECK], "extra": more, "iterations": 7}
+    records, training = loop(tmp_path, settings, [start_daemon()])
+    assert [record["iterations"] for record in records] == [4 * (7 + extra) for extra in more]
+    said = [line for rank in (0, 1) for line in errors(training, rank)]
+    assert said
+    assert all("the ranks of this job cannot meet any more" in line for line in said), said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_closes_its_bus_in_mid_run_holds_nobody_up(tmp_path: Path, start_daemon: Start, rank: int) -> None:
+    settings = {"asked": [CHECK, RATES], "closed_at": [rank, 13]}
+    records, training = loop(tmp_path, settings, [start_daemon()])
+    assert [record["iterations"] for record in records] == [LENGTH, LENGTH]
+    assert errors(training, rank) == []
+    (line,) = errors(training, 1 - rank)
+    assert "the ranks of this job cannot meet any more" in line
+
+
+def test_a_training_that_ends_well_says_no_error(tmp_path: Path, start_daemon: Start) -> None:
+    _, training = loop(tmp_path, {"asked": [CHECK, RATES]}, [start_daemon()])
+    assert errors(training, 0) == errors(training, 1) == []
+
+
+def test_a_model_that_only_one_rank_binds_is_averaged_on_none(tmp_path: Path, start_daemon: Start) -> None:
+    arguments = {"val_on_every_rank": True}
+    settings = {"asked": [dict(type="SyncNormHook")], "bound": [0], "arguments": [arguments, arguments]}
+    records, training = loop(tmp_path, settings, [start_daemon()])
+    assert [record["iterations"] for record in records] == [LENGTH, LENGTH]
+    (line,) = errors(training, 0)
+    assert "ranks 0 and 1 disagree in norm layers of the model: 5 tensors with 33 numbers and no model is bound" in line
+
+
+def test_a_point_before_the_process_group_is_up_leaves_no_rank_alone(tmp_path: Path, start_daemon: Start) -> None:
+    settings = {"asked": [CHECK], "point_before": True, "nan": [1, 12]}
+    records, _ = loop(tmp_path, settings, [start_daemon()])
+    assert [record["stopped"][0] for record in records] == [13, 13]
+    settings["started"] = "by a parent"  # nothing said then that there would be others
+    records, training = loop(tmp_path, settings, [start_daemon()])
+    assert [record["iterations"] for record in records] == [LENGTH, LENGTH]
+    for rank in (0, 1):
+        (line,) = errors(training, rank)
+        assert "torch.distributed came up after a point of the training had been reached" in line
+        assert OFF in line
 
 
 def test_a_rank_that_dies_ends_the_other_as_without_hookbus(tmp_path: Path, start_daemon: Start) -> None:

@@ -92,7 +92,6 @@ def test_the_allocators_numbers_come_once_a_second(
         return {"allocated_bytes.all.current": 512 << 20, "reserved_bytes.all.current": 1 << 30, "num_ooms": 2}
 
     monkeypatch.setattr(adapter.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_stats", stats)
     with adapter.attach("allocator", address=daemon.address, max_epochs=1) as bus:
@@ -116,7 +115,6 @@ def test_an_allocator_that_has_no_numbers_ends_no_training(monkeypatch: pytest.M
     def fails() -> dict[str, int]:
         raise RuntimeError("cudaMallocAsync does not have it")
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_stats", fails)
     assert adapter.allocator() == {}

@@ -26,7 +26,7 @@ PREFIX = "hookbus/agreement"
 TELL_AFTER_S = 5.0
 PAUSES_S = (0.001, 0.05)
 # of who has decided, for writing it down
-WRITE_S = 10.0
+WRITE_S = 60.0
 
 _nth = 0  # of this process: each training's ranks agree anew
 
@@ -60,7 +60,8 @@ class _Agreement:
     def reach(self, mine: Mapping[str, object]) -> tuple[bool, str]:
         import json
 
-        self._store.set(self._key(f"said/{self._rank}"), json.dumps(mine))
+        whole = json.dumps(mine, default=lambda value: int(value) if hasattr(value, "__index__") else str(value))
+        self._store.set(self._key(f"said/{self._rank}"), whole)
         self._store.add(self._key(f"here/{self._rank}"), 1)
         self._store.add(self._key("here"), 1)
         if self._rank == 0:

@@ -17,7 +17,7 @@ from ._stopped import TrainingStopped
 
 TYPE_CHECKING = False  # typing itself is half of an import; a type checker reads this as true
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Protocol, TypeVar
 
@@ -86,6 +86,7 @@ class Bus:
         self._tell({name: value for name, value in given.items() if value is not None})
         self._iters_per_epoch_given = iters_per_epoch is not None
         self._agreed_in = dict(agreed_in or {})
+        self._leave: Callable[[], None] = lambda: None
         if session.is_gathering():
             from . import _ranks
 
@@ -98,6 +99,7 @@ class Bus:
                 evaluates=val_on_every_rank,
             )
             session.set_ranks(ranks)
+            self._leave = ranks.leave
         atexit.register(self._at_exit)
 
     def bind(
@@ -166,6 +168,7 @@ class Bus:
             "max iterations": self._known.get("max_iters"),
             "iterations an epoch": self._known.get("iters_per_epoch"),
             "where training starts": f"epoch {epoch}, iteration {iter}",
+            "norm layers of the model": self._actions.bound.norms(),
         }
 
     def describe(self, point: str) -> None:
@@ -314,6 +317,7 @@ class Bus:
         if reason is None:
             reason = "finished" if self.stop_reason is None else f"stopped: {self.stop_reason}"
         self._session.close(reason, failed)
+        self._leave()
 
     def _at_exit(self) -> None:
         # a script that ends by an exception leaves it here; one that ends by itself leaves nothing

@@ -73,17 +73,17 @@ class Ranks:
         self._group: Any = None
         self._rank = 0
         self._world_size = 1
-        self._shares = 0
 
     def gather(self, training: bool) -> None:
         """Finds out whether there are others, and agrees with them where training begins."""
         distributed = process_group()
         try:
-            if distributed is None or distributed.get_world_size() < 2:
+            if distributed is not None and distributed.get_world_size() > 1:
+                if training:
+                    self._distributed = distributed
+                    self._agree()
+            elif training or self._session.rank()[1] < 2:  # else the group may still come up
                 self._session.alone()
-            elif training:
-                self._distributed = distributed
-                self._agree()
         except Exception as error:
             self._off(f"the ranks could not agree ({named(error)})")
 
@@ -97,62 +97,85 @@ class Ranks:
             "whether every rank validates": self._evaluates,
         }
         mine["whether gloo can be used"] = _has_gloo(distributed)
+        mine["whether orders wait for this"] = self._session.is_gathering()
         store = distributed.distributed_c10d._get_default_store()
         agreed, why = _agreement.reach(store, self._rank, self._world_size, mine, self._timeout_s, self._log.warning)
         if not agreed:
             self._off(why)
         elif not mine["whether gloo can be used"]:
             self._off("the ranks could meet by gloo only, and it cannot be used here")
+        elif not mine["whether orders wait for this"]:
+            self._off("torch.distributed came up after a point of the training had been reached: bring it up before")
         else:
             self._group = distributed.new_group(backend="gloo")
             self._session.agree(self._rank == 0, self._every, self._evaluates)
-            self.exchange()
+            self.exchange(0)
 
-    def exchange(self) -> None:
+    def leave(self) -> None:
+        """At the end: ranks that would still wait for this one need not, and gloo's threads end."""
+        group, self._group = self._group, None
+        if group is not None and process_group() is not None:
+            self._destroy(group)
+
+    def exchange(self, tag: int) -> None:
         """Rank 0 hands over what is new: sixteen bytes, and more only if there is something."""
-        self._meet(self._exchange)
 
-    def _exchange(self) -> None:
-        torch = sys.modules["torch"]
-        offered = bytearray(self._session.offer() if self._rank == 0 else b"")
-        header = keep(torch.tensor([self._shares + bool(offered), len(offered)], dtype=torch.int64, device="cpu"))
-        self._distributed.broadcast(header, 0, group=self._group)
-        self._shares, length = header.tolist()
-        if length:
-            wrong = self._session.take_share(self._broadcast(offered, length))
-            if wrong is not None:
-                raise RuntimeError(wrong)
+        def exchange() -> None:
+            offered = bytearray(self._session.offer() if self._rank == 0 else b"")
+            share = self._handed_over(tag, offered)
+            if share:
+                wrong = self._session.take_share(share)
+                if wrong is not None:
+                    raise RuntimeError(wrong)
 
-    def _broadcast(self, ours: bytearray, length: int) -> bytes:
-        torch = sys.modules["torch"]
-        buffer = ours if self._rank == 0 else bytearray(length)
-        self._distributed.broadcast(keep(torch.frombuffer(buffer, dtype=torch.uint8)), 0, group=self._group)
-        return bytes(buffer)
+        self._meet(exchange)
 
-    def lowest(self, held: list[bool]) -> list[int | None]:
+    def lowest(self, tag: int, held: list[bool]) -> list[int | None]:
         """For each condition the lowest rank where it holds, the same on all ranks."""
 
         def reduce() -> list[int | None]:
-            torch = sys.modules["torch"]
+            self._begin(tag)
             nobody = self._world_size
-            mine = [self._rank if holds else nobody for holds in held]
-            flags = keep(torch.tensor(mine, dtype=torch.int64, device="cpu"))
-            self._distributed.all_reduce(flags, op=self._distributed.ReduceOp.MIN, group=self._group)
-            return [None if rank == nobody else rank for rank in flags.tolist()]
+            lowest = self._least([self._rank if holds else nobody for holds in held])
+            return [None if rank == nobody else rank for rank in lowest]
 
         return self._meet(reduce) or [None] * len(held)
 
-    def verdict(self, answer: bytes) -> bytes:
+    def verdict(self, tag: int, answer: bytes) -> bytes:
         """What rank 0 has as an answer, on all ranks."""
+        return self._meet(lambda: self._handed_over(tag, bytearray(answer))) or b""
 
-        def broadcast() -> bytes:
-            torch = sys.modules["torch"]
-            header = keep(torch.tensor([len(answer)], dtype=torch.int64, device="cpu"))
-            self._distributed.broadcast(header, 0, group=self._group)
-            (length,) = header.tolist()
-            return self._broadcast(bytearray(answer), length) if length else b""
+    def _begin(self, tag: int, length: int = 0) -> int:
+        """Every meeting begins alike, so that ranks at different points see it. Returns rank 0's length."""
+        torch = sys.modules["torch"]
+        header = keep(torch.tensor([tag, length], dtype=torch.int64, device="cpu"))
+        self._distributed.broadcast(header, 0, group=self._group)
+        theirs, length = header.tolist()
+        if theirs != tag:
+            raise RuntimeError(
+                f"rank {self._rank} is at iteration {tag >> 8} and rank 0 at {theirs >> 8}, or at another point of it: "
+                "every rank must make the same iterations and reach the same points"
+            )
+        return int(length)
 
-        return self._meet(broadcast) or b""
+    def _handed_over(self, tag: int, ours: bytearray) -> bytes:
+        """Rank 0's bytes, once every rank has them."""
+        length = self._begin(tag, len(ours))
+        if not length:
+            return b""
+        torch = sys.modules["torch"]
+        buffer = ours if self._rank == 0 else bytearray(length)
+        self._distributed.broadcast(keep(torch.frombuffer(buffer, dtype=torch.uint8)), 0, group=self._group)
+        self._least([1])  # rank 0's broadcast is over before the others have it
+        return bytes(buffer)
+
+    def _least(self, numbers: list[int]) -> list[int]:
+        """Of each number the least over all ranks."""
+        torch = sys.modules["torch"]
+        tensor = keep(torch.tensor(numbers, dtype=torch.int64, device="cpu"))
+        self._distributed.all_reduce(tensor, op=self._distributed.ReduceOp.MIN, group=self._group)
+        least: list[int] = tensor.tolist()
+        return least
 
     def _meet(self, collective: Callable[[], Any]) -> Any:
         """A collective of ours; None where it failed: a rank is gone, say, and the trainer's own fail just the same."""
@@ -173,8 +196,11 @@ class Ranks:
             f"hookbus: the ranks of this job cannot meet any more ({named(error)}); what is in force stays, no order "
             "and no gate reaches it from now on, the training goes on"
         )
+        self._destroy(group)  # the others need not wait for this rank
+
+    def _destroy(self, group: Any) -> None:
         try:
-            self._distributed.destroy_process_group(group)  # the others need not wait for this rank
+            self._distributed.destroy_process_group(group)
         except Exception:
             pass  # it is as good as gone
 

@@ -98,6 +98,17 @@ class Bound:
 
         return _norms.sync(self.model, distributed)
 
+    def norms(self) -> str | None:
+        """What `sync_norm` would average, if every rank comes to it: its collective takes the same of all ranks."""
+        if not self.evaluates or process_group() is None:
+            return None
+        if self.model is None:
+            return "no model is bound"
+        from . import _norms
+
+        sizes = [state.numel() for state in _norms.states_of(self.model).values()]
+        return f"{len(sizes)} tensors with {sum(sizes)} numbers"
+
     def epoch_begins(self) -> None:
         """After workers were restarted the original marks the loader as whole again before each later epoch."""
         if self._restarted:

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Run, ToTrainer, Updates};
+use super::{Member, Run, ToTrainer, Updates};
 use crate::bus::messages::{Asked, Order};
 use crate::domain::{
     Command, Deed, Effective, Hold, LrHold, Mode, Position, Rank, Size, SizeHold, Stop,
@@ -197,12 +197,15 @@ impl Run {
 
     /// Of a job whose ranks act together, rank 0 takes orders, from its own daemon.
     fn check_leader(&self, is_line: bool) -> Result<(), String> {
-        if is_line || !self.acts_together() || self.members.contains_key(&Rank(0)) {
+        let is_here = |member: &Member| member.ended.is_none();
+        let leader = self.members.get(&Rank(0));
+        if is_line || !self.acts_together() || leader.is_some_and(is_here) {
             return Ok(());
         }
-        let there: Vec<_> = self.members.keys().map(Rank::to_string).collect();
+        let here = self.members.iter().filter(|(_, member)| is_here(member));
+        let there: Vec<_> = here.map(|(rank, _)| rank.to_string()).collect();
         Err(format!(
-            "the ranks of run {} act together, and rank 0 is at another daemon: give the order there (here: rank {})",
+            "the ranks of run {} act together, and rank 0 is not here: give the order to its daemon, if it has one (here: rank {})",
             self.id,
             there.join(", ")
         ))

@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, get_priority
 
 import hookbus
 from hookbus._stopped import TrainingStopped
@@ -38,8 +38,9 @@ PLACES = ("epoch", "iter", "inner_iter")
 class HookbusHook(Hook):
     """Connects a Runner to hookbusd.
 
-    `hooks`: asked of the daemon, written as in `custom_hooks`. The other arguments are those of `hookbus.attach`. Its
-    priority is NORMAL, as that of the hooks it stands for; `priority=48` beside `type` sets another one.
+    `hooks`: asked of the daemon, written as in `custom_hooks`. The other arguments are those of `hookbus.attach`.
+    MMEngine calls it once, for all of them: at the smallest `priority` in `hooks`, by default at NORMAL, as the hooks
+    that it stands for; or at its own, `priority=48` beside `type`.
     """
 
     priority = "NORMAL"
@@ -67,6 +68,9 @@ class HookbusHook(Hook):
             "ranks_every": ranks_every,
             "hooks": [dict(hook) for hook in hooks],
         }
+        said = [get_priority(hook["priority"]) for hook in self._arguments["hooks"] if "priority" in hook]
+        if said:
+            self.priority = min(said)  # what a config had beside the original goes on to hold
         self.bus: Bus | None = None
         self._trains = False
         self._saving = False
@@ -101,8 +105,13 @@ class HookbusHook(Hook):
         self._reach("after_train", runner)
 
     def after_run(self, runner: Runner) -> None:
-        self._reach("after_run", runner)
-        if self.bus is not None:
+        self._stop = None  # there is nothing left to stop
+        if self.bus is None:
+            return
+        self.bus._actions.closing = True
+        try:
+            self._reach("after_run", runner)
+        finally:
             self.bus.close()
             self.bus = None
 
@@ -231,7 +240,8 @@ class HookbusHook(Hook):
             self._stop = stop
 
     def _save(self, runner: Runner, tag: str) -> str:
-        """What `hookbus send checkpoint` asks for; the training resumes from it where it is now."""
+        """What `hookbus send checkpoint` asks for, before an iteration: its number is in the file, as that of the first
+        one to come. MMEngine begins the epoch anew where it resumes by epochs."""
         loop: Any = runner._train_loop
         name = f"hookbus_{tag or 'checkpoint'}_iter_{loop.iter}.pth"
         self._saving = True
@@ -305,7 +315,8 @@ def _numbers(outputs: object) -> dict[str, object]:
     """What has one number for each name; read later, and only where it costs nothing or is needed."""
     if not isinstance(outputs, dict):
         return {}
-    return {name: value for name, value in outputs.items() if isinstance(name, str) and name not in PLACES}
+    each = ((name, value) for name, value in outputs.items() if isinstance(name, str) and name not in PLACES)
+    return {name: value for name, value in each if hasattr(value, "__float__")}
 
 
 def _tell_of_saves(runner: Runner, hook: HookbusHook) -> None:

@@ -70,7 +70,7 @@ def attach(
 def allocator() -> dict[str, float]:
     """The caching allocator's numbers on the current device, by metric; empty where CUDA is not in use. Reads what the
     host knows: the device is not waited for."""
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    if not torch.cuda.is_initialized():  # asking more would begin it, and a child could not use it then
         return {}
     try:
         known = torch.cuda.memory_stats()
