@@ -689,6 +689,28 @@ mod tests {
     }
 
     #[test]
+    fn where_not_every_rank_comes_only_what_any_point_will_do_for_is_taken() {
+        let mut inbox = Inbox::default();
+        let save = wire::Command {
+            id: "c".into(),
+            what: Some(What::Checkpoint(Default::default())),
+            ..Default::default()
+        };
+        inbox.command(save, |_| true, nothing);
+        inbox.command(log("l"), |_| true, nothing);
+        let taken = inbox.take_at_any_point("before_val_epoch", Position::default());
+        assert!(
+            matches!(taken.as_slice(), [Action::Log { .. }]),
+            "{taken:?}"
+        );
+        let taken = inbox.take("before_val_epoch", Position::default(), true);
+        assert!(
+            matches!(taken.as_slice(), [Action::Checkpoint { .. }]),
+            "{taken:?}"
+        );
+    }
+
+    #[test]
     fn what_is_for_a_later_iteration_waits_for_exactly_that_one() {
         let at = |iter| Position {
             iter,

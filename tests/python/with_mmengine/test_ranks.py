@@ -269,3 +269,33 @@ def test_a_rank_that_dies_ends_the_other_as_without_hookbus(tmp_path: Path, star
     assert bare["raised"] is not None
     assert with_hooks["raised"] is not None, said
     assert with_hooks["raised"][0] == bare["raised"][0] == 13
+
+
+NORMS = dict(type="SyncNormHook")
+CLASSES = dict(type="NumClassCheckHook")
+
+
+def validated(folder: Path, settings: Settings, daemons: list[Daemon]) -> Records:
+    with begun(folder, settings, 2, daemons, "validation.py") as training:
+        return training.records()
+
+
+def test_a_validation_alone_is_decided_on_every_rank(tmp_path: Path, start_daemon: Start) -> None:
+    records = validated(tmp_path, {"asked": [NORMS, CLASSES]}, [start_daemon(), start_daemon()])
+    assert [record["weight"] for record in records] == [[0.5, 0.5]] * 2, "the mean over the ranks"
+    assert [record["errors"] for record in records] == [[], []]
+    records = validated(tmp_path, {"asked": [CLASSES], "heads": 3}, [start_daemon(), start_daemon()])
+    assert records[0]["stopped"] == records[1]["stopped"]
+    assert "The `num_classes` (3)" in records[0]["stopped"]
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+def test_a_validation_alone_with_hookbus_on_one_rank_goes_on_without(
+    tmp_path: Path, start_daemon: Start, alone: int
+) -> None:
+    settings = {"asked": [NORMS, CLASSES], "attached": [alone], "heads": 3}
+    records = validated(tmp_path, settings, [start_daemon()])
+    assert [record["stopped"] for record in records] == [None, None]
+    assert [record["weight"] for record in records] == [[0.0, 0.0], [1.0, 1.0]]
+    (error,) = records[alone]["errors"]
+    assert OFF in error
