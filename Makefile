@@ -49,7 +49,7 @@ test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
 
-bench: build $(VENV)/.client $(VENV)/.bench ## Speed, beside its targets and peers
+bench: build $(VENV)/.client $(VENV)/.bench $(TORCH_VENV)/.client ## Speed, beside its targets and peers
 	$(BIN)/python tests/bench/bench.py
 
 lint: $(VENV)/.tools ## clippy, rustfmt, ruff and mypy, without a change
