@@ -29,7 +29,7 @@ three = ("a", "b", "c")
 said = []
 session = _native.attach(
     run="description", address=None, token_file=None, ca_file=None, hooks=[dict(type="NumClassCheckHook")],
-    capabilities=["stop", "log"], allow=None, gathers=False, timeout_s=30.0,
+    capabilities=["stop", "log"], allow=None, gathers=False, place=None, timeout_s=30.0,
 )
 session.set_apply(lambda actions, point: said.extend(action[-1] for action in actions))
 session.facts()

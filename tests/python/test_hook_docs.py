@@ -15,7 +15,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 MIGRATION = ROOT / "docs/migration.md"
 HOOKS = ROOT / "docs/hooks"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 ATTACH = """
 import hookbus, json, sys
@@ -32,6 +33,8 @@ def configs(page: Path) -> list[dict[str, object]]:
     """Each MMEngine config that the page shows, as its names and values."""
     found: list[dict[str, object]] = []
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+        if "custom_hooks" not in block:
+            continue  # a loop
         config: dict[str, object] = {}
         exec(block, config)  # a config is Python
         found.append(config)
@@ -58,6 +61,8 @@ def test_a_daemon_takes_each_hook_that_a_page_shows(run_script: Run, daemon: Dae
     assert len(runs) == len(daemon.ask("hooks"))
     assert all([hook["type"] for hook in hooks] == [name] for name, hooks in runs.items())
     runs |= {f"migration-{at}": asked(config) for at, config in enumerate(configs(MIGRATION))}
+    runs |= {f"readme-{at}": asked(config) for at, config in enumerate(configs(README))}
+    assert "readme-0" in runs
     runs |= {f"row-{at}": [new] for at, (_, new) in enumerate(rows())}
     (tmp_path / "runs.json").write_text(json.dumps(runs))
     done = run_script(ATTACH, daemon, str(tmp_path / "runs.json"))

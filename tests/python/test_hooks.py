@@ -107,3 +107,24 @@ def test_a_daemon_killed_in_mid_training_changes_no_loss(run_script: Run, daemon
     dumps = [json.loads((run_script.folder / name).read_text()) for name in ("alone.json", "bus.json")]  # type: ignore[attr-defined]
     assert dumps[0] == dumps[1]
     assert len(dumps[0]["losses"]) == 3 * 44
+
+
+MISSING = """
+import hookbus
+with hookbus.attach("missing", hooks=[dict(type="CheckInvalidLossHook", interval=2)], max_epochs=1) as bus:
+    for epoch in bus.epochs():
+        for i in bus.iters(range(9)):
+            if i % 2 == 0:
+                bus.report(loss=0.5)
+            elif i == 1:
+                bus.report(loss=0.5)
+            else:
+                bus.report(accuracy=0.5)
+"""
+
+
+def test_a_loss_that_is_missing_where_it_is_due_is_said_once(run_script: Run, daemon: Daemon) -> None:
+    done = run_script(MISSING, daemon)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hookbus: CheckInvalidLossHook looks at loss, and this iteration reports none"), line

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use hookbus_client::inspect::Inspector;
 use hookbus_e2e::{Raw, Sandbox};
 use hookbus_proto::v1::{
-    Effective, EffectiveWhen, Facts, Hello, HookRequest, LrOrder, LrState, Order, Outcome,
-    ParamGroup, Result as TrainerResult, Schedule, ScheduleChunk, State, Value,
-    client_frame::Frame, lr_order, order, server_frame, value::Kind,
+    Effective, EffectiveWhen, Facts, GateRequest, GateVerdict, Heartbeat, Hello, HookRequest,
+    LrOrder, LrState, Order, Outcome, ParamGroup, Result as TrainerResult, Schedule, ScheduleChunk,
+    State, Value, client_frame::Frame, lr_order, order, server_frame, value::Kind,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -368,4 +368,90 @@ async fn every_rank_is_answered_from_rank_0s_final_facts() {
         differ[0].text.contains("max_epochs: 3 and 10"),
         "{differ:?}"
     );
+}
+
+/// A rank whose job's ranks act together, once the daemon knows it.
+async fn together(sandbox: &Sandbox, rank: u32) -> Raw {
+    let (mut raw, _) = Raw::attach(&sandbox.address(), Raw::hello("job", rank, 2, "s")).await;
+    let beat = Heartbeat {
+        together: true,
+        ..Heartbeat::default()
+    };
+    raw.send(Frame::Heartbeat(beat)).await;
+    raw.send(Frame::Batch(Raw::losses(1, &[0.5]))).await;
+    let settled = |frame| matches!(frame, server_frame::Frame::Ack(_)).then_some(());
+    raw.until(settled).await;
+    raw
+}
+
+#[tokio::test]
+async fn an_order_to_ranks_that_act_together_goes_by_rank_0_and_waits_for_who_is_here() {
+    let checkpoint = |ranks: Vec<u32>| Order {
+        run: "job".into(),
+        id: format!("c{}", ranks.len()),
+        ranks,
+        what: Some(order::What::Checkpoint(Default::default())),
+        ..Order::default()
+    };
+    let stop = Order {
+        run: "job".into(),
+        id: "stop".into(),
+        what: Some(order::What::Stop(Default::default())),
+        ..Order::default()
+    };
+    let (first, second) = (Sandbox::start(), Sandbox::start());
+    let (_leads, _follows) = (together(&first, 0).await, together(&second, 1).await);
+    let mut operator = operator(&first).await;
+    for order in [stop.clone(), checkpoint(Vec::new())] {
+        let mut updates = operator.send(order).await.expect("taken");
+        let update = updates.next().await.expect("healthy").expect("who");
+        assert_eq!(update.waiting, [0], "the other one is told by rank 0");
+    }
+    let mut operators = [operator, self::operator(&second).await];
+    for (at, order, says) in [
+        (0, checkpoint(vec![0]), "leave --ranks out"),
+        (1, stop, "rank 0 is at another daemon"),
+        (1, checkpoint(Vec::new()), "give the order there"),
+    ] {
+        let refused = match operators[at].send(order).await {
+            Err(error) => error.to_string(),
+            Ok(mut updates) => updates.next().await.expect_err(says).to_string(),
+        };
+        assert!(refused.contains(says), "{refused:?} does not say {says:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gate_that_another_rank_asks_for_stops_though_this_ranks_loss_is_fine() {
+    let sandbox = Sandbox::start();
+    let hello = Hello {
+        hooks: vec![Raw::hook("CheckInvalidLossHook", "interval", 1)],
+        ..Raw::hello("job", 0, 2, "s")
+    };
+    let (mut raw, _) = Raw::attach(&sandbox.address(), hello).await;
+    for (seq, held_on, says) in [
+        (1, vec![1], Some("on rank 1, at iteration 0")),
+        (2, vec![0, 3], Some("on rank 0, 3, at iteration 1")),
+        (3, Vec::new(), None),
+    ] {
+        let mut batch = Raw::losses(seq, &[0.5]);
+        batch.gates = vec![GateRequest {
+            seq,
+            subscribers: vec!["CheckInvalidLossHook".into()],
+            deadline_ms: 50,
+            held_on,
+        }];
+        raw.send(Frame::Batch(batch)).await;
+        let answer = raw
+            .until(|frame| match frame {
+                server_frame::Frame::Gate(answer) => Some(answer),
+                _ => None,
+            })
+            .await;
+        assert_eq!(answer.verdict() == GateVerdict::Stop, says.is_some());
+        assert!(
+            answer.reason.contains(says.unwrap_or_default()),
+            "{answer:?}"
+        );
+    }
 }

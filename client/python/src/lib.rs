@@ -267,9 +267,9 @@ impl Session {
     }
 }
 
-/// Attaches; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
+/// Attaches, as `place` (rank, number of ranks) where no launcher says it; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
 #[pyfunction]
-#[pyo3(signature = (*, run, address, token_file, ca_file, hooks, capabilities, allow, gathers, timeout_s))]
+#[pyo3(signature = (*, run, address, token_file, ca_file, hooks, capabilities, allow, gathers, place, timeout_s))]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 fn attach(
     py: Python<'_>,
@@ -281,6 +281,7 @@ fn attach(
     capabilities: Vec<String>,
     allow: Option<Vec<String>>,
     gathers: bool,
+    place: Option<(u32, u32)>,
     timeout_s: f64,
 ) -> PyResult<Session> {
     let files = AccessFiles::resolve(token_file.as_deref(), ca_file.as_deref());
@@ -290,7 +291,10 @@ fn attach(
         options.hooks.push(values::hook_request(&hook?)?);
     }
     options.capabilities = capabilities;
-    options.gathers = gathers && options.identity.world_size > 1;
+    options.gathers = gathers;
+    if let Some((rank, world_size)) = place {
+        options.place(rank, world_size);
+    }
     options.allow = allow.map(|allow| allow.into_iter().collect());
     options.timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     options.client = format!("hookbus-python {}", env!("CARGO_PKG_VERSION"));

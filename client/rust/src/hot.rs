@@ -60,6 +60,32 @@ pub(crate) struct Hot {
     page_bytes: u64,
     /// Batches that never got out of here, for the holes.
     lost: Vec<Batch>,
+    pub(crate) missed: Missed,
+}
+
+/// Fields that due gates look at and that were not reported, each said once.
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
+    said: Vec<String>,
+    new: Option<String>,
+}
+
+impl Missed {
+    #[cold]
+    pub(crate) fn note(&mut self, hook: &str, field: &str) {
+        if self.said.iter().any(|said| said == hook) {
+            return;
+        }
+        self.said.push(hook.to_owned());
+        self.new = Some(format!(
+            "hookbus: {hook} looks at {field}, and this iteration reports none: nothing is checked there; report it, or leave the hook out (said once)"
+        ));
+    }
+
+    /// What is to be said.
+    pub(crate) fn take(&mut self) -> Option<String> {
+        self.new.take()
+    }
 }
 
 impl Hot {
@@ -82,6 +108,7 @@ impl Hot {
             statm: File::open("/proc/self/statm").ok(),
             page_bytes: rustix::param::page_size() as u64,
             lost: Vec::new(),
+            missed: Missed::default(),
         }
     }
 
@@ -234,7 +261,14 @@ impl Hot {
                     let holds = |(id, value): &(MetricId, f64)| {
                         !value.is_finite() && Some(self.metrics[id.0 as usize].as_str()) == field
                     };
-                    if field.is_some() && !values.iter().any(holds) {
+                    if let Some(field) = field
+                        && !values.iter().any(holds)
+                    {
+                        let has = |id: MetricId| self.metrics[id.0 as usize] == field;
+                        let there = values.iter().any(|(id, _)| has(*id));
+                        if !there && !unknown.iter().any(|(id, _)| has(*id)) {
+                            self.missed.note(&gate.hook, field);
+                        }
                         continue;
                     }
                     gates.push(gate.clone());

@@ -630,6 +630,48 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_before_an_epoch_is_taken_where_the_one_before_ends() {
+        let next = |epoch| Position {
+            epoch,
+            iter: 10 * epoch,
+            ..Position::default()
+        };
+        for (when, number, taken_at) in [
+            (EffectiveWhen::Epoch, 3, 3),
+            (EffectiveWhen::Next, 0, 1),
+            (EffectiveWhen::Iter, 20, 2),
+        ] {
+            let mut inbox = Inbox::default();
+            inbox.stop(stop("s", when, number), None);
+            inbox.command(
+                wire::Command {
+                    id: "c".into(),
+                    what: Some(What::Checkpoint(Default::default())),
+                    ..Default::default()
+                },
+                |_| true,
+                nothing,
+            );
+            for epoch in 1..=3 {
+                let taken = inbox.take_where_epoch_ends("after_train_epoch", next(epoch));
+                let stops = matches!(taken.as_slice(), [Action::Stop { .. }]);
+                assert_eq!(stops, epoch == taken_at, "{when:?} {epoch}");
+            }
+            let at = inbox.next_result().and_then(|result| result.at);
+            assert_eq!(
+                at.map(|at| at.epoch),
+                Some(taken_at),
+                "where it would have begun"
+            );
+            let left = inbox.take("before_train_epoch", next(4), true);
+            assert!(
+                matches!(left.as_slice(), [Action::Checkpoint { .. }]),
+                "{left:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_for_a_later_iteration_waits_for_exactly_that_one() {
         let at = |iter| Position {
             iter,

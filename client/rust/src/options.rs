@@ -89,10 +89,21 @@ impl Options {
         options
     }
 
+    /// Rank and number of ranks as a process group knows them, where no launcher has said it: processes that one parent has
+    /// spawned, say.
+    pub fn place(&mut self, rank: u32, world_size: u32) {
+        let said = ["RANK", "WORLD_SIZE"].map(|name| std::env::var_os(name).is_some());
+        if self.identity.world_size > 1 || said == [true; 2] {
+            return;
+        }
+        let mut env = environment();
+        env.insert("RANK".to_owned(), rank.to_string());
+        env.insert("WORLD_SIZE".to_owned(), world_size.to_string());
+        self.identity = identify(&self.identity.run, &env, &self.process, 0);
+    }
+
     fn with(run: &str, address: Option<Address>, wait: bool) -> Self {
-        let env: HashMap<_, _> = std::env::vars_os()
-            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let env = environment();
         let process = process_facts();
         let nth = ATTACHES.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -111,4 +122,10 @@ impl Options {
             process,
         }
     }
+}
+
+fn environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }

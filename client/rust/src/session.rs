@@ -157,7 +157,7 @@ impl Session {
         let at = shared.counters.reach(point.0, given);
         let interest = shared.interest[point.0 as usize].load(Ordering::Relaxed);
         if interest & MEETS != 0
-            && let Some(meeting) = self.meeting(point, at, values)
+            && let Some(meeting) = self.meeting(point, at, values, unknown)
         {
             return Signal::Meet(meeting);
         }
@@ -339,6 +339,9 @@ impl Session {
         }
         let mut hot = lock_soon(&shared.hot);
         let (due, high) = hot.record(point, at, values, unknown, gates);
+        if let Some(missed) = hot.missed.take() {
+            self.say(Action::Error(missed));
+        }
         let Some(due) = due else {
             drop(hot);
             if high || shared.parked.load(Ordering::SeqCst) {

@@ -677,6 +677,40 @@ mod tests {
     }
 
     #[test]
+    fn norm_layers_are_averaged_before_every_validation_and_it_is_reported_once() {
+        let flag = |on| wire::State {
+            sync_norm: Some(wire::FlagState {
+                id: "n".into(),
+                on,
+                by: "Hook".into(),
+            }),
+            ..Default::default()
+        };
+        let mut steered = Steered::default();
+        assert_eq!(steered.take_sync_norm(at(1, 10)), None);
+        steered.state(flag(true), &|_| None);
+        assert!(steered.syncs_norm());
+        let sync = |id: &str, quiet| {
+            Some(Action::SyncNorm {
+                id: id.into(),
+                quiet,
+            })
+        };
+        assert_eq!(steered.take_sync_norm(at(1, 10)), sync("n", false));
+        assert_eq!(steered.take_sync_norm(at(2, 20)), sync("n/i20", true));
+        steered.close_door();
+        steered.state(wire::State::default(), &|_| None);
+        assert!(steered.syncs_norm(), "what was agreed stays in force");
+
+        let mut late = Steered::default();
+        late.close_door();
+        let reports = late.state(flag(true), &|_| None);
+        assert!(!late.syncs_norm());
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].reason, LATE);
+    }
+
+    #[test]
     fn the_mode_waits_for_the_next_epoch_where_one_is_under_way() {
         let under_way = Phase::default();
         let mut steered = Steered::default();

@@ -139,10 +139,11 @@ impl Session {
         point: PointId,
         at: Position,
         values: &[(MetricId, f64)],
+        unknown: &[(MetricId, &str)],
     ) -> Option<Meeting> {
         let shared = &*self.shared;
         let ranks = lock(&shared.ranks);
-        let hot = lock(&shared.hot);
+        let mut hot = lock(&shared.hot);
         let name = hot.points.get(point.0 as usize)?;
         let is_not_finite = |field: &str| {
             let of_field = |(id, value): &(MetricId, f64)| {
@@ -154,7 +155,20 @@ impl Session {
             };
             values.iter().any(of_field)
         };
-        ranks.meeting((point.0, name), at, is_not_finite)
+        let meeting = ranks.meeting((point.0, name), at, is_not_finite)?;
+        let ids = values.iter().map(|(id, _)| id);
+        let ids = ids.chain(unknown.iter().map(|(id, _)| id));
+        let there: Vec<_> = ids
+            .filter_map(|id| hot.metrics.get(id.0 as usize))
+            .collect();
+        let missed = meeting.gates.iter().find_map(|job| {
+            let field = job.gate.not_finite.as_ref()?;
+            (!there.contains(&field)).then(|| (job.gate.hook.clone(), field.clone()))
+        });
+        if let Some((hook, field)) = missed {
+            hot.missed.note(&hook, &field);
+        }
+        Some(meeting)
     }
 
     /// Goes on where [`Session::emit`] said to meet. `lowest`: for each of the meeting's `held` the lowest rank where it

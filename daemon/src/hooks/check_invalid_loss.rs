@@ -49,7 +49,7 @@ pub(super) const KIND: Kind = Kind {
             },
             Difference {
                 what: "a loss that is missing, or no single number",
-                ours: "no decision: the training goes on, and what is no number is named once in its log",
+                ours: "no decision: the training goes on, and one error in its log says so, once",
                 why: "the original raises a `KeyError`, `TypeError` or `RuntimeError` in mid-training",
                 recorded: Some(Recorded {
                     file: "check_invalid_loss",

@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "iterations": 10,  # an epoch
     "nan": None,  # [rank, iteration]: the loss of one iteration
     "die": None,  # [rank, iteration]: this rank ends itself there
+    "started": "by a launcher",  # or "by a parent": without RANK and WORLD_SIZE in the environment
     "ask_at": [],  # before these iterations: print a line, and wait for one
 }
 
@@ -56,10 +57,13 @@ class Nobody:
 
 def main(settings: dict[str, Any], record: dict[str, Any]) -> None:
     torch.manual_seed(5)
+    if settings["started"] == "by a parent":
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+            del os.environ[name]
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     model: nn.Module = net
     if WORLD_SIZE > 1:
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", rank=RANK, world_size=WORLD_SIZE)
         model = nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     samples = torch.Generator().manual_seed(RANK)

@@ -8,6 +8,8 @@ import torch
 from norms import tensor
 
 Json = dict[str, Any]
+# torch 1.13 sets the count of a batch norm to 0 where a state lacks it; later ones leave it as it is
+RESETS_COUNTS = int(torch.__version__.split(".")[0]) < 2
 
 
 def decide(case: Json, ranks: list[Json]) -> bool:
@@ -24,7 +26,10 @@ def decide(case: Json, ranks: list[Json]) -> bool:
                 assert same(ours, before[name]), f"{name} has changed on rank {rank}"
                 continue
             recorded = expected["all_ranks"][name]
-            if not same(ours, recorded):
+            if name.endswith("num_batches_tracked") and not RESETS_COUNTS and recorded["data"] == [0]:
+                mean = sum(state[name]["data"][0] for state in given["states"]) / len(ranks)
+                assert ours["data"] in (before[name]["data"], [int(mean)]), f"{name} on rank {rank}"
+            elif not same(ours, recorded):
                 orders = sums([state[name] for state in given["states"]])
                 assert any_order(tensor(ours), orders), f"{name} on rank {rank}: {ours}, recorded {recorded}"
         assert went["state"] == ranks[0]["state"] or expected["unchanged"], "the ranks differ"

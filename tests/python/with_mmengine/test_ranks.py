@@ -123,6 +123,16 @@ def test_a_loss_that_is_no_number_on_rank_1_alone_stops_both_there(
         assert "loss become infinite or NaN!" in training.said(rank)
 
 
+def test_ranks_that_a_parent_has_spawned_are_one_run_too(tmp_path: Path, start_daemon: Start) -> None:
+    """No environment says their ranks: the process group does."""
+    daemon = start_daemon()
+    settings = {"asked": [CHECK], "nan": [1, 12], "started": "by a parent"}
+    records, _ = loop(tmp_path, settings, [daemon])
+    assert [record["stopped"][0] for record in records] == [13, 13]
+    (run,) = daemon.ask("runs")
+    assert run["world_size"] == 2, run
+
+
 def test_without_rank_0s_daemon_nothing_is_decided_and_nothing_hangs(tmp_path: Path, start_daemon: Start) -> None:
     daemons = [start_daemon(), start_daemon()]
     daemons[0].kill()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _native
+from . import _facts, _native
 from ._bus import Bus
 from ._log import TrainerLog
 
@@ -74,6 +74,7 @@ def attach(
         hooks=asked,
         capabilities=["log", "stop"],
         allow=allowed,
+        place=_facts.place(),
         gathers=allowed is None or any(what != "log" for what in allowed),
         timeout_s=float(timeout_s),
     )

@@ -74,6 +74,15 @@ def process_group() -> Any | None:
     return distributed if up else None
 
 
+def place() -> tuple[int, int] | None:
+    """Rank and number of ranks, if a process group is up."""
+    distributed = process_group()
+    try:
+        return None if distributed is None else (distributed.get_rank(), distributed.get_world_size())
+    except Exception:  # one that this process is not in
+        return None
+
+
 def of_loader(loader: object) -> Facts:
     """Iterations an epoch and the shape of a data loader."""
     facts: Facts = {}

@@ -84,5 +84,6 @@ def attach(
     capabilities: Sequence[str],
     allow: Sequence[str] | None,
     gathers: bool,
+    place: tuple[int, int] | None,
     timeout_s: float,
 ) -> Session: ...

@@ -36,6 +36,20 @@ def keep(tensor: Any) -> Any:
     return tensor
 
 
+def _has_gloo(distributed: Any) -> bool:
+    """Whether a group of ours can be made here. Found out before the ranks agree: one that fails alone would leave the
+    others waiting."""
+    try:
+        if not getattr(distributed, "is_gloo_available", lambda: True)():
+            return False
+        device = getattr(distributed.distributed_c10d.ProcessGroupGloo, "create_default_device", None)
+        if device is not None:
+            device()  # by this machine's name, or GLOO_SOCKET_IFNAME
+    except Exception:
+        return False
+    return True
+
+
 class Ranks:
     """What the native session calls on the training thread, where ranks may have to act together."""
 
@@ -82,15 +96,13 @@ class Ranks:
             "iterations between two meetings": self._every,
             "whether every rank validates": self._evaluates,
         }
-        # of no rank's daemon, and the same on all: whether a collective of ours can be had
-        gloo = getattr(distributed, "is_gloo_available", None)
-        mine["whether gloo is there"] = bool(gloo()) if gloo is not None else True
+        mine["whether gloo can be used"] = _has_gloo(distributed)
         store = distributed.distributed_c10d._get_default_store()
         agreed, why = _agreement.reach(store, self._rank, self._world_size, mine, self._timeout_s, self._log.warning)
         if not agreed:
             self._off(why)
-        elif not mine["whether gloo is there"]:
-            self._off("this PyTorch has no gloo, by which the ranks could meet")
+        elif not mine["whether gloo can be used"]:
+            self._off("the ranks could meet by gloo only, and it cannot be used here")
         else:
             self._group = distributed.new_group(backend="gloo")
             self._session.agree(self._rank == 0, self._every, self._evaluates)
