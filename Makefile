@@ -20,7 +20,7 @@ CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/pyth
 	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
 PYTHON_SOURCES := client/python/python demo tests/python $(wildcard tests/bench)
 
-.PHONY: help build demo test test-rust test-python bench lint fmt example-config hook-docs clean
+.PHONY: help build demo demo-mmengine test test-rust test-python bench lint fmt example-config hook-docs clean
 
 help: ## This list
 	@echo 'hookbus: make TARGET'
@@ -31,6 +31,9 @@ build: ## The daemon and the operator's binary, optimised
 
 demo: build $(VENV)/.client ## A real training: its memory live, stopped when it diverges, steered
 	@$(BIN)/python demo/demo.py --bin $(TARGET)/release
+
+demo-mmengine: build $(TORCH_VENV)/.client ## MMEngine's Runner on two ranks, beside MMDetection's own hooks
+	@$(TORCH_BIN)/python demo/demo_mmengine.py --bin $(TARGET)/release
 
 test: test-rust test-python ## Every test, Rust and Python, with what they need
 	@echo 'make test: all passed (what was skipped or ignored is named above)'
@@ -49,7 +52,7 @@ test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
 
-bench: build $(VENV)/.client $(VENV)/.bench ## Speed, beside its targets and peers
+bench: build $(VENV)/.client $(VENV)/.bench $(TORCH_VENV)/.client ## Speed, beside its targets and peers
 	$(BIN)/python tests/bench/bench.py
 
 lint: $(VENV)/.tools ## clippy, rustfmt, ruff and mypy, without a change

@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import gates
 import peers
 import steering
-from hookbusd import Daemon
+from hookbusd import ROOT, Daemon
 from measure import compare, head, info, loops, no_drops, not_measured, one_ms_loop, plain, row, settle
 
 import hookbus
 
+TORCH_PYTHON = ROOT / ".venv-torch" / "bin" / "python"
 MEMORY_LINE = "MemoryProfiler line"
 
 
@@ -155,6 +157,14 @@ def ingest() -> None:
     info("daemon, resident, after that", f"{grown / 1e6:.2f} MB")
 
 
+def mmengine() -> None:
+    """In the environment that has torch. Where that fails so does the bench: it is made by `make bench`."""
+    script = Path(__file__).with_name("mmengine_loop.py")
+    done = subprocess.run([TORCH_PYTHON, script], check=False)
+    if done.returncode:
+        raise SystemExit(f"bench: {script.name} ended with {done.returncode}")
+
+
 SECTIONS: dict[str, Callable[[], None]] = {
     "emits": emits,
     "loop": loop,
@@ -166,6 +176,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "resident": resident,
     "ingest": ingest,
     "memory": memory_line,
+    "mmengine": mmengine,
     "grpcio-gate": gates.grpcio,
     "peers": peers.rows,
 }
