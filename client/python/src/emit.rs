@@ -119,8 +119,9 @@ impl Native {
         }
         // Whatever happened there, nobody is asked for ever.
         self.session.still_gathers();
-        if training && self.session.is_gathering() {
-            self.session.alone();
+        if training {
+            self.session.asked_ranks();
+            self.session.alone(); // if nobody has agreed, or said that it is off
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! One session on the client's own thread: connects, flushes, sends, receives, reconnects for ever. The training thread
 //! never waits for any of it but in a gate.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,8 +19,7 @@ use crate::connect::{connect_with, words};
 use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
-use crate::ranks::Standing;
-use crate::rates::Report;
+use crate::ranks::{Standing, asked};
 use crate::retained::Retained;
 use crate::schedules::Assembly;
 use crate::shared::{Shared, Stage, lock};
@@ -75,29 +73,6 @@ pub(crate) struct Driver {
     unfit_for: String,
     /// The last desired state of this attempt.
     last_state: wire::State,
-    /// Ids that were refused because the ranks of the job have parted.
-    refused: HashSet<String>,
-}
-
-/// The ids of what operators want in a state.
-fn asked(state: &wire::State) -> Vec<String> {
-    let stop = state.stop.iter().map(|stop| &stop.id);
-    let lr = state
-        .lr
-        .iter()
-        .flat_map(|lr| &lr.holds)
-        .map(|hold| &hold.id);
-    let size = state
-        .size
-        .iter()
-        .flat_map(|size| &size.holds)
-        .map(|hold| &hold.id);
-    let mode = state
-        .mode
-        .iter()
-        .filter(|mode| mode.operator)
-        .map(|mode| &mode.id);
-    stop.chain(lr).chain(size).chain(mode).cloned().collect()
 }
 
 fn encode(frame: Frame) -> Bytes {
@@ -130,7 +105,6 @@ impl Driver {
             assembly: Assembly::default(),
             unfit_for: String::new(),
             last_state: wire::State::default(),
-            refused: HashSet::new(),
         }
     }
 
@@ -422,20 +396,7 @@ impl Driver {
             self.shared.look_ahead();
         } else if ranks.standing == Standing::Parted {
             drop(ranks);
-            self.refuse_parted(asked(&state));
-        }
-    }
-
-    /// What operators ask of ranks that cannot meet any more, each once; not what is in force already.
-    fn refuse_parted(&mut self, ids: Vec<String>) {
-        let shared = Arc::clone(&self.shared);
-        let mut known = lock(&shared.inbox).applied();
-        known.extend(lock(&shared.steered).in_force());
-        for id in ids {
-            if !known.contains(&id) && self.refused.insert(id.clone()) {
-                let why = "the ranks of this job cannot meet any more: what reached one of them only would be felt by all";
-                shared.report(vec![Report::not(wire::Outcome::Rejected, &id, why)], "");
-            }
+            self.shared.refuse_parted(asked(&state));
         }
     }
 
@@ -452,7 +413,7 @@ impl Driver {
             }
         } else if ranks.standing == Standing::Parted {
             drop(ranks);
-            self.refuse_parted(vec![command.id]);
+            shared.refuse_parted(vec![command.id]);
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Ranks {
     gates: Vec<JobGate>,
     /// Shares that were handed over.
     shares: u64,
+    /// Ids of the share that is being handed over.
+    on_its_way: Vec<String>,
     first_gates: Option<wire::Plan>,
     state: Option<wire::State>,
     schedules: Vec<Complete>,
@@ -159,11 +161,20 @@ impl Ranks {
         }
     }
 
-    /// The ranks cannot meet any more.
-    pub(crate) fn part(&mut self) {
+    /// The ranks cannot meet any more. Returns the ids of what operators want and no rank has.
+    pub(crate) fn part(&mut self) -> Vec<String> {
         self.standing = Standing::Parted;
         self.gates.clear();
+        let mut ids = std::mem::take(&mut self.on_its_way);
+        ids.extend(self.waiting());
         self.forget();
+        ids
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self.state.iter().flat_map(asked).collect();
+        ids.extend(self.commands.iter().map(|command| command.id.clone()));
+        ids
     }
 
     fn forget(&mut self) {
@@ -174,6 +185,7 @@ impl Ranks {
 
     /// What is new, if anything is: rank 0 hands it to all, itself too.
     pub(crate) fn offer(&mut self) -> Option<wire::Share> {
+        self.on_its_way = self.waiting();
         let gates = self.first_gates.take();
         let state = self.state.take();
         let schedules = std::mem::take(&mut self.schedules);
@@ -198,6 +210,7 @@ impl Ranks {
             ));
         }
         self.shares += 1;
+        self.on_its_way.clear();
         if let Some(plan) = &share.gates {
             let gates = plan.subscriptions.iter().filter_map(|subscription| {
                 let wish = Wish::new(subscription);
@@ -261,6 +274,27 @@ impl Ranks {
             ),
         }
     }
+}
+
+/// The ids of what operators want in a state.
+pub(crate) fn asked(state: &wire::State) -> Vec<String> {
+    let stop = state.stop.iter().map(|stop| &stop.id);
+    let lr = state
+        .lr
+        .iter()
+        .flat_map(|lr| &lr.holds)
+        .map(|hold| &hold.id);
+    let size = state
+        .size
+        .iter()
+        .flat_map(|size| &size.holds)
+        .map(|hold| &hold.id);
+    let mode = state
+        .mode
+        .iter()
+        .filter(|mode| mode.operator)
+        .map(|mode| &mode.id);
+    stop.chain(lr).chain(size).chain(mode).cloned().collect()
 }
 
 /// Where rank 0 hands over what is new: every so many iterations, and where an epoch begins and ends.

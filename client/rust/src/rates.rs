@@ -205,6 +205,11 @@ impl Rates {
         written
     }
 
+    /// Ids of holds that were taken, in force or not yet.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &str> {
+        self.holds.iter().map(|held| held.hold.id.as_str())
+    }
+
     /// Ids of holds that are in force.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = &str> {
         let held = self.holds.iter().filter(|held| held.since.is_some());

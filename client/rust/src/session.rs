@@ -212,7 +212,7 @@ impl Session {
     #[cold]
     fn must_prepare(&self) -> bool {
         let shared = &*self.shared;
-        if self.is_gathering() {
+        if shared.unasked.load(Ordering::Relaxed) {
             return true; // whether this rank has a daemon or not
         }
         if !shared.facts_final.load(Ordering::Relaxed) {

@@ -95,6 +95,10 @@ pub(crate) struct Shared {
     plan: Mutex<Option<(wire::Plan, bool)>>,
     /// What a rank that follows has of the job's desired state.
     pub(crate) job_state: Mutex<Option<wire::State>>,
+    /// Ids that were refused because the ranks of the job have parted.
+    refused: Mutex<BTreeSet<String>>,
+    /// Whether the ranks of the job were not asked yet whether they agree.
+    pub(crate) unasked: AtomicBool,
     /// A heartbeat is to go out at once.
     pub(crate) beat: AtomicBool,
     /// A stop that is due where the next epoch begins is taken where this one ends.
@@ -161,6 +165,8 @@ impl Shared {
             ranks: Mutex::new(ranks),
             plan: Mutex::default(),
             beat: AtomicBool::new(false),
+            refused: Mutex::default(),
+            unasked: AtomicBool::new(options.gathers),
             job_state: Mutex::default(),
             ends_epochs: AtomicBool::new(false),
             syncs_norm: AtomicBool::new(false),
@@ -231,6 +237,22 @@ impl Shared {
         let refused = self.refuses("stop");
         self.deliver(|inbox| inbox.stop(state.stop.clone(), refused));
         let reports = lock(&self.steered).state(state, &|what| self.refuses(what));
+        self.report(reports, "");
+    }
+
+    /// What operators ask of ranks that cannot meet any more, each once; not what was taken before.
+    pub(crate) fn refuse_parted(&self, ids: Vec<String>) {
+        let mut known = lock(&self.inbox).applied();
+        known.extend(lock(&self.steered).taken());
+        let mut refused = lock(&self.refused);
+        let mut reports = Vec::new();
+        for id in ids {
+            if !known.contains(&id) && refused.insert(id.clone()) {
+                let why = "the ranks of this job cannot meet any more: what reached one of them only would be felt by all";
+                reports.push(Report::not(wire::Outcome::Rejected, &id, why));
+            }
+        }
+        drop(refused);
         self.report(reports, "");
     }
 

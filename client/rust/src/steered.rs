@@ -211,6 +211,18 @@ impl Steered {
             .collect()
     }
 
+    /// Ids of what operators want that was taken, in force or not yet.
+    pub(crate) fn taken(&self) -> Vec<String> {
+        let sizes = self.size_holds.iter().map(|size| size.hold.id.clone());
+        let mode = self.mode.iter().map(|mode| mode.id.clone());
+        let rates = self.rates.taken().map(str::to_owned);
+        rates
+            .chain(sizes)
+            .chain(mode)
+            .chain(self.mode_given.clone())
+            .collect()
+    }
+
     /// Training begins: what is not here now does not come. Returns the hooks whose schedules are missing.
     pub(crate) fn close_door(&mut self) -> (Vec<String>, Vec<Report>) {
         self.door = Door::Closed;

@@ -34,6 +34,12 @@ impl Session {
         self.shared.gathers.store(false, Ordering::Relaxed);
     }
 
+    /// Training begins, and the ranks were asked: from now on nothing waits for it.
+    pub fn asked_ranks(&self) {
+        self.shared.unasked.store(false, Ordering::Relaxed);
+        self.still_gathers();
+    }
+
     /// This rank shares no process group: it takes what its own daemon says.
     pub fn alone(&self) {
         self.still_gathers();
@@ -66,7 +72,8 @@ impl Session {
     /// The ranks cannot meet any more. What is in force stays, on all of them.
     pub fn part(&self) {
         self.still_gathers();
-        lock(&self.shared.ranks).part();
+        let lost = lock(&self.shared.ranks).part();
+        self.shared.refuse_parted(lost);
         self.shared.install_again();
         self.say_standing();
     }
@@ -84,7 +91,8 @@ impl Session {
             return Vec::new();
         }
         self.still_gathers();
-        lock(&self.shared.ranks).part();
+        let lost = lock(&self.shared.ranks).part();
+        self.shared.refuse_parted(lost);
         let connected = self.status().connected;
         let lines = if connected {
             self.close(reason, true)

@@ -24,7 +24,8 @@ pub(super) const KIND: Kind = Kind {
              digits, and a count of batches above 16,777,216 may lose its last ones, as in the original.\n\
              - The weights are learnable, and the training goes on with their mean, as in the original.\n\
              One rank alone has nothing to average, and nothing happens. In YOLOX configs this comes before EMAHook (49): say \
-             `priority=48` of HookbusHook.",
+             `priority=48` of HookbusHook. A plain loop says `bus.bind(model=...)` and `attach(val_on_every_rank=True)`. Where \
+             the ranks' norm layers are not the same (sharded models, say) the result is \"unsupported\" on all of them.",
         differences: &[Difference {
             what: "several ranks without a process group",
             ours: "refused, in one line; the training goes on",

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "extra": [0, 0],  # iterations that a rank makes more in each epoch; without DDP, as that could not
     "closed_at": None,  # [rank, iteration]: this rank closes its bus there and goes on
     "bound": [0, 1],  # ranks that bind their model
+    "validates": False,  # after each epoch
     "point_before": False,  # reach a point of one's own before the process group is up
     "ask_at": [],  # before these iterations: print a line, and wait for one
 }
@@ -106,6 +107,9 @@ def main(settings: dict[str, Any], record: dict[str, Any]) -> None:
                 record["rates"].append(optimizer.param_groups[0]["lr"].hex())
                 iteration += 1
                 bus.report(loss=loss)
+            if settings["validates"]:
+                for _batch in bus.val_iters(loader[:1]):
+                    pass
     except hookbus.TrainingStopped as stop:
         record["stopped"] = [iteration, stop.reason, stop.by]
     except RuntimeError as error:

@@ -128,7 +128,8 @@ class Actions:
             self._session.result(id, "failed", old, None, named(stop))
             raise
         except Unsupported as nothing:
-            self._session.result(id, "unsupported", None, None, str(nothing))
+            if not quiet:
+                self._session.result(id, "unsupported", None, None, str(nothing))
             return False
         except Exception as error:  # the user's code; reported to who asked, and the training goes on
             self._session.result(id, "failed", old, None, named(error))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 PREFIX = "hookbus/agreement"
+ASIDE = "norm layers of the model"  # ranks that differ in it agree all the same, and know it
+AGREED = "agreed: "
 TELL_AFTER_S = 5.0
 PAUSES_S = (0.001, 0.05)
 # of who has decided, for writing it down
@@ -39,7 +41,8 @@ def reach(
     timeout_s: float,
     tell: Callable[[str], None],
 ) -> tuple[bool, str]:
-    """Whether all ranks agree, the same on every rank, and else why not. Waits for them, `timeout_s` at most."""
+    """Whether all ranks agree, the same on every rank, and why not, or what they differ in all the same. Waits for
+    them, `timeout_s` at most."""
     global _nth
     agreement = _Agreement(store, f"{PREFIX}/{_nth}", rank, world_size, timeout_s, tell)
     _nth += 1
@@ -69,8 +72,9 @@ class _Agreement:
             if self._count("here") < self._world_size:
                 return self._decide(False, self._late(self._missing()))
             said = [json.loads(self._store.get(self._key(f"said/{rank}"))) for rank in range(self._world_size)]
+            aside = [{ASIDE: one.pop(ASIDE, None)} for one in said]
             difference = differs(said)
-            return self._decide(difference is None, difference or "")
+            return self._decide(difference is None, difference or differs(aside) or "")
         if not self._wait(lambda: self._count("decided") > 0, self._missing):
             return self._decide(False, self._late(self._missing()))
         return self._decision()
@@ -79,7 +83,7 @@ class _Agreement:
         """The first one decides; all do what it says."""
         if self._store.add(self._key("decided"), 1) > 1:
             return self._decision()
-        self._store.set(self._key("decision"), "agreed" if agreed else why)
+        self._store.set(self._key("decision"), AGREED + why if agreed else why)
         self._store.add(self._key("written"), 1)
         return agreed, why
 
@@ -87,7 +91,7 @@ class _Agreement:
         if not self._wait(lambda: self._count("written") > 0, None, WRITE_S):
             return False, "the rank that decided for all has died"
         decision = self._store.get(self._key("decision")).decode()
-        return decision == "agreed", "" if decision == "agreed" else decision
+        return decision.startswith(AGREED), decision.removeprefix(AGREED)
 
     def _wait(
         self, reached: Callable[[], bool], missing: Callable[[], list[int]] | None, timeout_s: float | None = None

@@ -12,6 +12,7 @@ import sys
 
 from . import _describe, _facts
 from ._actions import Actions, named
+from ._agreement import ASIDE
 from ._rates import Rates
 from ._stopped import TrainingStopped
 
@@ -94,6 +95,7 @@ class Bus:
                 session,
                 log,
                 self._say_to_ranks,
+                self._ranks_differ,
                 timeout_s=_ranks.TIMEOUT_S if ranks_timeout_s is None else ranks_timeout_s,
                 every=_ranks.EVERY if ranks_every is None else ranks_every,
                 evaluates=val_on_every_rank,
@@ -168,8 +170,11 @@ class Bus:
             "max iterations": self._known.get("max_iters"),
             "iterations an epoch": self._known.get("iters_per_epoch"),
             "where training starts": f"epoch {epoch}, iteration {iter}",
-            "norm layers of the model": self._actions.bound.norms(),
+            ASIDE: self._actions.bound.norms(),
         }
+
+    def _ranks_differ(self, what: str) -> None:
+        self._actions.bound.differs = what
 
     def describe(self, point: str) -> None:
         """Before a point whose hook compares them: says what the bound model and the loaders' datasets are."""

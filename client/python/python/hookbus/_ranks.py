@@ -58,6 +58,7 @@ class Ranks:
         session: Session,
         log: TrainerLog,
         say: Callable[[], Mapping[str, object]],
+        differ: Callable[[str], None],
         *,
         timeout_s: float = TIMEOUT_S,
         every: int = EVERY,
@@ -66,6 +67,7 @@ class Ranks:
         self._session = session
         self._log = log
         self._say = say  # what all ranks must be the same in
+        self._differ = differ  # told what else they are not the same in
         self._timeout_s = timeout_s
         self._every = max(1, int(every))
         self._evaluates = evaluates
@@ -108,6 +110,8 @@ class Ranks:
             self._off("torch.distributed came up after a point of the training had been reached: bring it up before")
         else:
             self._group = distributed.new_group(backend="gloo")
+            if why:
+                self._differ(why)
             self._session.agree(self._rank == 0, self._every, self._evaluates)
             self.exchange(0)
 
@@ -120,9 +124,9 @@ class Ranks:
     def exchange(self, tag: int) -> None:
         """Rank 0 hands over what is new: sixteen bytes, and more only if there is something."""
 
-        def exchange() -> None:
+        def exchange(group: Any) -> None:
             offered = bytearray(self._session.offer() if self._rank == 0 else b"")
-            share = self._handed_over(tag, offered)
+            share = self._handed_over(group, tag, offered)
             if share:
                 wrong = self._session.take_share(share)
                 if wrong is not None:
@@ -133,23 +137,23 @@ class Ranks:
     def lowest(self, tag: int, held: list[bool]) -> list[int | None]:
         """For each condition the lowest rank where it holds, the same on all ranks."""
 
-        def reduce() -> list[int | None]:
-            self._begin(tag)
+        def reduce(group: Any) -> list[int | None]:
+            self._begin(group, tag)
             nobody = self._world_size
-            lowest = self._least([self._rank if holds else nobody for holds in held])
+            lowest = self._least(group, [self._rank if holds else nobody for holds in held])
             return [None if rank == nobody else rank for rank in lowest]
 
         return self._meet(reduce) or [None] * len(held)
 
     def verdict(self, tag: int, answer: bytes) -> bytes:
         """What rank 0 has as an answer, on all ranks."""
-        return self._meet(lambda: self._handed_over(tag, bytearray(answer))) or b""
+        return self._meet(lambda group: self._handed_over(group, tag, bytearray(answer))) or b""
 
-    def _begin(self, tag: int, length: int = 0) -> int:
+    def _begin(self, group: Any, tag: int, length: int = 0) -> int:
         """Every meeting begins alike, so that ranks at different points see it. Returns rank 0's length."""
         torch = sys.modules["torch"]
         header = keep(torch.tensor([tag, length], dtype=torch.int64, device="cpu"))
-        self._distributed.broadcast(header, 0, group=self._group)
+        self._distributed.broadcast(header, 0, group=group)
         theirs, length = header.tolist()
         if theirs != tag:
             raise RuntimeError(
@@ -158,31 +162,32 @@ class Ranks:
             )
         return int(length)
 
-    def _handed_over(self, tag: int, ours: bytearray) -> bytes:
+    def _handed_over(self, group: Any, tag: int, ours: bytearray) -> bytes:
         """Rank 0's bytes, once every rank has them."""
-        length = self._begin(tag, len(ours))
+        length = self._begin(group, tag, len(ours))
         if not length:
             return b""
         torch = sys.modules["torch"]
         buffer = ours if self._rank == 0 else bytearray(length)
-        self._distributed.broadcast(keep(torch.frombuffer(buffer, dtype=torch.uint8)), 0, group=self._group)
-        self._least([1])  # rank 0's broadcast is over before the others have it
+        self._distributed.broadcast(keep(torch.frombuffer(buffer, dtype=torch.uint8)), 0, group=group)
+        self._least(group, [1])  # rank 0's broadcast is over before the others have it
         return bytes(buffer)
 
-    def _least(self, numbers: list[int]) -> list[int]:
+    def _least(self, group: Any, numbers: list[int]) -> list[int]:
         """Of each number the least over all ranks."""
         torch = sys.modules["torch"]
         tensor = keep(torch.tensor(numbers, dtype=torch.int64, device="cpu"))
-        self._distributed.all_reduce(tensor, op=self._distributed.ReduceOp.MIN, group=self._group)
+        self._distributed.all_reduce(tensor, op=self._distributed.ReduceOp.MIN, group=group)
         least: list[int] = tensor.tolist()
         return least
 
-    def _meet(self, collective: Callable[[], Any]) -> Any:
+    def _meet(self, collective: Callable[[Any], Any]) -> Any:
         """A collective of ours; None where it failed: a rank is gone, say, and the trainer's own fail just the same."""
-        if self._group is None:
+        group = self._group  # taken once: a signal's handler may close the bus meanwhile, and None is the trainer's own
+        if group is None:
             return None
         try:
-            return collective()
+            return collective(group)
         except Exception as error:
             self._part(error)
             return None
@@ -190,8 +195,8 @@ class Ranks:
     def _part(self, error: Exception) -> None:
         group, self._group = self._group, None
         self._session.part()
-        if process_group() is None:
-            return  # the trainer has taken its process group down: there is nobody to wait for
+        if group is None or process_group() is None:
+            return  # the bus was closed meanwhile, or the trainer has taken its process group down: nobody waits
         self._log.error(
             f"hookbus: the ranks of this job cannot meet any more ({named(error)}); what is in force stays, no order "
             "and no gate reaches it from now on, the training goes on"

@@ -31,6 +31,7 @@ class Bound:
         self.loader: object | None = None
         self.unwrapped: Callable[[object | None], object | None] = unwrapped  # the model without one wrapper
         self.evaluates = False  # every rank reaches the points of a validation
+        self.differs: str | None = None  # what the ranks' norm layers differ in
         self._restarted = False
 
     def size(self, size: tuple[int, int]) -> None:
@@ -94,6 +95,8 @@ class Bound:
                 "norm states are averaged where torch.distributed is up, a model is bound, and every rank validates: "
                 "bus.bind(model=...), attach(val_on_every_rank=True)"
             )
+        if self.differs is not None:
+            raise Unsupported(f"norm states are averaged where every rank has the same: {self.differs}")
         from . import _norms
 
         return _norms.sync(self.model, distributed)
@@ -106,7 +109,10 @@ class Bound:
             return "no model is bound"
         from . import _norms
 
-        sizes = [state.numel() for state in _norms.states_of(self.model).values()]
+        try:
+            sizes = [state.numel() for state in _norms.states_of(self.model).values()]
+        except Exception as error:  # no model of PyTorch's
+            return f"they cannot be read: {type(error).__name__}"
         return f"{len(sizes)} tensors with {sum(sizes)} numbers"
 
     def epoch_begins(self) -> None:
