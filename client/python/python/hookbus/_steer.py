@@ -89,14 +89,14 @@ class Bound:
 
     def sync_norm(self, _: object = None) -> str | None:
         """What SyncNormHook does, on every rank or on none."""
+        if self.differs is not None:
+            raise Unsupported(f"norm states are averaged where every rank has the same: {self.differs}")
         distributed = process_group()
         if distributed is None or self.model is None or not self.evaluates:
             raise Unsupported(
                 "norm states are averaged where torch.distributed is up, a model is bound, and every rank validates: "
                 "bus.bind(model=...), attach(val_on_every_rank=True)"
             )
-        if self.differs is not None:
-            raise Unsupported(f"norm states are averaged where every rank has the same: {self.differs}")
         from . import _norms
 
         return _norms.sync(self.model, distributed)
