@@ -15,7 +15,7 @@ use crate::{format, json, reach, show, terminal};
 pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8, Failure> {
     let mut inspector = reach::reach(address).await?;
     let style = Style::stdout();
-    let mut happenings = inspector.follow(&args.run, !args.no_events).await?;
+    let mut happenings = inspector.follow(&args.run, !args.no_events, None).await?;
     let mut shown: u64 = 0;
     while args.count.is_none_or(|count| shown < count) {
         let Some(happened) = happenings.next().await? else {

@@ -103,6 +103,12 @@ impl Inspect for Scripted {
         Ok(Response::new(HooksReply { hooks: vec![hook] }))
     }
 
+    type RowsStream = Replies<RowsReply>;
+
+    async fn rows(&self, _: Request<RowsRequest>) -> Answer<Self::RowsStream> {
+        Err(Status::failed_precondition("this daemon keeps no journal"))
+    }
+
     async fn about(&self, _: Request<AboutRequest>) -> Answer<AboutReply> {
         let finding = Finding {
             what: "GPU (NVML)".into(),

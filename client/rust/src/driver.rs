@@ -352,6 +352,7 @@ impl Driver {
                 }
                 server_frame::Frame::Ack(ack) => {
                     self.retained.settle(ack.seq);
+                    self.retained.take(ack.taken);
                     shared.update(|status| status.acked = self.retained.settled());
                 }
                 server_frame::Frame::State(state) => self.state(state),

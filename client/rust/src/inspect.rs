@@ -120,17 +120,39 @@ impl Inspector {
         answer(&self.address, reply).await
     }
 
-    /// What happens in a run from now on; `events`: the trainers' events too.
+    /// What happens in a run from now on; `events`: the trainers' events too. `since_s`: first what happened in the last so
+    /// many seconds, from the journal.
     pub async fn follow(
         &mut self,
         run: &str,
         events: bool,
+        since_s: Option<f64>,
     ) -> Result<Stream<proto::Happening>, InspectError> {
         let request = proto::FollowRequest {
             run: run.to_owned(),
             events,
+            since_s,
         };
         let frames = answer(&self.address, self.inspect.follow(request)).await?;
+        Ok(Stream {
+            address: self.address.clone(),
+            frames,
+        })
+    }
+
+    /// A run's journal, one table (empty: every one), of the last so many seconds.
+    pub async fn rows(
+        &mut self,
+        run: &str,
+        table: &str,
+        since_s: Option<f64>,
+    ) -> Result<Stream<proto::RowsReply>, InspectError> {
+        let request = proto::RowsRequest {
+            run: run.to_owned(),
+            table: table.to_owned(),
+            since_s,
+        };
+        let frames = answer(&self.address, self.inspect.rows(request)).await?;
         Ok(Stream {
             address: self.address.clone(),
             frames,

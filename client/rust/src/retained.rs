@@ -24,6 +24,9 @@ pub(crate) struct Retained {
     most_bytes: usize,
     /// Batches at the front that were sent on the present connection.
     sent: usize,
+    /// Of those at the front, what the daemon has taken: no longer under way, and kept until it is settled.
+    taken: usize,
+    /// Under way: sent, and not taken.
     sent_bytes: usize,
     /// The highest number that was ever sent.
     sent_seq: u64,
@@ -45,6 +48,7 @@ impl Retained {
             bytes: 0,
             most_bytes,
             sent: 0,
+            taken: 0,
             sent_bytes: 0,
             sent_seq: 0,
             settled: 0,
@@ -102,6 +106,14 @@ impl Retained {
         }
     }
 
+    /// The daemon has everything up to `seq`, and has not settled all of it: it no longer counts as under way.
+    pub(crate) fn take(&mut self, seq: u64) {
+        while self.taken < self.sent && self.batches[self.taken].last_seq <= seq {
+            self.sent_bytes -= self.batches[self.taken].frame.len();
+            self.taken += 1;
+        }
+    }
+
     /// A daemon has said what it has settled: what was let go beyond that is lost.
     pub(crate) fn judge(&mut self) {
         while let Some((first_seq, last_seq, points)) = self.let_go.pop_back() {
@@ -112,6 +124,7 @@ impl Retained {
     /// A new connection: nothing is under way.
     pub(crate) fn rewind(&mut self) {
         self.sent = 0;
+        self.taken = 0;
         self.sent_bytes = 0;
     }
 
@@ -199,7 +212,11 @@ impl Retained {
         self.bytes -= batch.frame.len();
         if self.sent > 0 {
             self.sent -= 1;
-            self.sent_bytes -= batch.frame.len();
+            if self.taken > 0 {
+                self.taken -= 1;
+            } else {
+                self.sent_bytes -= batch.frame.len();
+            }
         }
         Some(batch)
     }
@@ -216,6 +233,32 @@ mod tests {
             points: vec![(5, last_seq + 1 - first_seq)],
             frame: Bytes::from(vec![0; 40]),
         }
+    }
+
+    #[test]
+    fn what_is_taken_is_kept_and_not_under_way() {
+        let mut retained = Retained::new(1 << 20);
+        let bytes = batch(1, 1).frame.len();
+        for n in 1..=4 {
+            retained.push(batch(n, n));
+        }
+        let send = |retained: &mut Retained| {
+            while retained.unsent(2 * bytes).is_some() {
+                retained.mark_sent();
+            }
+            retained.sent
+        };
+        assert_eq!(send(&mut retained), 2, "two may be under way");
+        retained.take(1);
+        assert_eq!(send(&mut retained), 3);
+        retained.settle(1);
+        assert_eq!((retained.sent, retained.taken), (2, 0));
+        retained.take(3);
+        assert_eq!((send(&mut retained), retained.taken), (3, 2));
+        retained.settle(3);
+        assert_eq!((retained.sent, retained.taken), (1, 0));
+        retained.rewind();
+        assert_eq!((retained.lowest(9), retained.sent_bytes), (4, 0));
     }
 
     #[test]

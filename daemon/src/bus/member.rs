@@ -104,7 +104,7 @@ impl Member {
 
     /// Sends to the trainer. A trainer that does not read loses its connection and comes back for the state whole.
     pub(super) fn send(&mut self, message: ToTrainer) {
-        let may_skip = matches!(message, ToTrainer::Ack(_));
+        let may_skip = matches!(message, ToTrainer::Ack { .. });
         if let Some(out) = &self.out
             && let Err(mpsc::error::TrySendError::Full(_)) = out.try_send(message)
             && !may_skip

@@ -133,8 +133,13 @@ pub enum ToTrainer {
     Command(Command),
     /// A gate's answer.
     Gate(GateAnswer),
-    /// Settled up to and with this number.
-    Ack(u64),
+    /// Settled, and taken, up to and with these numbers.
+    Ack {
+        /// It may be forgotten.
+        settled: u64,
+        /// It counts no longer as under way.
+        taken: u64,
+    },
     /// The session ends.
     Fence(Fence),
 }

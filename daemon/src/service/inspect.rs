@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hookbus_proto::v1::inspect_server::Inspect;
 use hookbus_proto::v1::{
-    AboutReply, AboutRequest, FollowRequest, Happening, HooksReply, HooksRequest, RunsReply,
-    RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
+    AboutReply, AboutRequest, FollowRequest, Happening, HooksReply, HooksRequest, RowsReply,
+    RowsRequest, RunsReply, RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,7 @@ impl InspectService {
 #[tonic::async_trait]
 impl Inspect for InspectService {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Happening, Status>> + Send>>;
+    type RowsStream = Pin<Box<dyn Stream<Item = Result<RowsReply, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
 
     async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
@@ -120,7 +121,7 @@ impl Inspect for InspectService {
         &self,
         request: Request<FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let FollowRequest { run, events } = request.into_inner();
+        let FollowRequest { run, events, .. } = request.into_inner();
         let run = self.hub.board().find(&run).map_err(Status::not_found)?;
         let ended = || Status::unavailable("the run's task has ended");
         let inbox = self.hub.find(&run.id).ok_or_else(ended)?;
@@ -131,6 +132,10 @@ impl Inspect for InspectService {
             .map_err(|_| ended())?;
         let replies = ReceiverStream::new(happenings).map(|one| Ok(convert::happening(one)));
         Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn rows(&self, _: Request<RowsRequest>) -> Result<Response<Self::RowsStream>, Status> {
+        Err(Status::failed_precondition("this daemon keeps no journal"))
     }
 
     async fn hooks(&self, _: Request<HooksRequest>) -> Result<Response<HooksReply>, Status> {

@@ -708,8 +708,14 @@ pub struct Hole {
 /// Settled up to and with this number: the client forgets the batches below.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
+    /// settled up to and with this number: committed to the daemon's journal where it keeps
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// one, else taken by the bus. The client may forget it
+    ///
+    /// the daemon has it up to here: hooks have seen it, and it no longer counts against
+    #[prost(uint64, tag = "2")]
+    pub taken: u64,
 }
 /// The desired state of an attempt, always whole. A field that is absent asks for nothing. What a hook wants is made from
 /// Facts before training starts; a client that was welcomed only after training began puts none of that in force (no gate,
@@ -1621,10 +1627,19 @@ pub struct RunSummary {
     /// open ones
     #[prost(uint32, tag = "14")]
     pub incidents: u32,
+    /// when the first rank of this attempt attached, by the daemon's clock
+    #[prost(double, tag = "15")]
+    pub started_unix_s: f64,
+    /// absent: it has not ended
+    #[prost(double, optional, tag = "16")]
+    pub ended_unix_s: ::core::option::Option<f64>,
+    /// read from the journal: no session of it was open since this daemon started
+    #[prost(bool, tag = "17")]
+    pub archived: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotRequest {
-    /// a name or an id; empty: the only run, or host and GPUs without a run
+    /// a name or an id; empty: the only run, or host and GPUs without a run; "LAST": the newest
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
 }
@@ -1668,6 +1683,27 @@ pub struct SnapshotReply {
     /// the desired state, a line each field
     #[prost(message, repeated, tag = "12")]
     pub wanted: ::prost::alloc::vec::Vec<Wanted>,
+    /// every start of the run that the journal knows, this one too, the oldest first
+    #[prost(message, repeated, tag = "13")]
+    pub attempts: ::prost::alloc::vec::Vec<Attempt>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Attempt {
+    #[prost(uint32, tag = "1")]
+    pub attempt: u32,
+    #[prost(enumeration = "RunPhase", tag = "2")]
+    pub phase: i32,
+    /// why it ended
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(double, tag = "4")]
+    pub started_unix_s: f64,
+    /// absent: it has not ended
+    #[prost(double, optional, tag = "5")]
+    pub ended_unix_s: ::core::option::Option<f64>,
+    /// the furthest that a rank of it reached
+    #[prost(message, optional, tag = "6")]
+    pub position: ::core::option::Option<Position>,
 }
 /// One field of the desired state.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1684,7 +1720,7 @@ pub struct Wanted {
     #[prost(string, tag = "4")]
     pub id: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FollowRequest {
     /// a name or an id; empty: the only run
     #[prost(string, tag = "1")]
@@ -1692,6 +1728,9 @@ pub struct FollowRequest {
     /// the trainers' events too, not only what is decided and done
     #[prost(bool, tag = "2")]
     pub events: bool,
+    /// first what happened in the last so many seconds, from the journal; infinite: since
+    #[prost(double, optional, tag = "3")]
+    pub since_s: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Happening {
@@ -1967,6 +2006,60 @@ pub struct GpuProcess {
     pub pid: u32,
     #[prost(message, optional, tag = "2")]
     pub used_bytes: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RowsRequest {
+    /// as in SnapshotRequest
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// empty: every table, one after the other
+    #[prost(string, tag = "2")]
+    pub table: ::prost::alloc::string::String,
+    /// of tables with a time: only the last so many seconds
+    #[prost(double, optional, tag = "3")]
+    pub since_s: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RowsReply {
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// in a table's first reply only, which may have no rows
+    #[prost(message, repeated, tag = "2")]
+    pub columns: ::prost::alloc::vec::Vec<Column>,
+    #[prost(message, repeated, tag = "3")]
+    pub rows: ::prost::alloc::vec::Vec<Row>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Column {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "INTEGER", "REAL" or "TEXT"
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Row {
+    #[prost(message, repeated, tag = "1")]
+    pub cells: ::prost::alloc::vec::Vec<Cell>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cell {
+    /// none: NULL
+    #[prost(oneof = "cell::Value", tags = "1, 2, 3")]
+    pub value: ::core::option::Option<cell::Value>,
+}
+/// Nested message and enum types in `Cell`.
+pub mod cell {
+    /// none: NULL
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Value {
+        #[prost(int64, tag = "1")]
+        Integer(i64),
+        #[prost(double, tag = "2")]
+        Real(f64),
+        #[prost(string, tag = "3")]
+        Text(::prost::alloc::string::String),
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HooksRequest {}
@@ -2247,6 +2340,29 @@ pub mod inspect_client {
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Follow"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A run's journal, table by table, as it can be read with sqlite3 too (docs/journal.md has the tables). NOT_FOUND names
+        /// the runs or the tables there are; FAILED_PRECONDITION: this daemon keeps no journal.
+        pub async fn rows(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RowsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RowsReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Rows");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Rows"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The one list of hooks.
         pub async fn hooks(
             &mut self,
@@ -2332,6 +2448,18 @@ pub mod inspect_server {
             &self,
             request: tonic::Request<super::FollowRequest>,
         ) -> std::result::Result<tonic::Response<Self::FollowStream>, tonic::Status>;
+        /// Server streaming response type for the Rows method.
+        type RowsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RowsReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A run's journal, table by table, as it can be read with sqlite3 too (docs/journal.md has the tables). NOT_FOUND names
+        /// the runs or the tables there are; FAILED_PRECONDITION: this daemon keeps no journal.
+        async fn rows(
+            &self,
+            request: tonic::Request<super::RowsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::RowsStream>, tonic::Status>;
         /// The one list of hooks.
         async fn hooks(
             &self,
@@ -2582,6 +2710,52 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FollowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hookbus.v1.Inspect/Rows" => {
+                    #[allow(non_camel_case_types)]
+                    struct RowsSvc<T: Inspect>(pub Arc<T>);
+                    impl<
+                        T: Inspect,
+                    > tonic::server::ServerStreamingService<super::RowsRequest>
+                    for RowsSvc<T> {
+                        type Response = super::RowsReply;
+                        type ResponseStream = T::RowsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RowsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Inspect>::rows(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RowsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

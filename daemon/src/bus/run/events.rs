@@ -57,7 +57,10 @@ impl Run {
             && let Some(member) = self.members.get_mut(&link.rank)
         {
             let settled = member.intake.settled();
-            member.send(ToTrainer::Ack(settled));
+            member.send(ToTrainer::Ack {
+                settled,
+                taken: settled,
+            });
         }
     }
 

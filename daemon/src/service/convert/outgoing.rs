@@ -55,7 +55,10 @@ fn server_frame(message: ToTrainer, limits: &Limits) -> wire::ServerFrame {
         ToTrainer::Schedule(_) => unreachable!("a schedule becomes chunks"),
         ToTrainer::Command(done) => Frame::Command(command(done)),
         ToTrainer::Gate(answer) => Frame::Gate(gate(answer)),
-        ToTrainer::Ack(seq) => Frame::Ack(wire::Ack { seq }),
+        ToTrainer::Ack { settled, taken } => Frame::Ack(wire::Ack {
+            seq: settled,
+            taken,
+        }),
         ToTrainer::Fence(fence) => {
             let reason = match fence.reason {
                 FenceReason::Superseded => wire::FenceReason::Superseded,

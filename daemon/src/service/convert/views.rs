@@ -72,6 +72,7 @@ pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::
             .iter()
             .filter(|(incident, _)| incident.open)
             .count() as u32,
+        ..Default::default()
     }
 }
 
