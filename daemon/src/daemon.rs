@@ -1,21 +1,25 @@
 //! The wiring: the only file that knows every part. Starts them, and drains them in order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bus::{Hub, Record, Rules, TakenByTheBus};
+use crate::bus::{self, Hub, Record, Rules};
 use crate::config::Config;
-use crate::domain::Role;
-use crate::inspect::Inspector;
+use crate::domain::{Clock, Role};
+use crate::inspect::{Inspector, Recorded};
 use crate::listen::Listeners;
 use crate::sampler::{Sampler, identity};
 use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
 use crate::store::Live;
+use crate::store::journal::{Archive, Journals, Thread};
+
+/// How often old journals are looked for.
+const RETAIN: Duration = Duration::from_secs(3600);
 
 /// Serves until `shutdown`, then drains within the configured deadline. `on_ready` is called when everything serves.
 pub async fn run(
@@ -25,7 +29,15 @@ pub async fn run(
     on_ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let live = Live::default();
-    let sampler = Sampler::start(config.sampler.clone(), live.clone())
+    let clock = Clock {
+        at: Instant::now(),
+        unix: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .context("the clock is before 1970")?,
+    };
+    let sampler = (!config.read_only)
+        .then(|| Sampler::start(config.sampler.clone(), live.clone()))
+        .transpose()
         .context("the sampler's thread does not start")?;
     let board = Board::default();
     let tasks = TaskTracker::new();
@@ -43,15 +55,39 @@ pub async fn run(
         probe: config.limits.probe,
         alive: identity::alive,
         own_uid: rustix::process::geteuid().as_raw(),
+        sample_every: config.keep.sample_every,
         encode: service::encode_schedule,
     };
-    let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), || {
-        Box::new(TakenByTheBus)
+    let archive = archive(&config, clock)?;
+    let recorded = archive.clone().map(|archive| {
+        let rules = rules.clone();
+        Recorded {
+            archive,
+            show: Box::new(move |saved| bus::archived(saved, &rules)),
+        }
     });
+    let (journals, journal) = match archive.as_ref().filter(|_| !config.read_only) {
+        Some(archive) => {
+            let (journals, thread) = Journals::start(archive.settings().clone(), clock)
+                .context("the journal's thread does not start")?;
+            (Some(journals), Some(thread))
+        }
+        None => (None, None),
+    };
+    let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
+    if let Some(archive) = archive.filter(|_| !config.read_only) {
+        for run in archive.unfinished() {
+            hub.take_back(&run).await;
+        }
+        let retained = move || archive.retain(Instant::now());
+        tokio::spawn(retain(retained, shutdown.clone()));
+    }
     let inspector = Arc::new(Inspector::new(
         board.clone(),
         live.clone(),
+        clock,
         listeners.addresses(),
+        recorded,
     ));
     let inspection = Inspection::start().context("the inspection thread does not start")?;
     let limits = Limits {
@@ -63,8 +99,14 @@ pub async fn run(
         in_flight_bytes: config.limits.in_flight_bytes,
         metrics: config.limits.metrics,
     };
-    let (grpc, health) =
-        service::routes(hub.clone(), inspector, limits, inspection.handle.clone()).await;
+    let (grpc, health) = service::routes(
+        hub.clone(),
+        inspector,
+        limits,
+        inspection.handle.clone(),
+        config.read_only,
+    )
+    .await;
     let app = grpc.merge(crate::http::routes(board, live, shutdown.clone()));
     if let Some(tcp) = config.listen.tcp
         && !tcp.ip().is_loopback()
@@ -110,10 +152,65 @@ pub async fn run(
     }
     kill.cancel();
     serving.await.context("the listener's task failed")?;
-    sampler.stop();
+    if let Some(sampler) = sampler {
+        sampler.stop();
+    }
+    // What the last sessions said is in their files before this ends.
+    tokio::task::spawn_blocking(move || journal.map(Thread::stop))
+        .await
+        .context("the journal's thread does not end")?;
     inspection.stop();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Where runs are written down; None: nowhere. Errors: a directory that was said cannot be written.
+fn archive(config: &Config, clock: Clock) -> anyhow::Result<Option<Archive>> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(settings) = config.keep.journal.clone() else {
+        return Ok(None);
+    };
+    let directory = settings.directory.clone();
+    let made = if config.read_only {
+        std::fs::read_dir(&directory).map(|_| ())
+    } else {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory);
+        made.and_then(|()| {
+            rustix::fs::access(&directory, rustix::fs::Access::WRITE_OK).map_err(Into::into)
+        })
+    };
+    match made {
+        Ok(()) => {}
+        Err(error) if config.keep.said && !config.read_only => anyhow::bail!(
+            "journal.dir {}: {error}; say a directory that can be written, or journal.enabled = false",
+            directory.display()
+        ),
+        Err(error) if config.read_only => {
+            anyhow::bail!("nothing was written down: {}: {error}", directory.display())
+        }
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "runs are not written down and do not survive this daemon: say journal.dir, a directory that can be written");
+            return Ok(None);
+        }
+    }
+    Ok(Some(Archive::new(settings, clock)))
+}
+
+/// Removes what is too old or too large, now and each hour.
+async fn retain(retained: impl Fn() + Clone + Send + 'static, shutdown: CancellationToken) {
+    loop {
+        let retained = retained.clone();
+        if tokio::task::spawn_blocking(retained).await.is_err() {
+            tracing::error!("removing old journals failed");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETAIN) => {}
+            () = shutdown.cancelled() => break,
+        }
+    }
 }
 
 /// The runtime on which answers for operators are made, on a thread of its own.

@@ -1,25 +1,45 @@
 //! Answers for operators, from snapshots and samples. Never on the sessions' thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{GpuSample, HostSample, ProcessSample, Rank};
-use crate::snapshot::{Board, RunSnapshot};
+use crate::domain::{Clock, GpuSample, HostSample, ProcessSample, Rank};
+use crate::snapshot::{Board, Happening, RunSnapshot};
+use crate::store::journal::{Archive, Saved, Table};
 use crate::store::{Live, View};
+
+/// The newest run.
+const LAST: &str = "LAST";
+/// Runs that a line names.
+const NAMED: usize = 8;
+/// What is said where there is none.
+pub const NO_JOURNAL: &str = "this daemon keeps no journal (journal.enabled, journal.dir)";
 
 /// What can be looked at.
 pub struct Inspector {
     board: Board,
     live: Live,
-    started: Instant,
+    clock: Clock,
     listening: Vec<String>,
+    recorded: Option<Recorded>,
+}
+
+/// Runs that were written down.
+pub struct Recorded {
+    /// Their files.
+    pub archive: Archive,
+    /// How one is shown.
+    pub show: Box<dyn Fn(Saved) -> RunSnapshot + Send + Sync>,
 }
 
 /// One look at a run and at memory.
 pub struct Look {
     /// When.
     pub now: Instant,
+    /// For dates.
+    pub clock: Clock,
     /// None where no run was asked for and there is none.
     pub run: Option<Arc<RunSnapshot>>,
     /// The host, or why not known.
@@ -52,12 +72,19 @@ pub struct About {
 
 impl Inspector {
     /// Looks at these.
-    pub fn new(board: Board, live: Live, listening: Vec<String>) -> Self {
+    pub fn new(
+        board: Board,
+        live: Live,
+        clock: Clock,
+        listening: Vec<String>,
+        recorded: Option<Recorded>,
+    ) -> Self {
         Self {
             board,
             live,
-            started: Instant::now(),
+            clock,
             listening,
+            recorded,
         }
     }
 
@@ -66,21 +93,118 @@ impl Inspector {
         Instant::now()
     }
 
-    /// Every run.
+    /// For dates.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Every run: those of this daemon, and those that were only written down. The oldest first.
     pub fn runs(&self) -> Vec<Arc<RunSnapshot>> {
-        self.board.all()
+        let mut runs = self.board.all();
+        if let Some(recorded) = &self.recorded {
+            let known: BTreeSet<_> = runs.iter().map(|run| run.id.clone()).collect();
+            for (_, saved) in recorded.archive.runs() {
+                if !known.contains(&saved.run) {
+                    runs.push(Arc::new((recorded.show)(saved)));
+                }
+            }
+        }
+        runs.sort_by_key(|run| run.started);
+        runs
+    }
+
+    /// The run that an operator means by a name or an id. Empty: the only one of this daemon, else the newest that was
+    /// written down. "LAST": the newest. Errors: the line names the runs there are.
+    pub fn find(&self, asked: &str) -> Result<Arc<RunSnapshot>, String> {
+        let of_daemon = self.board.find(asked);
+        if self.recorded.is_none() || of_daemon.is_ok() && asked != LAST {
+            return of_daemon;
+        }
+        if asked.is_empty() && !self.board.all().is_empty() {
+            return of_daemon; // several: one is to be named
+        }
+        let runs = self.runs();
+        let meant = |run: &&Arc<RunSnapshot>| {
+            asked.is_empty()
+                || asked == LAST
+                || *run.id.name == *asked
+                || run.id.to_string() == asked
+        };
+        match runs.iter().rfind(meant) {
+            Some(run) => Ok(Arc::clone(run)),
+            None if runs.is_empty() => of_daemon,
+            None => {
+                let newest = runs.iter().rev().take(NAMED).rev();
+                let names: Vec<_> = newest.map(|run| run.id.to_string()).collect();
+                let more = runs.len().saturating_sub(NAMED);
+                let more = if more > 0 {
+                    format!(" and {more} older ones")
+                } else {
+                    String::new()
+                };
+                Err(format!(
+                    "there is no run {asked:?}: {}{more}",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+
+    /// What happened in a run that was written down, from `since` until `until`.
+    pub fn happenings(
+        &self,
+        run: &RunSnapshot,
+        since: Option<Duration>,
+        until: Instant,
+        events: bool,
+    ) -> Result<Vec<Happening>, String> {
+        let since = since.and_then(|since| until.checked_sub(since));
+        let since = since.unwrap_or(run.started).max(run.started);
+        match self.file(run) {
+            Ok((archive, path)) => archive.happenings(&path, since, until, events),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// A run's tables, part by part. Errors: it was not written down, there is no such table, or the file cannot be read.
+    pub fn rows(
+        &self,
+        run: &RunSnapshot,
+        table: &str,
+        since: Option<Duration>,
+        each: impl FnMut(Table) -> bool,
+    ) -> Result<(), String> {
+        let (archive, path) = self.file(run)?;
+        let since = since.and_then(|since| Instant::now().checked_sub(since));
+        archive.rows(&path, table, since, each)
+    }
+
+    /// Whether runs are written down.
+    pub fn records(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    fn file(&self, run: &RunSnapshot) -> Result<(&Archive, PathBuf), String> {
+        let recorded = self.recorded.as_ref().ok_or(NO_JOURNAL)?;
+        let path = recorded.archive.path(&run.id);
+        let path = path.ok_or_else(|| format!("run {} was not written down", run.id))?;
+        Ok((&recorded.archive, path))
     }
 
     /// The run that is meant by a name or an id, with memory. Errors: the line names the runs there are.
     pub fn look(&self, asked: &str) -> Result<Look, String> {
-        let run = match self.board.find(asked) {
+        let run = match self.find(asked) {
             Ok(run) => Some(run),
             Err(_) if asked.is_empty() && self.board.all().is_empty() => None,
             Err(line) => return Err(line),
         };
+        let run_is_archived = run.as_ref().is_some_and(|run| run.archived);
         let processes = run.iter().flat_map(|run| run.ranks.values()).map(|rank| {
             let sample = match (rank.process, &rank.ended) {
                 (_, Some(why)) => Err(format!("the rank has ended: {why}")),
+                (_, None) if run_is_archived => {
+                    Err("this run was read from its journal".to_owned())
+                }
                 (None, None) => Err(rank.process_unknown.clone()),
                 (Some((pid, start_ticks)), None) => self.live.process(pid, start_ticks),
             };
@@ -88,6 +212,7 @@ impl Inspector {
         });
         Ok(Look {
             now: self.now(),
+            clock: self.clock,
             processes: processes.collect(),
             run: run.clone(),
             host: self.live.host(),
@@ -108,7 +233,8 @@ impl Inspector {
             .gpus()
             .map(|gpus| format!("{} by NVML", gpus.len()));
         let ranks: Vec<_> = self
-            .runs()
+            .board
+            .all()
             .iter()
             .flat_map(|run| run.ranks.values().cloned().collect::<Vec<_>>())
             .collect();
@@ -123,7 +249,7 @@ impl Inspector {
             )),
         };
         About {
-            uptime: self.started.elapsed(),
+            uptime: self.clock.at.elapsed(),
             listening: self.listening.clone(),
             findings: vec![
                 Finding {

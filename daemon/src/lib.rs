@@ -25,7 +25,7 @@
 //! | [`pages`] | docs/hooks: a page a hook, from the one list |
 //! | [`steering`] | desired state, commands and orders: merge, address, await results |
 //! | [`sampler`] | probes on a thread of their own |
-//! | [`store`] | samples in memory, the view that hooks read |
+//! | [`store`] | samples in memory, the view that hooks read; the journal on disk |
 //! | [`snapshot`] | what a run shows: published by its bus, held by readers |
 //! | [`inspect`] | answers for operators, computed off the sessions' thread |
 //!
@@ -33,7 +33,7 @@
 //!
 //! ```text
 //! domain -> nothing
-//! store -> domain
+//! store -> domain, snapshot
 //! hooks -> domain, store
 //! steering -> domain
 //! session -> domain
@@ -49,7 +49,8 @@
 //! # Invariants
 //!
 //! - A hook cannot hurt: it is called inside `catch_unwind`; one that panics is switched off and reported.
-//! - Acknowledged means taken by the bus, in order, once (and later: committed to the journal).
+//! - Acknowledged means committed to the journal, in order, once, with what hooks knew and decided then. (Without a journal:
+//!   taken by the bus.) No gate waits for a commit.
 //! - The generation of a desired state never goes back; a decision's id derives from its cause, so a repeat has the same.
 //! - A number that could not be read is absent with a reason; it is never 0.
 //! - No device, /proc of a large process or disk is touched on an async worker.
@@ -63,6 +64,8 @@
 //! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
 //! | bus -> who follows a run | 1,024 happenings | the happening is lost to that reader, which is told how many |
 //! | bus -> an operator's order | 1,024 updates | the update is dropped and counted in the log; the run's results still have it |
+//! | bus -> journal | none: what is taken and not settled is bounded by the clients' in-flight bytes once 100,000 rows wait | the clients wait; while the disk takes nothing the oldest events beyond 16 MiB a run become counted holes |
+//! | journal -> bus (how far it is) | 1, `watch` | the newest replaces the older |
 //! | sampler -> store | 1 per source | the newest replaces the older |
 
 pub mod announce;

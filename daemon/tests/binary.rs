@@ -15,7 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn hookbusd(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookbusd"));
-    command.env_clear().env("HOME", folder).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("HOME", folder)
+        .env("HOOKBUSD_JOURNAL__DIR", folder.join("state"))
+        .stdin(Stdio::null());
     command
 }
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# where daemons that a command starts write runs down: never where this user's own are
+STATE = tempfile.TemporaryDirectory(prefix="hookbus-state-")
 Start = Callable[..., "subprocess.Popen[str]"]
 PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
 NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
@@ -40,7 +42,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     named = ("HOOKBUS", "SLURM_", "TORCHELASTIC_", "XDG_RUNTIME_DIR")
     exact = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(named) and k not in exact}
-    return kept | more
+    return kept | {"HOOKBUSD_JOURNAL__DIR": STATE.name} | more
 
 
 class Daemon:
@@ -56,8 +58,10 @@ class Daemon:
         if config:
             (folder / "hookbusd.toml").write_text(config)
             command += ["--config", str(folder / "hookbusd.toml")]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
+        self.state = folder / "state"
+        environment = clean_environment(HOOKBUSD_JOURNAL__DIR=str(self.state))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         for _ in range(PATIENCE_S * 100):
             if ready.exists():
                 return

@@ -157,6 +157,7 @@ fn spawn(directory: &Path) -> Child {
         .arg(directory.join("d.sock"))
         .arg("--ready-file")
         .arg(directory.join("ready"))
+        .env("HOOKBUSD_JOURNAL__DIR", directory.join("state"))
         .env_remove("HOOKBUS_ADDRESS")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("the log file"))

@@ -153,6 +153,7 @@ async fn the_memory_line_comes_as_a_command_with_the_trainers_own_rss() {
     );
 
     // Not answered: it comes again with the same id. Answered: it does not.
+    raw.acked(3).await;
     drop(raw);
     hello.next_seq = 4;
     let (mut raw, welcome) = Raw::attach(&sandbox.address(), hello.clone()).await;

@@ -9,7 +9,8 @@ use hookbus_proto::v1::{
     Bye, FenceReason, Heartbeat, Hello, Order, Outcome, StopOrder, Welcome, client_frame::Frame,
     order, server_frame,
 };
-use hookbusd::bus::{Hub, Record, Rules, TakenByTheBus};
+use hookbusd::bus::{Hub, Record, Rules};
+use hookbusd::domain::Clock;
 use hookbusd::inspect::Inspector;
 use hookbusd::listen::Peer;
 use hookbusd::service::{self, Limits};
@@ -42,16 +43,20 @@ impl Daemon {
             probe: Duration::from_secs(1),
             alive,
             own_uid: 0,
+            sample_every: Duration::from_secs(10),
             encode: service::encode_schedule,
         };
-        let hub = Hub::new(
-            rules,
-            live.clone(),
+        let hub = Hub::new(rules, live.clone(), board.clone(), TaskTracker::new(), None);
+        let inspector = Arc::new(Inspector::new(
             board.clone(),
-            TaskTracker::new(),
-            || Box::new(TakenByTheBus),
-        );
-        let inspector = Arc::new(Inspector::new(board.clone(), live, Vec::new()));
+            live,
+            Clock {
+                at: Instant::now().into_std(),
+                unix: Duration::ZERO,
+            },
+            Vec::new(),
+            None,
+        ));
         let limits = Limits {
             sessions: 8,
             frame_bytes: 1 << 20,
@@ -62,7 +67,7 @@ impl Daemon {
             metrics: 64,
         };
         let here = tokio::runtime::Handle::current();
-        let (routes, _) = service::routes(hub, inspector, limits, here).await;
+        let (routes, _) = service::routes(hub, inspector, limits, here, false).await;
         // What a Unix socket's kernel would say of the peer.
         let peer = Peer {
             uid: None,

@@ -1,6 +1,7 @@
 //! What decisions and orders were about, and what each rank did with them. The oldest are forgotten, what hooks decided ahead
 //! is not.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::domain::{Outcome, Rank};
@@ -12,7 +13,7 @@ const KEPT: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cause {
     pub(super) by: String,
-    pub(super) what: &'static str,
+    pub(super) what: Cow<'static, str>,
     pub(super) reason: String,
 }
 
@@ -87,7 +88,7 @@ mod tests {
     fn cause(by: &str) -> Cause {
         Cause {
             by: by.to_owned(),
-            what: "size",
+            what: Cow::Borrowed("size"),
             reason: String::new(),
         }
     }

@@ -7,11 +7,13 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::keeping::Keeping;
 use super::run::Run;
-use super::{INBOX, Journal, Rules, ToBus};
+use super::{INBOX, Rules, ToBus};
 use crate::domain::RunId;
 use crate::snapshot::{Board, Phase};
 use crate::store::Live;
+use crate::store::journal::Journals;
 
 /// Runs that are over are kept for looking at, the newest of them.
 const KEPT_RUNS: usize = 64;
@@ -23,7 +25,7 @@ pub struct Hub {
     live: Live,
     board: Board,
     tasks: TaskTracker,
-    journal: fn() -> Box<dyn Journal>,
+    journals: Option<Journals>,
     runs: Arc<Mutex<HashMap<RunId, mpsc::Sender<ToBus>>>>,
 }
 
@@ -34,14 +36,14 @@ impl Hub {
         live: Live,
         board: Board,
         tasks: TaskTracker,
-        journal: fn() -> Box<dyn Journal>,
+        journals: Option<Journals>,
     ) -> Self {
         Self {
             rules: Arc::new(rules),
             live,
             board,
             tasks,
-            journal,
+            journals,
             runs: Arc::default(),
         }
     }
@@ -58,19 +60,54 @@ impl Hub {
             return inbox.clone();
         }
         self.forget_old(&mut runs);
+        self.start(id, &mut runs, None)
+    }
+
+    /// Goes on with a run that was under way when its daemon died. Returns when it can be looked at.
+    pub async fn take_back(&self, id: &RunId) {
+        let Some(journals) = &self.journals else {
+            return;
+        };
+        let opened = Keeping::open(journals, id, &self.rules).await;
+        let mut runs = self.lock();
+        if !runs.contains_key(id) {
+            self.start(id, &mut runs, Some(opened));
+        }
+    }
+
+    fn start(
+        &self,
+        id: &RunId,
+        runs: &mut HashMap<RunId, mpsc::Sender<ToBus>>,
+        opened: Option<(Keeping, Run)>,
+    ) -> mpsc::Sender<ToBus> {
         let (inbox, messages) = mpsc::channel(INBOX);
-        let mut run = Run::new(id.clone(), Arc::clone(&self.rules), Instant::now());
-        let (publish, latest) = watch::channel(Arc::new(run.snapshot()));
-        self.board.add(id.clone(), latest);
-        self.tasks.spawn(super::task(
-            id.clone(),
-            Arc::clone(&self.rules),
-            self.live.clone(),
-            (self.journal)(),
-            messages,
-            publish,
-            run,
-        ));
+        let (rules, live) = (Arc::clone(&self.rules), self.live.clone());
+        let mut new = Run::new(id.clone(), Arc::clone(&rules), Instant::now());
+        match (opened, self.journals.clone()) {
+            (Some((keeping, mut run)), _) => {
+                let (publish, latest) = watch::channel(Arc::new(run.snapshot()));
+                self.board.add(id.clone(), latest);
+                self.tasks
+                    .spawn(super::task(rules, live, keeping, messages, publish, run));
+            }
+            (None, None) => {
+                let (publish, latest) = watch::channel(Arc::new(new.snapshot()));
+                self.board.add(id.clone(), latest);
+                let keeping = Keeping::nowhere();
+                self.tasks
+                    .spawn(super::task(rules, live, keeping, messages, publish, new));
+            }
+            (None, Some(journals)) => {
+                let (publish, latest) = watch::channel(Arc::new(new.snapshot()));
+                self.board.add(id.clone(), latest);
+                let id = id.clone();
+                self.tasks.spawn(async move {
+                    let (keeping, run) = Keeping::open(&journals, &id, &rules).await;
+                    super::task(rules, live, keeping, messages, publish, run).await;
+                });
+            }
+        }
         runs.insert(id.clone(), inbox.clone());
         inbox
     }

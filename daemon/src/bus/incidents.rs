@@ -51,6 +51,14 @@ impl Incidents {
         Some(incident)
     }
 
+    /// As another daemon wrote it down.
+    pub(super) fn restore(&mut self, incident: Incident, at: Instant) {
+        if self.0.len() >= KEPT {
+            self.0.remove(0);
+        }
+        self.0.push((incident, at));
+    }
+
     /// For readers.
     pub(super) fn all(&self) -> Vec<(Incident, Instant)> {
         self.0.clone()

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
-use crate::domain::{Description, Event, Facts, Heartbeat, Hello, Names, Position};
+use crate::domain::{Description, Event, Facts, Heartbeat, Hello, Hole, Names, Position, RunId};
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
+use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 
 /// How many steps the shown step time is the median of.
 const STEPS: usize = 33;
@@ -43,6 +44,18 @@ pub(super) struct Member {
     own_rss_bytes: Option<(u64, Instant)>,
     peak_rss_bytes: Option<u64>,
     shown: Option<Arc<RankSnapshot>>,
+    /// From its clock to the attempt's, in microseconds.
+    pub(super) clock_us: Option<i64>,
+    /// The highest number that is settled.
+    pub(super) settled: u64,
+    /// Events that were taken since the client was told so.
+    pub(super) unsettled: u64,
+    /// What a daemon before this one knew: last values, what the client dropped, what was lost here.
+    last_before: BTreeMap<Arc<str>, f64>,
+    point_before: Arc<str>,
+    pub(super) dropped_before: BTreeMap<Arc<str>, u64>,
+    lost: BTreeMap<Arc<str>, u64>,
+    step_before: Option<Duration>,
 }
 
 impl Member {
@@ -53,12 +66,24 @@ impl Member {
         out: mpsc::Sender<ToTrainer>,
         now: Instant,
     ) -> Self {
+        Self::with(hello, process, serial, Some(out), now)
+    }
+
+    fn with(
+        hello: Hello,
+        process: Result<(u32, u64), String>,
+        serial: u64,
+        out: Option<mpsc::Sender<ToTrainer>>,
+        now: Instant,
+    ) -> Self {
+        let intake = Intake::new(hello.next_seq);
+        let settled = intake.settled();
         Self {
-            intake: Intake::new(hello.next_seq),
+            intake,
             hello,
             process,
             serial,
-            out: Some(out),
+            out,
             names: Arc::default(),
             last_heard: now,
             heartbeat: Heartbeat::default(),
@@ -78,6 +103,63 @@ impl Member {
             own_rss_bytes: None,
             peak_rss_bytes: None,
             shown: None,
+            clock_us: None,
+            settled,
+            unsettled: 0,
+            last_before: BTreeMap::new(),
+            point_before: Arc::from(""),
+            dropped_before: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            step_before: None,
+        }
+    }
+
+    /// As another daemon wrote it down. Whether it still lives is seen from here on.
+    pub(super) fn restored(saved: SavedRank, now: Instant) -> Self {
+        let progress = saved.progress;
+        let hello = Hello {
+            run: RunId {
+                name: "".into(),
+                launch: "".into(),
+            },
+            attempt: None,
+            rank: saved.rank,
+            world_size: 1,
+            local_rank: saved.local_rank,
+            node: saved.node,
+            process: saved.identity,
+            session: saved.session,
+            points: Vec::new(),
+            capabilities: Vec::new(),
+            next_seq: progress.settled + 1,
+            applied: Vec::new(),
+            state: None,
+            hooks: Vec::new(),
+            client: saved.client,
+        };
+        let process = saved
+            .process
+            .ok_or_else(|| "its process was not known to the daemon before this one".to_owned());
+        Self {
+            out: None,
+            ended: saved.ended,
+            gates: progress.gates,
+            position: progress.position,
+            heartbeat: Heartbeat {
+                position: progress.position,
+                gate_timeouts: progress.gate_timeouts,
+                gate_wait: progress.gate_wait,
+                ..Heartbeat::default()
+            },
+            events: progress.events,
+            peak_rss_bytes: progress.peak_rss_bytes,
+            clock_us: saved.clock_us,
+            last_before: progress.last.into_iter().collect(),
+            point_before: progress.point,
+            dropped_before: saved.dropped,
+            lost: saved.lost,
+            step_before: progress.step,
+            ..Self::with(hello, process, 0, None, now)
         }
     }
 
@@ -169,6 +251,66 @@ impl Member {
         }
     }
 
+    /// Says what is settled and what is taken.
+    pub(super) fn acknowledge(&mut self) {
+        let (settled, taken) = (self.settled, self.intake.settled());
+        self.send(ToTrainer::Ack { settled, taken });
+        self.touch();
+    }
+
+    /// How far it is, for the journal.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            settled: self.intake.settled(),
+            events: self.events,
+            gates: self.gates,
+            position: self.position,
+            point: self.point_name(self.point),
+            step: self.step(),
+            peak_rss_bytes: self.peak_rss_bytes,
+            gate_timeouts: self.heartbeat.gate_timeouts,
+            gate_wait: self.heartbeat.gate_wait,
+            last: self.last().into_iter().collect(),
+        }
+    }
+
+    /// The client's holes, with names.
+    pub(super) fn dropped(&self) -> Vec<Dropped> {
+        let hole = |hole: &Hole| Dropped {
+            first_seq: hole.first_seq,
+            last_seq: hole.last_seq,
+            points: hole
+                .points
+                .iter()
+                .map(|(point, count)| (self.point_name(*point), *count))
+                .collect(),
+            why: BY_CLIENT,
+        };
+        self.intake.holes().map(hole).collect()
+    }
+
+    fn point_name(&self, id: u32) -> Arc<str> {
+        let known = self.names.points.get(id as usize).cloned();
+        let said = || Some(Arc::from(self.hello.points.get(id as usize)?.as_str()));
+        known
+            .or_else(said)
+            .unwrap_or_else(|| Arc::clone(&self.point_before))
+    }
+
+    fn last(&self) -> BTreeMap<Arc<str>, f64> {
+        let mut last = self.last_before.clone();
+        last.extend(self.last.iter().filter_map(|(id, value)| {
+            Some((self.names.metrics.get(*id as usize)?.clone(), *value))
+        }));
+        last
+    }
+
+    fn step(&self) -> Option<Duration> {
+        let mut steps: Vec<_> = self.steps.iter().copied().collect();
+        steps.sort_unstable();
+        steps.get(steps.len() / 2).copied().or(self.step_before)
+    }
+
     /// For readers; made anew only after a change.
     pub(super) fn snapshot(&mut self) -> Arc<RankSnapshot> {
         if self.shown.is_none() {
@@ -183,21 +325,13 @@ impl Member {
     }
 
     fn fresh_snapshot(&self) -> RankSnapshot {
-        let unnamed: Arc<str> = Arc::from("");
-        let point_name = |id: u32| {
-            self.names
-                .points
-                .get(id as usize)
-                .unwrap_or(&unnamed)
-                .clone()
-        };
-        let last: BTreeMap<_, _> = self
-            .last
-            .iter()
-            .filter_map(|(id, value)| Some((self.names.metrics.get(*id as usize)?.clone(), *value)))
-            .collect();
-        let mut steps: Vec<_> = self.steps.iter().copied().collect();
-        steps.sort_unstable();
+        let mut dropped = self.dropped_before.clone();
+        for (id, count) in self.intake.dropped() {
+            *dropped.entry(self.point_name(id)).or_default() += count;
+        }
+        for (point, count) in &self.lost {
+            *dropped.entry(Arc::clone(point)).or_default() += count;
+        }
         RankSnapshot {
             rank: self.hello.rank,
             local_rank: self.hello.local_rank,
@@ -206,17 +340,12 @@ impl Member {
             process: self.process.as_ref().ok().copied(),
             process_unknown: self.process.as_ref().err().cloned().unwrap_or_default(),
             position: self.position,
-            point: point_name(self.point),
-            last,
+            point: self.point_name(self.point),
+            last: self.last(),
             events: self.events,
-            acked: self.intake.settled(),
-            dropped: self
-                .intake
-                .dropped()
-                .into_iter()
-                .map(|(id, count)| (point_name(id), count))
-                .collect(),
-            step: steps.get(steps.len() / 2).copied(),
+            acked: self.settled,
+            dropped,
+            step: self.step(),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),
             own_rss_bytes: self.own_rss_bytes,

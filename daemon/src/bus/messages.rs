@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -144,6 +145,9 @@ pub enum ToTrainer {
     Fence(Fence),
 }
 
+/// From when on a reader hears what happens, and when everything before is in the file; None: there is none.
+pub type Followed = (Instant, Option<oneshot::Receiver<()>>);
+
 /// Anything that can happen to a run.
 #[derive(Debug)]
 pub enum ToBus {
@@ -167,8 +171,8 @@ pub enum ToBus {
     Gone(Link, Option<bool>),
     /// An operator's order.
     Order(Box<Order>),
-    /// Somebody follows the run; true: also the trainers' events.
-    Follow(mpsc::Sender<Happening>, bool),
+    /// Somebody follows the run; true: also the trainers' events. It is told from when on, and waits for the journal.
+    Follow(mpsc::Sender<Happening>, bool, oneshot::Sender<Followed>),
     /// The daemon ends.
     Shutdown,
 }

@@ -5,10 +5,12 @@ mod answers;
 mod followers;
 mod hub;
 mod incidents;
+mod keeping;
 mod member;
 mod messages;
 mod roster;
 mod run;
+mod samples;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +21,17 @@ use tokio::time::Instant;
 pub use followers::FOLLOWED;
 pub use hub::Hub;
 pub use messages::{
-    Asked, Attach, Fence, FenceReason, GateAnswer, GateStop, Link, Order, ToBus, ToTrainer,
-    Verdict, Welcome,
+    Asked, Attach, Fence, FenceReason, Followed, GateAnswer, GateStop, Link, Order, ToBus,
+    ToTrainer, Verdict, Welcome,
 };
 pub use roster::{RECORD, Record};
 
-use crate::domain::{Batch, HookRequest, Rank, RunId, Schedule};
+use keeping::Keeping;
+
+use crate::domain::{HookRequest, Schedule};
 use crate::snapshot::RunSnapshot;
 use crate::store::Live;
+use crate::store::journal::Saved;
 use run::Run;
 
 /// How many messages wait for a run's task.
@@ -53,32 +58,32 @@ pub struct Rules {
     pub alive: fn((u32, u64)) -> bool,
     /// The daemon's own user.
     pub own_uid: u32,
+    /// How often memory goes to the journal.
+    pub sample_every: Duration,
     /// A schedule's bytes on the wire.
     pub encode: fn(&Schedule) -> Vec<u8>,
 }
 
-/// Where events are made to last. Acknowledgement means that this said yes.
-pub trait Journal: Send {
-    /// Takes the events of a batch from index `skip` on. True: they are settled now.
-    fn append(&mut self, run: &RunId, attempt: u32, rank: Rank, batch: &Batch, skip: usize)
-    -> bool;
-}
-
-/// Settled when the bus took them: they do not survive the daemon.
-pub struct TakenByTheBus;
-
-impl Journal for TakenByTheBus {
-    fn append(&mut self, _: &RunId, _: u32, _: Rank, _: &Batch, _: usize) -> bool {
-        true
+/// A run as its file has it, for who looks: nothing of it goes on.
+pub fn archived(saved: Saved, rules: &Rules) -> RunSnapshot {
+    let hooks = saved.hooks.iter().map(|(seen, _, _)| seen.clone());
+    let hooks = hooks.collect();
+    let rules = Rules {
+        hooks: Vec::new(),
+        ..rules.clone()
+    };
+    let mut run = Run::restore(saved, Arc::new(rules), Instant::now().into_std());
+    RunSnapshot {
+        hooks,
+        ..run.snapshot()
     }
 }
 
 /// The task of one run. Ends when its inbox closes.
 async fn task(
-    id: RunId,
     rules: Arc<Rules>,
     live: Live,
-    mut journal: Box<dyn Journal>,
+    mut keeping: Keeping,
     mut inbox: mpsc::Receiver<ToBus>,
     publish: watch::Sender<Arc<RunSnapshot>>,
     mut run: Run,
@@ -86,6 +91,7 @@ async fn task(
     let alive = rules.alive;
     let mut dirty = false;
     let mut published = Instant::now();
+    let mut sampled = Instant::now();
     let mut watched = std::collections::BTreeSet::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -98,15 +104,24 @@ async fn task(
                 let Some(message) = message else { break };
                 force = !matches!(message, ToBus::Batch(..) | ToBus::Heartbeat(..));
                 dirty = true;
-                handle(&mut run, message, &live, journal.as_mut(), alive);
+                handle(&mut run, message, &live, &keeping, alive);
+            }
+            () = keeping.changed() => {
+                keeping.report(&mut run, Instant::now().into_std());
+                dirty = true;
             }
             _ = tick.tick() => {
                 run.tick(Instant::now().into_std(), alive);
                 force = true;
+                if sampled.elapsed() >= rules.sample_every {
+                    sampled = Instant::now();
+                    run.sample(&live, sampled.into_std());
+                }
             }
             () = sleep_until(wake) => run.tick(Instant::now().into_std(), alive),
             () = tokio::time::sleep_until(published + PUBLISH), if dirty => {}
         }
+        keeping.keep(&mut run, force, Instant::now().into_std());
         watch_processes(&mut run, &live, &mut watched);
         if force || (dirty && published.elapsed() >= PUBLISH) {
             publish.send_replace(Arc::new(run.snapshot()));
@@ -114,22 +129,20 @@ async fn task(
             dirty = false;
         }
     }
-    tracing::debug!(run = %id, "the run's task ends");
+    tracing::debug!(run = %run.id(), "the run's task ends");
 }
 
 fn handle(
     run: &mut Run,
     message: ToBus,
     live: &Live,
-    journal: &mut dyn Journal,
+    keeping: &Keeping,
     alive: fn((u32, u64)) -> bool,
 ) {
     let now = Instant::now().into_std();
     match message {
         ToBus::Attach(attach) => run.attach(*attach, now, alive),
-        ToBus::Batch(link, first_seq, batch) => {
-            run.batch(link, first_seq, batch, live, journal, now)
-        }
+        ToBus::Batch(link, first_seq, batch) => run.batch(link, first_seq, batch, live, now),
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
         ToBus::Facts(link, number, provisional, facts) => {
             run.facts(link, number, provisional, *facts, now)
@@ -140,7 +153,11 @@ fn handle(
         ToBus::Bye(link, reason, failed) => run.bye(link, reason, failed, now),
         ToBus::Gone(link, alive) => run.gone(link, alive, now),
         ToBus::Order(order) => run.order(*order, now),
-        ToBus::Follow(out, events) => run.follow(out, events),
+        ToBus::Follow(out, events, from) => {
+            run.follow(out, events);
+            // Whoever asked may have left.
+            let _ = from.send((now, keeping.flush()));
+        }
         ToBus::Shutdown => run.shutdown(),
     }
 }

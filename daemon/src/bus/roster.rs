@@ -8,6 +8,7 @@ use crate::domain::{
 };
 use crate::hooks::{self, Configured, Context, Decision, Origin, Policy, Seen};
 use crate::snapshot::HookSnapshot;
+use crate::store::journal::HookKept;
 
 /// The daemon's own wish for events.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,10 @@ struct Member {
     calls: u64,
     decisions: u64,
     disabled: Option<String>,
+    /// As it was asked for.
+    request: HookRequest,
+    /// Calls, decisions and the rest are not in the journal as they are now.
+    changed: bool,
 }
 
 /// A decision with the hook that made it.
@@ -91,7 +96,11 @@ impl Roster {
         };
         for request in requests {
             match hooks::build(request, Origin::Config) {
-                Ok(configured) => roster.members.push(Member::new(configured)),
+                Ok(configured) => {
+                    roster
+                        .members
+                        .push(Member::new(configured, request.clone()));
+                }
                 Err(reason) => tracing::error!(
                     hook = request.name,
                     reason,
@@ -116,7 +125,7 @@ impl Roster {
                         .iter()
                         .find(|member| member.configured.name == request.name);
                     match there {
-                        None => self.members.push(Member::new(configured)),
+                        None => self.members.push(Member::new(configured, request.clone())),
                         Some(there) => refused.extend(there.differs(request)),
                     }
                 }
@@ -191,6 +200,7 @@ impl Roster {
             let gate = wish.way == Way::Gate;
             let otherwise = gate.then(|| (wish.otherwise, wish.otherwise_text.clone()));
             member.calls += 1;
+            member.changed = true;
             match catch_unwind(AssertUnwindSafe(|| {
                 member.configured.hook.on_event(cx, seen)
             })) {
@@ -284,6 +294,53 @@ impl Roster {
         self.generation
     }
 
+    /// Hooks that are not in the journal as they are now; from here on they are.
+    pub(super) fn changed(&mut self) -> Vec<HookKept> {
+        let members = self.members.iter_mut().enumerate();
+        let changed = members.filter_map(|(place, member)| {
+            std::mem::take(&mut member.changed).then(|| HookKept {
+                place,
+                seen: member.snapshot(),
+                request: member.request.clone(),
+                state: member.configured.hook.state(),
+            })
+        });
+        changed.collect()
+    }
+
+    /// Goes on from what another daemon wrote down: the trainers' hooks are asked for again, and every hook has its state.
+    pub(super) fn restore(&mut self, saved: Vec<(HookSnapshot, HookRequest, serde_json::Value)>) {
+        let of_trainers = saved
+            .iter()
+            .filter(|(seen, _, _)| seen.origin == Origin::Trainer.to_string())
+            .map(|(_, request, _)| request.clone());
+        // What was refused then was not written down.
+        let _ = self.ask(&of_trainers.collect::<Vec<_>>());
+        for (seen, request, state) in saved {
+            let there = self
+                .members
+                .iter_mut()
+                .find(|member| member.configured.name == seen.name);
+            // A hook that is configured otherwise now begins anew.
+            let Some(member) = there.filter(|member| member.request == request) else {
+                continue;
+            };
+            member.calls = seen.calls;
+            member.decisions = seen.decisions;
+            member.changed = false;
+            member.disabled = seen.disabled;
+            if let Err(why) = member.configured.hook.restore(&state) {
+                tracing::error!(
+                    hook = seen.name,
+                    why,
+                    "a hook's state does not fit; it begins anew"
+                );
+            }
+        }
+        self.generation += 1;
+        self.index();
+    }
+
     /// For `hookbus show`.
     pub(super) fn snapshot(&self) -> Vec<HookSnapshot> {
         self.members.iter().map(Member::snapshot).collect()
@@ -310,7 +367,7 @@ impl Roster {
 }
 
 impl Member {
-    fn new(configured: Configured) -> Self {
+    fn new(configured: Configured, request: HookRequest) -> Self {
         let mut subscriptions = configured.hook.subscriptions();
         for subscription in &mut subscriptions {
             subscription.subscriber.clone_from(&configured.name);
@@ -326,6 +383,8 @@ impl Member {
             calls: 0,
             decisions: 0,
             disabled: None,
+            request,
+            changed: true,
         }
     }
 
@@ -376,9 +435,9 @@ impl Member {
     fn snapshot(&self) -> HookSnapshot {
         HookSnapshot {
             name: self.configured.name.clone(),
-            type_name: self.configured.type_name,
+            type_name: self.configured.type_name.to_owned(),
             origin: self.configured.origin.to_string(),
-            policy: self.configured.policy.word(),
+            policy: self.configured.policy.word().to_owned(),
             priority: self.configured.priority,
             calls: self.calls,
             decisions: self.decisions,
@@ -464,9 +523,17 @@ mod tests {
             name: "memory".to_owned(),
             args: [("interval".to_owned(), Value::Integer(1))].into(),
         }]);
-        roster
-            .members
-            .insert(0, Member::new(configured("broken", Box::new(Panics))));
+        roster.members.insert(
+            0,
+            Member::new(
+                configured("broken", Box::new(Panics)),
+                HookRequest {
+                    type_name: "Test".into(),
+                    name: "broken".into(),
+                    args: [].into(),
+                },
+            ),
+        );
         roster.index();
         let before = roster.generation;
         let first = call(&mut roster);

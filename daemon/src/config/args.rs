@@ -31,6 +31,12 @@ pub struct Args {
     /// Listen on this TCP address too, say 127.0.0.1:7070; port 0 takes a free one (listen.tcp)
     #[arg(long, value_name = "ADDRESS")]
     pub tcp: Option<String>,
+    /// Write runs down here, and go on with them after a restart (journal.dir)
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_dir: Option<String>,
+    /// Only show what was written down: no training attaches, nothing is sampled or written
+    #[arg(long)]
+    pub read_only: bool,
     /// Write the addresses here, one a line, once everything serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

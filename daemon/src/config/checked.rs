@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use super::walk::Walk;
-use super::{Config, Drain, Log, LogFormat, Recording, SessionLimits, access, listen, printed};
+use super::{
+    Config, Drain, Log, LogFormat, Recording, SessionLimits, access, journal, listen, printed,
+};
 use crate::domain::{HookRequest, Value};
 use crate::sampler::Settings;
 
@@ -60,6 +62,8 @@ pub(super) fn config(
             nvml_library: walk.path("sampler", "nvml_library"),
             ..Settings::default()
         },
+        keep: journal::keep(walk, env),
+        read_only: false,
         drain: Drain {
             deadline: walk.ms("drain", "deadline_ms"),
         },

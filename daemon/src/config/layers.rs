@@ -128,6 +128,7 @@ pub(super) fn flags(walk: &mut Walk, args: &Args) {
     for (flag, section, name, value) in [
         ("--socket", "listen", "socket", &args.socket),
         ("--tcp", "listen", "tcp", &args.tcp),
+        ("--state-dir", "journal", "dir", &args.state_dir),
         ("--log-level", "log", "level", &args.log_level),
         ("--log-format", "log", "format", &args.log_format),
         ("--log-file", "log", "file", &args.log_file),

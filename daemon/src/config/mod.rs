@@ -11,6 +11,7 @@
 //! | `hook_tables` | `[[hooks]]` of the file |
 //! | `checked` | what was said, made into the [`Config`] |
 //! | `listen`, `access` | keys that must fit each other: sockets; tokens and TLS |
+//! | `journal` | where runs are written down |
 //! | `secret`, `tls` | files that are read at the start |
 //! | `printed`, `example` | the configuration as TOML: the one in force, and one to begin with |
 
@@ -19,6 +20,7 @@ mod args;
 mod checked;
 mod example;
 mod hook_tables;
+mod journal;
 mod keys;
 mod layers;
 mod listen;
@@ -39,7 +41,8 @@ pub use secret::{Token, Tokens};
 pub use tls::{Tls, TlsFiles};
 
 use crate::domain::HookRequest;
-use crate::sampler::Settings;
+use crate::sampler;
+use crate::store::journal::Settings;
 
 /// Where the daemon listens.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +117,17 @@ pub struct SessionLimits {
     pub probe: Duration,
 }
 
+/// What is written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keep {
+    /// None: nothing is, by configuration or for want of a place.
+    pub journal: Option<Settings>,
+    /// The directory was said: that it cannot be written is a mistake.
+    pub said: bool,
+    /// How often memory goes to it.
+    pub sample_every: Duration,
+}
+
 /// How the daemon ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drain {
@@ -135,11 +149,15 @@ pub struct Config {
     /// `[limits]`
     pub limits: SessionLimits,
     /// `[sampler]`
-    pub sampler: Settings,
+    pub sampler: sampler::Settings,
+    /// `[journal]`
+    pub keep: Keep,
     /// `[drain]`
     pub drain: Drain,
     /// `[[hooks]]`
     pub hooks: Vec<HookRequest>,
+    /// Only what was written down is shown; nothing is taken, sampled or written.
+    pub read_only: bool,
     /// systemd's NOTIFY_SOCKET.
     pub notify_socket: Option<String>,
     /// As TOML that is read back the same.
@@ -163,5 +181,9 @@ pub fn load(args: &Args) -> Result<Config, Mistakes> {
     let env: std::collections::HashMap<_, _> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    walk::load(args, &env)
+    let config = walk::load(args, &env)?;
+    Ok(Config {
+        read_only: args.read_only,
+        ..config
+    })
 }

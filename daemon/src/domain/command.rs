@@ -1,9 +1,11 @@
 //! Things done once, and what a rank did with them.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Effective, Position};
 
 /// How loud a line is, as Python's logging names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLevel {
     /// DEBUG
     Debug,
@@ -16,7 +18,7 @@ pub enum LogLevel {
 }
 
 /// A line for the trainer's own log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Its level.
     pub level: LogLevel,
@@ -25,7 +27,7 @@ pub struct LogLine {
 }
 
 /// What a command does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deed {
     /// Writes a line to the trainer's log.
     Log(LogLine),
@@ -55,7 +57,7 @@ impl Deed {
 }
 
 /// A command on its way to one rank: something done once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// A hook's derives from (run, attempt, hook, rank, position, n): a repeat has the same id. An operator's comes with it.
     pub id: String,
@@ -82,6 +84,33 @@ pub enum Outcome {
     Failed,
     /// The run ended or the time was over before.
     Expired,
+}
+
+impl Outcome {
+    /// Every one.
+    const ALL: [Self; 5] = [
+        Self::Applied,
+        Self::Rejected,
+        Self::Unsupported,
+        Self::Failed,
+        Self::Expired,
+    ];
+
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Back again.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.word() == word)
+    }
 }
 
 /// What one rank did with a state or a command.

@@ -21,9 +21,27 @@ pub enum IncidentKind {
     FactsDiffer,
     /// A trainer took the decision itself, because no answer came in time.
     GateTimedOut,
+    /// What happens is not written down: the disk is full, or fails.
+    JournalStopped,
+    /// A journal of this run could not be read, and was set aside.
+    JournalSetAside,
 }
 
 impl IncidentKind {
+    /// Every kind.
+    const ALL: [Self; 10] = [
+        Self::InvalidLoss,
+        Self::ClassMismatch,
+        Self::MixedResults,
+        Self::HookFailed,
+        Self::RankLost,
+        Self::NotApplied,
+        Self::FactsDiffer,
+        Self::GateTimedOut,
+        Self::JournalStopped,
+        Self::JournalSetAside,
+    ];
+
     /// The word on the wire and in `hookbus show`.
     pub fn word(self) -> &'static str {
         match self {
@@ -35,7 +53,14 @@ impl IncidentKind {
             Self::NotApplied => "not_applied",
             Self::FactsDiffer => "facts_differ",
             Self::GateTimedOut => "gate_timed_out",
+            Self::JournalStopped => "journal_stopped",
+            Self::JournalSetAside => "journal_set_aside",
         }
+    }
+
+    /// Back again.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Plain words of a training run, as the daemon uses them. No I/O, no clock, no wire.
 
+pub mod clock;
 pub mod command;
 pub mod counting;
 pub mod description;
 pub mod event;
 pub mod every;
+pub mod hex;
 pub mod ids;
 pub mod incident;
 pub mod plan;
@@ -15,6 +17,7 @@ pub mod state;
 pub mod trainer;
 pub mod value;
 
+pub use clock::Clock;
 pub use command::{Command, Deed, LogLevel, LogLine, Outcome, TrainerResult};
 pub use counting::Interval;
 pub use description::{Classes, Dataset, Description, Module, NumClasses};

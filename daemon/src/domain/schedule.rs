@@ -1,5 +1,7 @@
 //! What is decided ahead: functions of the position for a whole attempt, complete before training starts.
 
+use serde::{Deserialize, Serialize};
+
 use bytes::Bytes;
 
 use super::Position;
@@ -14,7 +16,7 @@ pub struct Curve {
 }
 
 /// Height and width of the input, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Pixels.
     pub height: u32,

@@ -1,11 +1,14 @@
 //! What the daemon wants of a run: one small record with a generation, always sent whole.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::Size;
 
 /// From where a field of the desired state holds, or a command is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effective {
     /// The next boundary.
     #[default]
@@ -19,7 +22,7 @@ pub enum Effective {
 }
 
 /// The training shall end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     /// The decision's id.
     pub id: String,
@@ -32,18 +35,19 @@ pub struct Stop {
 }
 
 /// A schedule by name. Its id derives from its content, so the same facts give the same id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleRef {
     /// Its id.
     pub id: String,
     /// sha256 of its bytes.
+    #[serde(with = "super::hex")]
     pub hash: [u8; 32],
     /// The hook.
     pub by: String,
 }
 
 /// What an operator holds a learning rate at.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hold {
     /// This value.
     Value(f64),
@@ -54,7 +58,7 @@ pub enum Hold {
 }
 
 /// An operator's word on the learning rate of one group or all.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LrHold {
     /// The order's id.
     pub id: String,
@@ -69,7 +73,7 @@ pub struct LrHold {
 }
 
 /// An operator's input size, until the schedule's next step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizeHold {
     /// The order's id.
     pub id: String,
@@ -82,7 +86,7 @@ pub struct SizeHold {
 }
 
 /// YOLOX's mode for the end of a training.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mode {
     /// The decision's id.
     pub id: String,
@@ -97,7 +101,7 @@ pub struct Mode {
 }
 
 /// Something that is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flag {
     /// The decision's id.
     pub id: String,
@@ -106,7 +110,7 @@ pub struct Flag {
 }
 
 /// The desired state of an attempt. An absent field asks for nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DesiredState {
     /// Grows with each change, never goes back.
     pub generation: u64,
@@ -132,7 +136,7 @@ pub struct DesiredState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// "stop", "lr", "size", "mode", "set_epoch", "sync_norm".
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What, and from where.
     pub text: String,
     /// The hook, or the operator.
@@ -169,8 +173,8 @@ impl fmt::Display for LrHold {
 impl DesiredState {
     /// In words, for people.
     pub fn lines(&self) -> Vec<Wanted> {
-        let wanted = |field, text: String, by: &str, id: &str| Wanted {
-            field,
+        let wanted = |field: &'static str, text: String, by: &str, id: &str| Wanted {
+            field: Cow::Borrowed(field),
             text,
             by: by.to_owned(),
             id: id.to_owned(),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{DesiredState, HookRequest, Position, Rank, RunId};
 
 /// The process of a rank, as it says itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The NSpid line, outermost first.
     pub ns_pids: Vec<u32>,
@@ -54,7 +56,7 @@ pub struct Hello {
 }
 
 /// One parameter group of the optimizer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParamGroup {
     /// initial_lr, else lr.
     pub base_lr: f64,
@@ -63,7 +65,7 @@ pub struct ParamGroup {
 }
 
 /// What a trainer knows after bind and after every resume; the latest wins.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// How many epochs it will run.
     pub max_epochs: Option<u64>,

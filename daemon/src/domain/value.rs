@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One value of an argument.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// None.
     Null,
@@ -49,7 +51,7 @@ impl fmt::Display for Value {
 }
 
 /// A hook that is asked for by type and arguments, as in an MMEngine config.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookRequest {
     /// "CheckInvalidLossHook".
     pub type_name: String,

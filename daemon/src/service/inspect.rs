@@ -10,14 +10,17 @@ use hookbus_proto::v1::{
     RowsRequest, RunsReply, RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::bus::{FOLLOWED, Hub, ToBus};
-use crate::inspect::Inspector;
+use crate::inspect::{self, Inspector};
+
+/// Parts of a table that wait for who reads them.
+const PARTS: usize = 4;
 
 pub(super) struct InspectService {
     inspector: Arc<Inspector>,
@@ -58,7 +61,7 @@ impl Inspect for InspectService {
                 runs: inspector
                     .runs()
                     .iter()
-                    .map(|run| convert::run_summary(run, now))
+                    .map(|run| convert::run_summary(run, inspector.clock(), now))
                     .collect(),
             }
         });
@@ -121,21 +124,80 @@ impl Inspect for InspectService {
         &self,
         request: Request<FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let FollowRequest { run, events, .. } = request.into_inner();
-        let run = self.hub.board().find(&run).map_err(Status::not_found)?;
-        let ended = || Status::unavailable("the run's task has ended");
-        let inbox = self.hub.find(&run.id).ok_or_else(ended)?;
+        let FollowRequest {
+            run,
+            events,
+            since_s,
+        } = request.into_inner();
+        let run = self.away(move |inspector| inspector.find(&run)).await?;
+        let run = run.map_err(Status::not_found)?;
+        let live = self.hub.find(&run.id);
+        if live.is_none() && since_s.is_none() {
+            let text = format!("run {} is over: say --since to see what happened", run.id);
+            return Err(Status::failed_precondition(text));
+        }
         let (out, happenings) = mpsc::channel(FOLLOWED);
-        inbox
-            .send(ToBus::Follow(out, events))
-            .await
-            .map_err(|_| ended())?;
-        let replies = ReceiverStream::new(happenings).map(|one| Ok(convert::happening(one)));
+        let mut until = self.inspector.now();
+        if let Some(inbox) = live {
+            let ended = || Status::unavailable("the run's task has ended");
+            let (from, followed) = oneshot::channel();
+            let follow = ToBus::Follow(out, events, from);
+            inbox.send(follow).await.map_err(|_| ended())?;
+            let (at, flushed) = followed.await.map_err(|_| ended())?;
+            until = at;
+            if let Some(flushed) = flushed.filter(|_| since_s.is_some()) {
+                // Where the journal cannot be written what it has must do.
+                let _ = flushed.await;
+            }
+        } else {
+            drop(out);
+        }
+        let before = match since_s {
+            None => Vec::new(),
+            Some(since_s) => {
+                let since = Duration::try_from_secs_f64(since_s).ok();
+                let read =
+                    move |inspector: &Inspector| inspector.happenings(&run, since, until, events);
+                self.away(read)
+                    .await?
+                    .map_err(Status::failed_precondition)?
+            }
+        };
+        let before = tokio_stream::iter(before);
+        let replies = before.chain(ReceiverStream::new(happenings));
+        let replies = replies.map(|one| Ok(convert::happening(one)));
         Ok(Response::new(Box::pin(replies)))
     }
 
-    async fn rows(&self, _: Request<RowsRequest>) -> Result<Response<Self::RowsStream>, Status> {
-        Err(Status::failed_precondition("this daemon keeps no journal"))
+    async fn rows(
+        &self,
+        request: Request<RowsRequest>,
+    ) -> Result<Response<Self::RowsStream>, Status> {
+        let RowsRequest {
+            run,
+            table,
+            since_s,
+        } = request.into_inner();
+        if !self.inspector.records() {
+            return Err(Status::failed_precondition(inspect::NO_JOURNAL));
+        }
+        let run = self.away(move |inspector| inspector.find(&run)).await?;
+        let run = run.map_err(Status::not_found)?;
+        if let Some(inbox) = self.hub.find(&run.id) {
+            flush(&inbox).await;
+        }
+        let since = since_s.and_then(|since_s| Duration::try_from_secs_f64(since_s).ok());
+        let (out, parts) = mpsc::channel(PARTS);
+        let inspector = Arc::clone(&self.inspector);
+        // Reading a long run takes seconds: on a thread of its own, as fast as it is taken.
+        tokio::task::spawn_blocking(move || {
+            let each = |part| out.blocking_send(Ok(convert::rows(part))).is_ok();
+            if let Err(why) = inspector.rows(&run, &table, since, each) {
+                // Whoever asked may have left.
+                let _ = out.blocking_send(Err(Status::not_found(why)));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
 
     async fn hooks(&self, _: Request<HooksRequest>) -> Result<Response<HooksReply>, Status> {
@@ -146,5 +208,17 @@ impl Inspect for InspectService {
         self.away(|inspector| convert::about(&inspector.about()))
             .await
             .map(Response::new)
+    }
+}
+
+/// Everything that a run has said so far is in its file.
+async fn flush(inbox: &mpsc::Sender<ToBus>) {
+    let (nobody, _) = mpsc::channel(1);
+    let (from, followed) = oneshot::channel();
+    if inbox.send(ToBus::Follow(nobody, false, from)).await.is_ok()
+        && let Ok((_, Some(flushed))) = followed.await
+    {
+        // Where the journal cannot be written what it has must do.
+        let _ = flushed.await;
     }
 }

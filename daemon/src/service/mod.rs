@@ -43,12 +43,13 @@ impl Health {
     }
 }
 
-/// All gRPC services. `inspection` is the runtime on which answers for operators are made.
+/// All gRPC services; `read_only`: only those that look. `inspection` is the runtime on which answers for operators are made.
 pub async fn routes(
     hub: Hub,
     inspector: Arc<Inspector>,
     limits: Limits,
     inspection: Handle,
+    read_only: bool,
 ) -> (axum::Router, Health) {
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES.into_iter().chain([""]) {
@@ -66,18 +67,16 @@ pub async fn routes(
     // What many tools still ask for, Python's own among them.
     let reflection_alpha = described().build_v1alpha().expect(valid);
     let frame_bytes = limits.frame_bytes;
-    let session = session::SessionService::new(hub.clone(), limits.clone());
-    let routes = Routes::new(HookBusServer::new(session).max_decoding_message_size(frame_bytes))
-        .add_service(InspectServer::new(inspect::InspectService::new(
-            Arc::clone(&inspector),
-            hub.clone(),
-            inspection,
-        )))
-        .add_service(ControlServer::new(control::ControlService::new(
-            hub, limits,
-        )))
+    let inspect = inspect::InspectService::new(inspector, hub.clone(), inspection);
+    let mut routes = Routes::new(InspectServer::new(inspect))
         .add_service(health)
         .add_service(reflection)
         .add_service(reflection_alpha);
+    if !read_only {
+        let session = session::SessionService::new(hub.clone(), limits.clone());
+        let session = HookBusServer::new(session).max_decoding_message_size(frame_bytes);
+        let control = ControlServer::new(control::ControlService::new(hub, limits));
+        routes = routes.add_service(session).add_service(control);
+    }
     (routes.into_axum_router(), Health(reporter))
 }

@@ -57,6 +57,11 @@ impl Intake {
             .collect();
     }
 
+    /// The client's holes, in their order.
+    pub fn holes(&self) -> impl Iterator<Item = &Hole> {
+        self.holes.values()
+    }
+
     /// Dropped events by point id.
     pub fn dropped(&self) -> BTreeMap<u32, u64> {
         let mut by_point = BTreeMap::new();

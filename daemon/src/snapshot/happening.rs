@@ -1,5 +1,6 @@
 //! What happens in a run, for who follows it live.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub enum What {
         /// The hook.
         by: String,
         /// "stop", "log", "would stop".
-        what: &'static str,
+        what: Cow<'static, str>,
         /// Why.
         reason: String,
         /// Its id.
@@ -46,7 +47,7 @@ pub enum What {
         /// The operator or the hook.
         by: String,
         /// What it does.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// Its id.
         id: String,
     },

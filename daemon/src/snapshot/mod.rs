@@ -2,6 +2,7 @@
 
 mod happening;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,33 @@ pub enum Phase {
     Failed,
     /// A rank went without a goodbye.
     Lost,
+}
+
+impl Phase {
+    /// Every one.
+    const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Finished,
+        Self::Stopped,
+        Self::Failed,
+        Self::Lost,
+    ];
+
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Back again.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.word() == word)
+    }
 }
 
 /// One rank.
@@ -76,11 +104,11 @@ pub struct HookSnapshot {
     /// Its name.
     pub name: String,
     /// Its type.
-    pub type_name: &'static str,
+    pub type_name: String,
     /// "config" or "trainer".
     pub origin: String,
     /// "act", "warn" or "observe".
-    pub policy: &'static str,
+    pub policy: String,
     /// Smaller first.
     pub priority: i32,
     /// Events seen.
@@ -103,7 +131,7 @@ pub struct ResultSeen {
     /// Who decided.
     pub by: String,
     /// "stop", "lr", "checkpoint" and so on.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// When it came.
     pub at: Instant,
 }
@@ -121,6 +149,23 @@ pub struct LogSeen {
     pub by: String,
 }
 
+/// An attempt that another one has taken the place of.
+#[derive(Clone, Debug)]
+pub struct AttemptSeen {
+    /// Which.
+    pub attempt: u32,
+    /// How it ended.
+    pub phase: Phase,
+    /// Why.
+    pub reason: String,
+    /// When its first rank attached.
+    pub started: Instant,
+    /// When it was over.
+    pub ended: Option<Instant>,
+    /// The furthest that a rank of it reached.
+    pub position: Position,
+}
+
 /// One attempt of a run.
 #[derive(Clone, Debug)]
 pub struct RunSnapshot {
@@ -136,6 +181,12 @@ pub struct RunSnapshot {
     pub reason: String,
     /// When the first rank attached.
     pub started: Instant,
+    /// When it was over; None: it is not.
+    pub ended: Option<Instant>,
+    /// Read from the journal: no rank of it has a session since this daemon started.
+    pub archived: bool,
+    /// The attempts before this one, the oldest first.
+    pub before: Vec<AttemptSeen>,
     /// What rank 0 knows of the training.
     pub facts: Facts,
     /// By rank.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{
     DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop,
 };
@@ -35,6 +37,15 @@ pub struct Desired {
     given_here: BTreeSet<String>,
     /// The hooks have decided here.
     decided: bool,
+    /// Grows with each change of any of these.
+    revision: u64,
+}
+
+/// What [`Desired`] writes down beside its state.
+#[derive(Default, Serialize, Deserialize)]
+struct Memo {
+    hooks_mode: Option<Mode>,
+    settled: BTreeSet<String>,
 }
 
 impl Desired {
@@ -49,7 +60,33 @@ impl Desired {
             settled: BTreeSet::new(),
             given_here: BTreeSet::new(),
             decided: false,
+            revision: 0,
         }
+    }
+
+    /// Goes on from what another daemon wrote down: the state, and [`Desired::memo`]. Orders count as given to that one.
+    pub fn restore(state: DesiredState, memo: &serde_json::Value) -> Self {
+        let memo = Memo::deserialize(memo).unwrap_or_default();
+        Self {
+            state,
+            hooks_mode: memo.hooks_mode,
+            settled: memo.settled,
+            ..Self::new(0)
+        }
+    }
+
+    /// What else must be known to go on from the state.
+    pub fn memo(&self) -> serde_json::Value {
+        let memo = Memo {
+            hooks_mode: self.hooks_mode.clone(),
+            settled: self.settled.clone(),
+        };
+        serde_json::to_value(memo).unwrap_or_default()
+    }
+
+    /// Grows with each change of the state or the memo.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The desired state, whole.
@@ -60,6 +97,7 @@ impl Desired {
     /// What a trainer still has from a daemon that is gone, and which ids of it are in force there: it goes on from the
     /// newest state that any rank has, with the orders that were given here since. True: other ranks are to hear of it.
     pub fn adopt(&mut self, theirs: DesiredState, in_force: &[String]) -> bool {
+        self.revision += 1;
         let ours = &self.state;
         if theirs.generation < ours.generation || theirs == *ours {
             return false;
@@ -103,6 +141,7 @@ impl Desired {
 
     /// What the hooks want from the latest facts. True: the state has changed.
     pub fn ahead(&mut self, wanted: FromHooks) -> bool {
+        self.revision += 1;
         let mut new = self.state.clone();
         new.lr = wanted.lr;
         new.size = wanted.size;
@@ -123,6 +162,7 @@ impl Desired {
 
     /// Asks for a stop. The first stop stands; only a `Now` replaces another. Errors: the stop that stands.
     pub fn stop(&mut self, stop: Stop) -> Result<(), &Stop> {
+        self.revision += 1;
         let stands =
             self.state.stop.as_ref().is_some_and(|old| {
                 old.effective == Effective::Now || stop.effective != Effective::Now
@@ -139,6 +179,7 @@ impl Desired {
     /// An operator's word on a learning rate. Returns the holds that it takes the place of before they were applied.
     /// Errors: too many stand already.
     pub fn hold_lr(&mut self, hold: LrHold) -> Result<Vec<String>, String> {
+        self.revision += 1;
         let replaced: Vec<_> = self
             .state
             .lr_holds
@@ -167,6 +208,7 @@ impl Desired {
     /// An operator's input size. Returns the holds that it takes the place of before they were applied. Errors: too many
     /// stand already.
     pub fn hold_size(&mut self, hold: SizeHold) -> Result<Vec<String>, String> {
+        self.revision += 1;
         let replaced: Vec<_> = self
             .state
             .size_holds
@@ -189,6 +231,7 @@ impl Desired {
     /// The schedule's next step is in force everywhere: the sizes that were held until then are over. True: the state has
     /// changed.
     pub fn size_step_applied(&mut self) -> bool {
+        self.revision += 1;
         let settled = &self.settled;
         let before = self.state.size_holds.len();
         self.state
@@ -206,6 +249,7 @@ impl Desired {
         mut mode: Mode,
         default_types: &[&str],
     ) -> Result<Option<String>, String> {
+        self.revision += 1;
         if let Some(hooks) = &self.hooks_mode
             && mode.from_epoch > hooks.from_epoch
         {
@@ -249,6 +293,7 @@ impl Desired {
     /// Every rank has answered an operator's word. What nobody applied is withdrawn; what an applied hold covers for good
     /// goes. True: the state has changed.
     pub fn answered(&mut self, id: &str, applied: bool) -> bool {
+        self.revision += 1;
         let before = self.state.clone();
         if applied {
             self.compact(id);

@@ -1,6 +1,7 @@
-//! What the daemon keeps: the newest samples and their series in memory. (The journal on disk joins here.)
-//! It has no clock: `now` is an argument.
+//! What the daemon keeps: the newest samples and their series in memory, the journal on disk. It has no clock (but for the
+//! journal's thread, which groups what it writes): `now` is an argument.
 
+pub mod journal;
 mod live;
 
 pub use live::{Live, ProcessKey};

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::{Link, Run, ToTrainer, cause};
+use super::{Link, Run, ToTrainer};
 use crate::bus::roster::{AllAhead, Failed};
 use crate::domain::{
     Deed, EncodedSchedule, Facts, Flag, IncidentKind, LogLevel, LogLine, Mode, Position, Rank,
-    Schedule, ScheduleRef, Standing,
+    Schedule, ScheduleRef, Standing, hex,
 };
 use crate::steering::FromHooks;
 
@@ -41,6 +41,7 @@ impl Run {
         }
         if self.leader.is_none() && (rank == Rank(0) || self.facts == Facts::default()) {
             self.facts = facts;
+            self.write_facts(now);
         }
         if provisional {
             return;
@@ -76,6 +77,7 @@ impl Run {
             .get(&rank)
             .and_then(|member| member.facts.clone());
         self.facts = facts.unwrap_or_default();
+        self.write_facts(now);
         // After a reconnect the same facts come again.
         let from = (self.facts.clone(), self.roster.generation());
         if self.decided_from.as_ref() != Some(&from) {
@@ -120,7 +122,7 @@ impl Run {
         let mut wanted = FromHooks::default();
         let mut schedules = Vec::new();
         for (hook, standing) in standing {
-            self.stand(hook, standing, &mut wanted, &mut schedules);
+            self.stand(hook, standing, &mut wanted, &mut schedules, now);
         }
         for (hook, why) in &refused {
             if !self.refused_ahead.iter().any(|(old, _)| old == hook) {
@@ -140,7 +142,7 @@ impl Run {
                 short_hash(text.as_bytes())
             );
             if !self.answers.knows(&id) {
-                self.note(&id, &hook, "warning", &text);
+                self.note(&id, &hook, "warning", &text, now);
                 self.command(id, &hook, rank, Position::default(), Deed::Log(line), now);
             }
         }
@@ -171,6 +173,7 @@ impl Run {
         standing: Standing,
         wanted: &mut FromHooks,
         schedules: &mut Vec<Arc<EncodedSchedule>>,
+        now: Instant,
     ) {
         let field = standing.field();
         let flag = |id: String, by: String| Some(Flag { id, by });
@@ -222,7 +225,7 @@ impl Run {
             }
         };
         let reason = "decided ahead, from the trainer's facts";
-        self.answers.note_ahead(&id, cause(&hook, field, reason));
+        self.note_ahead(&id, &hook, field, reason, now);
     }
 
     fn schedule(
@@ -234,7 +237,7 @@ impl Run {
     ) -> ScheduleRef {
         let bytes = (self.rules.encode)(schedule);
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
-        let id = format!("{hook}/{field}/{}", hex(&hash[..6]));
+        let id = format!("{hook}/{field}/{}", hex::text(&hash[..6]));
         schedules.push(Arc::new(EncodedSchedule {
             id: id.clone(),
             hash,
@@ -317,15 +320,6 @@ fn differing(facts: &Facts) -> [(&'static str, String); 7] {
     ]
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // A String takes whatever is written to it.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn short_hash(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes)[..6])
+    hex::text(&Sha256::digest(bytes)[..6])
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{GateAnswer, GateStop, Journal, KEPT_LOGS, Link, Run, ToTrainer, View, push_bounded};
+use super::{GateAnswer, GateStop, KEPT_LOGS, Link, Run, ToTrainer, View, push_bounded};
 use crate::bus::roster::Decided;
 use crate::domain::{
     Batch, Deed, Description, Effective, Event, GateRequest, LogLevel, LogLine, Names, Otherwise,
@@ -13,34 +13,38 @@ use crate::hooks::{Context, Decision, Policy, Seen};
 use crate::snapshot::{LogSeen, What};
 
 impl Run {
-    /// Takes a batch: each new event is recorded, seen by the hooks that are due, and settled.
+    /// Takes a batch: each new event is recorded, seen by the hooks that are due, and written down with what they decided. It
+    /// is settled when that is committed.
     pub(in crate::bus) fn batch(
         &mut self,
         link: Link,
         first_seq: u64,
         batch: Batch,
         view: &dyn View,
-        journal: &mut dyn Journal,
         now: Instant,
     ) {
         let Some(member) = self.live(link, now) else {
             return;
         };
-        let taken = member.intake.take(first_seq, batch.events.len());
-        let names = Arc::clone(&batch.names);
-        for event in &batch.events[taken.skip..] {
+        let Batch {
+            names,
+            mut events,
+            gates,
+        } = batch;
+        let taken = member.intake.take(first_seq, events.len());
+        for event in &events[taken.skip..] {
             if let Some(member) = self.members.get_mut(&link.rank) {
                 member.record(event, &names, now);
             }
-            let asked = batch.gates.iter().find(|gate| gate.seq == event.seq);
+            let asked = gates.iter().find(|gate| gate.seq == event.seq);
             if self.followers.want_events() {
                 self.tell_event(link.rank, event, &names, now);
             }
             self.event(link.rank, event, &names, asked, view, now);
         }
         // A gate that is asked again after a reconnect was answered by the client itself; it is not decided twice.
-        for gate in batch.gates.iter().filter(|gate| {
-            batch.events[..taken.skip]
+        for gate in gates.iter().filter(|gate| {
+            events[..taken.skip]
                 .iter()
                 .any(|event| event.seq == gate.seq)
         }) {
@@ -53,15 +57,8 @@ impl Run {
                 }),
             );
         }
-        if journal.append(&self.id, self.attempt, link.rank, &batch, taken.skip)
-            && let Some(member) = self.members.get_mut(&link.rank)
-        {
-            let settled = member.intake.settled();
-            member.send(ToTrainer::Ack {
-                settled,
-                taken: settled,
-            });
-        }
+        events.drain(..taken.skip);
+        self.keep_events(link.rank, names, events, now);
     }
 
     /// A rank says what its model and datasets are.
@@ -107,7 +104,7 @@ impl Run {
         for failed in &calls.failed {
             if let Some((Otherwise::Stop, reason)) = &failed.otherwise {
                 let id = self.decision_id(&failed.by, &seen, 0);
-                self.note(&id, &failed.by, "stop", reason);
+                self.note(&id, &failed.by, "stop", reason, now);
                 answer.stop.get_or_insert(GateStop {
                     id,
                     reason: reason.clone(),
@@ -156,11 +153,11 @@ impl Run {
         };
         let told = What::Decision {
             by: by.clone(),
-            what,
+            what: what.into(),
             reason,
             id: id.clone(),
         };
-        self.followers.tell(now, Some(rank), at, seen.point, told);
+        self.happened(now, Some(rank), at, seen.point, told);
         match (decision, policy) {
             (_, Policy::Observe) => {}
             (Decision::Log(line), _) => self.log(id, &by, rank, at, line, now),
@@ -206,7 +203,7 @@ impl Run {
                     at,
                     now,
                 );
-                self.note(&id, &by, "stop", &reason);
+                self.note(&id, &by, "stop", &reason, now);
                 if gate {
                     answer.logs.extend(logs);
                     answer.stop.get_or_insert(GateStop { id, reason, by });

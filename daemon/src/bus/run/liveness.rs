@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Link, Run};
 use crate::domain::{Heartbeat, Hole, IncidentKind, Position, Rank};
+use crate::store::journal::Kind;
 
 impl Run {
     pub(in crate::bus) fn heartbeat(&mut self, link: Link, heartbeat: Heartbeat, now: Instant) {
@@ -21,6 +22,8 @@ impl Run {
             let dropped: u64 = holes.iter().flat_map(|hole| hole.points.values()).sum();
             tracing::warn!(rank = %link.rank, dropped, "the client's buffer was full; events were dropped");
             member.intake.set_holes(holes);
+            member.dropped_before.clear();
+            self.write_holes(link.rank, now);
         }
     }
 
@@ -36,6 +39,9 @@ impl Run {
         });
         member.out = None;
         member.touch();
+        let ended = member.ended.clone();
+        self.write(now, Kind::Ended(link.rank, ended));
+        self.keep_progress(link.rank, now);
         if failed {
             self.failed
                 .get_or_insert_with(|| format!("rank {}: {reason}", link.rank));
@@ -99,7 +105,9 @@ impl Run {
         member.ended = Some(format!("lost: {why}"));
         member.out = None;
         member.touch();
-        let at = member.position;
+        let (at, ended) = (member.position, member.ended.clone());
+        self.write(now, Kind::Ended(rank, ended));
+        self.keep_progress(rank, now);
         tracing::warn!(run = %self.id, %rank, why, "a rank is lost");
         self.lifecycle(rank, format!("lost: {why}"), now);
         self.lost

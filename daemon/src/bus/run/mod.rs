@@ -3,16 +3,20 @@
 
 mod ahead;
 mod events;
+mod kept;
 mod liveness;
 mod orders;
+mod restored;
 mod results;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::Rules;
 use super::answers::{Answers, Cause};
 use super::followers::Followers;
 use super::incidents::Incidents;
@@ -21,13 +25,14 @@ use super::messages::{
     Attach, Fence, FenceReason, GateAnswer, GateStop, Link, ToTrainer, Verdict, Welcome,
 };
 use super::roster::Roster;
-use super::{Journal, Rules};
 use crate::domain::{EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId};
 use crate::hooks::Seen;
 use crate::session::{Admission, Held, admit};
-use crate::snapshot::{Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
+use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
 use crate::steering::{Desired, OrderUpdate, Steering};
 use crate::store::View;
+use crate::store::journal::{Attached, Kind};
+use kept::Kept;
 
 const KEPT_RESULTS: usize = 256;
 const KEPT_LOGS: usize = 64;
@@ -66,6 +71,14 @@ pub(super) struct Run {
     stopped: Option<String>,
     failed: Option<String>,
     lost: Option<String>,
+    /// When every rank had ended.
+    over: Option<Instant>,
+    /// No rank has come since this daemon started.
+    archived: bool,
+    before: Vec<AttemptSeen>,
+    /// What goes to the journal.
+    kept: Kept,
+    about_journal: Option<String>,
 }
 
 impl Run {
@@ -96,7 +109,17 @@ impl Run {
             stopped: None,
             failed: None,
             lost: None,
+            over: None,
+            archived: false,
+            before: Vec::new(),
+            kept: Kept::default(),
+            about_journal: None,
         }
+    }
+
+    /// Something about its journal that is to be looked at once a rank is here.
+    pub(super) fn journal_note(&mut self, line: String) {
+        self.about_journal = Some(line);
     }
 
     /// Lets a rank in, or says why not. `alive` says of the process that holds the rank whether it lives.
@@ -123,10 +146,13 @@ impl Run {
             }
         };
         let rank = hello.rank;
+        self.archived = false;
         self.uid = self.uid.or(uid);
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
+        self.write_attempt(now);
         let refused = self.ask(&hello);
         self.steering.applied(rank, &hello.applied);
+        self.write_attached(&hello, process.as_ref().ok().copied(), verdict, now);
         if let Some(state) = hello.state.clone() {
             self.adopt(state, &hello.applied, now);
         }
@@ -139,6 +165,9 @@ impl Run {
                 .insert(rank, Member::new(hello, process, serial, out, now));
         }
         self.close_incident(&format!("lost/{}/{rank}", self.attempt), now);
+        if let Some(line) = self.about_journal.take() {
+            self.journal_set_aside(line, now);
+        }
         let plan = self.plan();
         let member = &self.members[&rank];
         let welcome = Welcome {
@@ -147,7 +176,7 @@ impl Run {
             attempt: self.attempt,
             plan: plan.clone(),
             state: self.desired.state().clone(),
-            settled: member.intake.settled(),
+            settled: member.settled,
             refused,
         };
         tracing::info!(run = %self.id, %rank, attempt = self.attempt, ?verdict, "a rank attached");
@@ -186,7 +215,7 @@ impl Run {
         }
         for line in self.desired.state().lines() {
             if !self.answers.knows(&line.id) {
-                self.note(&line.id, &line.by, line.field, &line.text);
+                self.note(&line.id, &line.by, line.field.clone(), &line.text, now);
             }
         }
         if !alone {
@@ -278,10 +307,17 @@ impl Run {
         let id = self.id.clone();
         let rules = Arc::clone(&self.rules);
         let uid = self.uid;
+        self.close_attempt(attempt, now);
         let followers = std::mem::replace(&mut self.followers, Followers::new(now));
+        let (kept, before) = (
+            std::mem::take(&mut self.kept),
+            std::mem::take(&mut self.before),
+        );
         *self = Self {
             attempt,
             uid,
+            before,
+            kept: kept.next_attempt(),
             desired: Desired::new(generation),
             followers: followers.restart(now),
             ..Self::new(id, rules, now)
@@ -299,6 +335,11 @@ impl Run {
             self.close_incident(&format!("lost/{}/{}", self.attempt, link.rank), now);
         }
         self.members.get_mut(&link.rank)
+    }
+
+    /// Which run.
+    pub(super) fn id(&self) -> &RunId {
+        &self.id
     }
 
     /// Somebody follows the run.
@@ -339,6 +380,9 @@ impl Run {
             phase: self.phase(),
             reason: self.reason(),
             started: self.started,
+            ended: self.over,
+            archived: self.archived,
+            before: self.before.clone(),
             facts: self.facts.clone(),
             ranks: self
                 .members
@@ -399,8 +443,7 @@ impl Run {
             ..line.clone()
         });
         for line in over.chain(new) {
-            self.followers
-                .tell(now, None, Position::default(), "", What::State(line));
+            self.happened(now, None, Position::default(), "", What::State(line));
         }
         let state = ToTrainer::State(Box::new(self.desired.state().clone()));
         self.send_all(&state);
@@ -412,8 +455,7 @@ impl Run {
             .get(&rank)
             .map(|member| member.position)
             .unwrap_or_default();
-        self.followers
-            .tell(now, Some(rank), at, "", What::Lifecycle(text));
+        self.happened(now, Some(rank), at, "", What::Lifecycle(text));
     }
 
     /// The same cause has the same id, also after a restart.
@@ -429,8 +471,25 @@ impl Run {
         )
     }
 
-    fn note(&mut self, id: &str, by: &str, what: &'static str, reason: &str) {
-        self.answers.note(id, cause(by, what, reason));
+    fn note(
+        &mut self,
+        id: &str,
+        by: &str,
+        what: impl Into<Cow<'static, str>>,
+        reason: &str,
+        now: Instant,
+    ) {
+        let cause = cause(by, what, reason);
+        self.write_cause(id, &cause, false, now);
+        self.answers.note(id, cause);
+    }
+
+    fn note_ahead(&mut self, id: &str, by: &str, what: &'static str, reason: &str, now: Instant) {
+        let cause = cause(by, what, reason);
+        if self.answers.cause(id) != Some(&cause) {
+            self.write_cause(id, &cause, true, now);
+        }
+        self.answers.note_ahead(id, cause);
     }
 
     fn open_incident(
@@ -444,23 +503,22 @@ impl Run {
     ) {
         if let Some(incident) = self.incidents.open(id, kind, text, rank, at, now) {
             let what = What::Incident(incident.clone());
-            self.followers.tell(now, rank, at, "", what);
+            self.happened(now, rank, at, "", what);
         }
     }
 
     fn close_incident(&mut self, id: &str, now: Instant) {
         if let Some(incident) = self.incidents.close(id) {
             let (rank, what) = (incident.rank, What::Incident(incident.clone()));
-            self.followers
-                .tell(now, rank, Position::default(), "", what);
+            self.happened(now, rank, Position::default(), "", what);
         }
     }
 }
 
-fn cause(by: &str, what: &'static str, reason: &str) -> Cause {
+fn cause(by: &str, what: impl Into<Cow<'static, str>>, reason: &str) -> Cause {
     Cause {
         by: by.to_owned(),
-        what,
+        what: what.into(),
         reason: reason.to_owned(),
     }
 }

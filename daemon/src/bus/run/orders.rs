@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::snapshot::What;
 use crate::steering::OrderUpdate;
+use crate::store::journal::Kind;
 
 /// What YOLOX leaves out where nobody says it.
 const SKIP_TYPES: [&str; 3] = ["Mosaic", "RandomAffine", "MixUp"];
@@ -57,7 +58,7 @@ impl Run {
         let mut replaced = Vec::new();
         let reason = match asked {
             Asked::Command(deed) => {
-                self.note(&id, &by, what, &format!("{by} asked for it"));
+                self.note(&id, &by, what, &format!("{by} asked for it"), now);
                 self.expect(&id, addressed.clone(), now + timeout, updates);
                 for rank in addressed {
                     let command = Command {
@@ -122,7 +123,7 @@ impl Run {
                 "mode on".to_owned()
             }
         };
-        self.note(&id, &by, what, &reason);
+        self.note(&id, &by, what, &reason, now);
         for old in replaced {
             let why = format!("{by} ordered something else for the same thing first ({id})");
             let told = self.steering.superseded(&old, &why);
@@ -323,10 +324,11 @@ impl Run {
         }
         let what = What::Command {
             by: command.by.clone(),
-            what: command.deed.word(),
+            what: command.deed.word().into(),
             id: command.id.clone(),
         };
-        self.followers.tell(now, Some(rank), command.at, "", what);
+        self.happened(now, Some(rank), command.at, "", what);
+        self.write(now, Kind::Command(rank, Box::new(command.clone())));
         self.send(rank, ToTrainer::Command(command));
     }
 

@@ -1,10 +1,12 @@
 //! What ranks did with what was wanted of them.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::{Cause, KEPT_RESULTS, Link, Run, push_bounded};
 use crate::domain::{IncidentKind, Outcome, Position, Rank, TrainerResult};
 use crate::snapshot::{ResultSeen, What};
+use crate::store::journal::Kind;
 
 /// What is decided ahead by a hook.
 const STATE: [&str; 5] = ["lr", "size", "mode", "set_epoch", "sync_norm"];
@@ -16,6 +18,14 @@ impl Run {
             return;
         }
         let id = result.id.clone();
+        if self
+            .steering
+            .pending(link.rank)
+            .any(|command| command.id == id)
+        {
+            let answered = Kind::Answered(link.rank, id.clone(), result.outcome);
+            self.write(now, answered);
+        }
         let updates = self.steering.result(link.rank, &result);
         let was_asked = !updates.is_empty();
         self.tell(updates);
@@ -38,11 +48,11 @@ impl Run {
                 .get_or_insert_with(|| format!("{by}: {reason}"));
         }
         let (by, what) = match &cause {
-            Some(cause) => (cause.by.clone(), cause.what),
-            None if is_stop => (local.unwrap_or_default().to_owned(), "stop"),
+            Some(cause) => (cause.by.clone(), cause.what.clone()),
+            None if is_stop => (local.unwrap_or_default().to_owned(), Cow::Borrowed("stop")),
             // A log line that arrived is no news.
             None if result.outcome == Outcome::Applied => return,
-            None => (String::new(), "command"),
+            None => (String::new(), Cow::Borrowed("command")),
         };
         if what == "warning" && result.outcome == Outcome::Applied {
             return;
@@ -57,7 +67,7 @@ impl Run {
         };
         let (at, point) = (seen.result.at, seen.result.point.clone());
         let told = What::Result(seen.clone());
-        self.followers.tell(now, Some(link.rank), at, &point, told);
+        self.happened(now, Some(link.rank), at, &point, told);
         push_bounded(&mut self.results, seen, KEPT_RESULTS);
         self.look_for_mixture(&id, now);
         self.settle(&id, now);
@@ -131,11 +141,11 @@ impl Run {
         was_asked: bool,
         now: Instant,
     ) {
-        let Some(cause) = cause.filter(|cause| STATE.contains(&cause.what) && !was_asked) else {
+        let Some(cause) = cause.filter(|cause| STATE.contains(&&*cause.what) && !was_asked) else {
             return;
         };
         // One for each hook, field and rank: a size that cannot be changed fails at every step.
-        let (by, what) = (&cause.by, cause.what);
+        let (by, what) = (&cause.by, &cause.what);
         let incident = format!("not_applied/{}/{by}/{what}/{rank}", self.attempt);
         match result.outcome {
             Outcome::Applied => self.close_incident(&incident, now),

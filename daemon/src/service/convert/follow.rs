@@ -23,14 +23,14 @@ pub(in crate::service) fn happening(happened: Happening) -> wire::Happening {
             id,
         } => happening::What::Decision(wire::Decided {
             by,
-            what: what.to_owned(),
+            what: what.into_owned(),
             reason,
             id,
         }),
         What::State(line) => happening::What::State(wanted(&line)),
         What::Command { by, what, id } => happening::What::Command(wire::CommandSent {
             by,
-            what: what.to_owned(),
+            what: what.into_owned(),
             id,
         }),
         What::Result(seen) => happening::What::Result(rank_result(&seen, 0.0)),
@@ -52,14 +52,14 @@ pub(super) fn rank_result(seen: &ResultSeen, age_s: f64) -> wire::RankResult {
         rank: seen.rank.0,
         result: Some(result(seen.result.clone())),
         by: seen.by.clone(),
-        what: seen.what.to_owned(),
+        what: seen.what.to_string(),
         age_s,
     }
 }
 
 pub(super) fn wanted(line: &Wanted) -> wire::Wanted {
     wire::Wanted {
-        field: line.field.to_owned(),
+        field: line.field.to_string(),
         text: line.text.clone(),
         by: line.by.clone(),
         id: line.id.clone(),

@@ -5,6 +5,7 @@ mod incoming;
 mod orders;
 mod outgoing;
 mod state;
+mod tables;
 mod views;
 
 pub(super) use follow::happening;
@@ -12,6 +13,7 @@ pub(super) use incoming::{Table, client_frame, hello};
 pub(super) use orders::{Ordered, named, order, order_update};
 pub(super) use outgoing::server_frames;
 pub use state::encode_schedule;
+pub(super) use tables::rows;
 pub(super) use views::{about, hooks, run_summary, snapshot};
 
 /// What one session may ask of this daemon.

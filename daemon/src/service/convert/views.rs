@@ -6,10 +6,10 @@ use hookbus_proto::v1 as wire;
 
 use super::follow::{rank_result, wanted};
 use super::outgoing::position;
-use crate::domain::{GpuSample, HostSample, Incident, ProcessSample, Rank, Reading};
+use crate::domain::{Clock, GpuSample, HostSample, Incident, ProcessSample, Rank, Reading};
 use crate::hooks;
 use crate::inspect::{About, Look};
-use crate::snapshot::{HookSnapshot, Phase, RankSnapshot, RunSnapshot};
+use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, RankSnapshot, RunSnapshot};
 
 fn age_s(now: Instant, at: Instant) -> f64 {
     now.saturating_duration_since(at).as_secs_f64()
@@ -43,16 +43,27 @@ fn reading(reading: &Reading, now: Instant) -> Option<wire::Reading> {
     }
 }
 
-/// One line of `hookbus runs`.
-pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::RunSummary {
-    let first = run.ranks.values().next();
-    let phase = match run.phase {
+fn unix_s(clock: Clock, at: Instant) -> f64 {
+    clock.unix_us(at) as f64 / 1e6
+}
+
+fn phase(phase: Phase) -> wire::RunPhase {
+    match phase {
         Phase::Running => wire::RunPhase::Running,
         Phase::Finished => wire::RunPhase::Finished,
         Phase::Stopped => wire::RunPhase::Stopped,
         Phase::Failed => wire::RunPhase::Failed,
         Phase::Lost => wire::RunPhase::Lost,
-    };
+    }
+}
+
+/// One line of `hookbus runs`.
+pub(in crate::service) fn run_summary(
+    run: &RunSnapshot,
+    clock: Clock,
+    now: Instant,
+) -> wire::RunSummary {
+    let first = run.ranks.values().next();
     wire::RunSummary {
         id: run.id.to_string(),
         name: run.id.name.to_string(),
@@ -60,7 +71,7 @@ pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::
         attempt: run.attempt,
         world_size: run.world_size,
         connected: run.ranks.values().filter(|rank| rank.connected).count() as u32,
-        phase: phase.into(),
+        phase: phase(run.phase).into(),
         position: first.map(|rank| position(rank.position)),
         max_epochs: run.facts.max_epochs,
         max_iters: run.facts.max_iters,
@@ -72,8 +83,39 @@ pub(in crate::service) fn run_summary(run: &RunSnapshot, now: Instant) -> wire::
             .iter()
             .filter(|(incident, _)| incident.open)
             .count() as u32,
-        ..Default::default()
+        started_unix_s: unix_s(clock, run.started),
+        ended_unix_s: run.ended.map(|at| unix_s(clock, at)),
+        archived: run.archived,
     }
+}
+
+/// Every start of a run.
+fn attempts(run: &RunSnapshot, clock: Clock) -> Vec<wire::Attempt> {
+    let this = AttemptSeen {
+        attempt: run.attempt,
+        phase: run.phase,
+        reason: run.reason.clone(),
+        started: run.started,
+        ended: run.ended,
+        position: run
+            .ranks
+            .values()
+            .map(|rank| rank.position)
+            .max()
+            .unwrap_or_default(),
+    };
+    run.before
+        .iter()
+        .chain([&this])
+        .map(|seen| wire::Attempt {
+            attempt: seen.attempt,
+            phase: phase(seen.phase).into(),
+            reason: seen.reason.clone(),
+            started_unix_s: unix_s(clock, seen.started),
+            ended_unix_s: seen.ended.map(|at| unix_s(clock, at)),
+            position: Some(position(seen.position)),
+        })
+        .collect()
 }
 
 /// A run with its ranks, and every memory reading.
@@ -91,7 +133,8 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
         ..Default::default()
     };
     let Some(run) = &look.run else { return reply };
-    reply.run = Some(run_summary(run, now));
+    reply.run = Some(run_summary(run, look.clock, now));
+    reply.attempts = attempts(run, look.clock);
     reply.ranks = run
         .ranks
         .values()
@@ -278,9 +321,9 @@ fn gpu(card: &GpuSample, now: Instant) -> wire::Gpu {
 fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
     wire::HookStatus {
         name: hook.name.clone(),
-        r#type: hook.type_name.to_owned(),
+        r#type: hook.type_name.clone(),
         origin: hook.origin.clone(),
-        policy: hook.policy.to_owned(),
+        policy: hook.policy.clone(),
         priority: hook.priority,
         calls: hook.calls,
         decisions: hook.decisions,
@@ -345,8 +388,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_has_no_value_and_a_reason() {
+        let now = Instant::now();
+        let unix = Duration::ZERO;
         let look = Look {
-            now: Instant::now(),
+            now,
+            clock: Clock { at: now, unix },
             run: None,
             host: Err("there is no /proc".to_owned()),
             processes: Default::default(),

@@ -1,0 +1,370 @@
+//! What of a run goes to its journal, and what comes back: that it is committed, or that it is not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Attached, IncidentKind, Kind, Phase, Run, Verdict, What};
+use crate::bus::answers::Cause;
+use crate::bus::samples;
+use crate::domain::{Event, Hello, Names, Position, Rank};
+use crate::snapshot::AttemptSeen;
+use crate::store::journal::{Change, Dropped, Events};
+
+/// After so many events that are taken and not settled, the client is told that they are taken.
+const TELL_TAKEN: u64 = 4096;
+/// Of what was acknowledged to a client by a daemon that wrote elsewhere.
+const ELSEWHERE: &str = "acknowledged by a daemon that did not write here";
+
+/// What waits to be said, and to be answered.
+#[derive(Default)]
+pub(super) struct Kept {
+    changes: Vec<Change>,
+    /// Settled when what is said now is committed.
+    due: Vec<(Rank, u64)>,
+    /// By the journal's number.
+    waiting: VecDeque<(u64, Rank, u64)>,
+    /// As they were written last.
+    revision: u64,
+    phase: Option<(Phase, String)>,
+    attempt: Option<(u32, u32)>,
+}
+
+impl Kept {
+    /// What is still to be said of the attempt before comes first.
+    pub(super) fn next_attempt(self) -> Self {
+        Self {
+            changes: self.changes,
+            ..Self::default()
+        }
+    }
+
+    /// Of a run that was read from its file: so far nothing is new.
+    pub(super) fn restored(
+        revision: u64,
+        phase: Phase,
+        reason: String,
+        attempt: (u32, u32),
+    ) -> Self {
+        Self {
+            revision,
+            phase: Some((phase, reason)),
+            attempt: Some(attempt),
+            ..Self::default()
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn write(&mut self, at: Instant, kind: Kind) {
+        self.kept.changes.push(Change {
+            attempt: self.attempt,
+            at,
+            kind,
+        });
+    }
+
+    /// Something that followers hear and that is written down.
+    pub(super) fn happened(
+        &mut self,
+        now: Instant,
+        rank: Option<Rank>,
+        position: Position,
+        point: &str,
+        what: What,
+    ) {
+        let kind = Kind::Log {
+            rank,
+            position,
+            point: point.into(),
+            what: what.clone(),
+        };
+        self.write(now, kind);
+        self.followers.tell(now, rank, position, point, what);
+    }
+
+    pub(super) fn write_cause(&mut self, id: &str, cause: &Cause, ahead: bool, now: Instant) {
+        let kind = Kind::Cause {
+            id: id.to_owned(),
+            by: cause.by.clone(),
+            what: cause.what.to_string(),
+            reason: cause.reason.clone(),
+            ahead,
+        };
+        self.write(now, kind);
+    }
+
+    pub(super) fn write_attempt(&mut self, now: Instant) {
+        let attempt = (self.attempt, self.world_size);
+        if self.kept.attempt != Some(attempt) {
+            self.kept.attempt = Some(attempt);
+            let kind = Kind::Attempt {
+                started: self.started,
+                world_size: self.world_size,
+                uid: self.uid,
+            };
+            self.write(now, kind);
+        }
+    }
+
+    pub(super) fn write_attached(
+        &mut self,
+        hello: &Hello,
+        process: Option<(u32, u64)>,
+        verdict: Verdict,
+        now: Instant,
+    ) {
+        let rank = hello.rank;
+        let attached = Attached {
+            hello: hello.clone(),
+            process,
+            settled: hello.next_seq.saturating_sub(1),
+        };
+        self.write(now, Kind::Rank(Box::new(attached)));
+        if verdict == Verdict::Lost {
+            let elsewhere = Dropped {
+                first_seq: 1,
+                last_seq: hello.next_seq - 1,
+                points: vec![("".into(), hello.next_seq - 1)],
+                why: ELSEWHERE,
+            };
+            self.write(now, Kind::Lost(rank, elsewhere));
+        }
+    }
+
+    pub(super) fn write_facts(&mut self, now: Instant) {
+        let facts = Box::new(self.facts.clone());
+        self.write(now, Kind::Facts(facts));
+    }
+
+    pub(super) fn write_holes(&mut self, rank: Rank, now: Instant) {
+        if let Some(member) = self.members.get(&rank) {
+            let holes = member.dropped();
+            self.write(now, Kind::Holes(rank, holes));
+        }
+    }
+
+    /// New events, already seen by the hooks. They are settled when this is committed.
+    pub(super) fn keep_events(
+        &mut self,
+        rank: Rank,
+        names: Arc<Names>,
+        events: Vec<Event>,
+        now: Instant,
+    ) {
+        let started = self.started;
+        let Some(member) = self.members.get_mut(&rank) else {
+            return;
+        };
+        if events.is_empty() {
+            // All of it was seen before: what is settled of it may be forgotten.
+            member.acknowledge();
+            return;
+        }
+        let clock_us = events.last().map(|last| {
+            let here = now.saturating_duration_since(started).as_micros() as i64;
+            *member
+                .clock_us
+                .get_or_insert(here - last.at.as_micros() as i64)
+        });
+        member.unsettled += events.len() as u64;
+        let settled = member.intake.settled();
+        let events = Events {
+            rank,
+            names,
+            events,
+            clock_us,
+            progress: member.progress(),
+        };
+        self.write(now, Kind::Events(Box::new(events)));
+        for hook in self.roster.changed() {
+            self.write(now, Kind::Hook(Box::new(hook)));
+        }
+        self.kept.due.push((rank, settled));
+    }
+
+    /// How far a rank is, without events.
+    pub(super) fn keep_progress(&mut self, rank: Rank, now: Instant) {
+        let Some(member) = self.members.get(&rank) else {
+            return;
+        };
+        let events = Events {
+            rank,
+            names: Arc::clone(&member.names),
+            events: Vec::new(),
+            clock_us: member.clock_us,
+            progress: member.progress(),
+        };
+        self.write(now, Kind::Events(Box::new(events)));
+    }
+
+    /// The attempt is over, for another one begins: what is open of it is closed.
+    pub(super) fn close_attempt(&mut self, next: u32, now: Instant) {
+        if self.members.is_empty() {
+            return;
+        }
+        let why = format!("superseded by attempt {next}");
+        let open: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.ended.is_none())
+            .map(|(rank, _)| *rank)
+            .collect();
+        for rank in open {
+            self.lifecycle(rank, why.clone(), now);
+            self.write(now, Kind::Ended(rank, Some(why.clone())));
+            self.keep_progress(rank, now);
+            if let Some(member) = self.members.get_mut(&rank) {
+                member.ended = Some(why.clone());
+            }
+            self.lost.get_or_insert_with(|| why.clone());
+            let waiting: Vec<_> = self
+                .steering
+                .pending(rank)
+                .map(|command| command.id.clone())
+                .collect();
+            for id in waiting {
+                self.write(
+                    now,
+                    Kind::Answered(rank, id, crate::domain::Outcome::Expired),
+                );
+            }
+        }
+        let incidents = self.incidents.all().into_iter();
+        let incidents: Vec<_> = incidents.filter(|(incident, _)| incident.open).collect();
+        for (incident, _) in incidents {
+            self.close_incident(&incident.id, now);
+        }
+        self.write_phase(now);
+        self.before.push(AttemptSeen {
+            attempt: self.attempt,
+            phase: self.phase(),
+            reason: self.reason(),
+            started: self.started,
+            ended: self.over,
+            position: self
+                .members
+                .values()
+                .map(|member| member.position)
+                .max()
+                .unwrap_or_default(),
+        });
+    }
+
+    fn write_phase(&mut self, now: Instant) {
+        if self.members.is_empty() {
+            return;
+        }
+        let phase = (self.phase(), self.reason());
+        if phase.0 == Phase::Running {
+            self.over = None;
+        } else {
+            self.over.get_or_insert(now);
+        }
+        if self.kept.phase.as_ref() != Some(&phase) {
+            self.kept.phase = Some(phase.clone());
+            self.write(now, Kind::Phase(phase.0, phase.1));
+        }
+    }
+
+    /// Memory as it is now, in the journal.
+    pub(in crate::bus) fn sample(&mut self, live: &crate::store::Live, now: Instant) {
+        if self.is_over() || self.archived || self.members.is_empty() {
+            return;
+        }
+        let position = self
+            .members
+            .values()
+            .next()
+            .map(|member| member.position)
+            .unwrap_or_default();
+        let mut samples = samples::of(live, position);
+        for (rank, member) in &self.members {
+            if member.ended.is_none() {
+                let process = member.process.clone();
+                samples.extend(samples::of_process(live, *rank, process, member.position));
+            }
+        }
+        for sample in samples {
+            self.write(now, Kind::Sample(Box::new(sample)));
+        }
+    }
+
+    /// Everything since the last time, for the journal.
+    pub(in crate::bus) fn take_changes(&mut self, now: Instant) -> Vec<Change> {
+        self.write_phase(now);
+        let revision = self.desired.revision();
+        if self.kept.revision != revision && !self.members.is_empty() {
+            self.kept.revision = revision;
+            let state = Box::new(self.desired.state().clone());
+            let memo = self.desired.memo();
+            self.write(now, Kind::Desired(state, memo));
+        }
+        std::mem::take(&mut self.kept.changes)
+    }
+
+    /// The changes have this number in the journal.
+    pub(in crate::bus) fn appended(&mut self, ticket: u64) {
+        let due = self.kept.due.drain(..);
+        self.kept
+            .waiting
+            .extend(due.map(|(rank, settled)| (ticket, rank, settled)));
+    }
+
+    /// Everything up to this number is in the file: what it settles is acknowledged.
+    pub(in crate::bus) fn committed(&mut self, ticket: u64) {
+        let mut settled = std::collections::BTreeMap::new();
+        while self
+            .kept
+            .waiting
+            .front()
+            .is_some_and(|(at, _, _)| *at <= ticket)
+        {
+            if let Some((_, rank, seq)) = self.kept.waiting.pop_front() {
+                settled.insert(rank, seq);
+            }
+        }
+        for (rank, seq) in settled {
+            if let Some(member) = self.members.get_mut(&rank) {
+                member.settled = member.settled.max(seq);
+                member.unsettled = 0;
+                member.acknowledge();
+            }
+        }
+    }
+
+    /// What is taken and not settled no longer counts as under way, unless the journal is behind: then the clients wait.
+    pub(in crate::bus) fn tell_taken(&mut self, all: bool) {
+        for member in self.members.values_mut() {
+            if member.unsettled >= TELL_TAKEN || (all && member.unsettled > 0) {
+                member.unsettled = 0;
+                member.acknowledge();
+            }
+        }
+    }
+
+    /// The journal cannot be written, or can again.
+    pub(in crate::bus) fn journal_trouble(&mut self, trouble: Option<&str>, now: Instant) {
+        if self.members.is_empty() {
+            return;
+        }
+        let id = format!("journal/{}", self.attempt);
+        match trouble {
+            Some(why) => {
+                let text = format!(
+                    "nothing is written down or acknowledged: {why}; the training and the live view go on"
+                );
+                let kind = IncidentKind::JournalStopped;
+                self.open_incident(id, kind, text, None, Position::default(), now);
+            }
+            None => self.close_incident(&id, now),
+        }
+    }
+
+    /// A journal that was there could not be used.
+    pub(in crate::bus) fn journal_set_aside(&mut self, line: String, now: Instant) {
+        let kind = IncidentKind::JournalSetAside;
+        let id = format!("journal_set_aside/{}", self.attempt);
+        self.open_incident(id, kind, line, None, Position::default(), now);
+    }
+}

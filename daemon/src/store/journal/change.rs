@@ -1,0 +1,186 @@
+//! What happens to a run, as its journal takes it: one [`Change`] after the other, in the order in which they happened.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::{
+    Command, DesiredState, Event, Facts, Hello, HookRequest, Names, Outcome, Position, Rank,
+};
+use crate::snapshot::{HookSnapshot, Phase, What};
+
+/// One thing to write down, of one attempt.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which start of the run.
+    pub attempt: u32,
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub kind: Kind,
+}
+
+impl Change {
+    /// Rows that it makes, about.
+    pub fn rows(&self) -> usize {
+        match &self.kind {
+            Kind::Events(events) => events.events.len().max(1),
+            _ => 1,
+        }
+    }
+}
+
+/// What is written down.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// An attempt begins, or how many ranks it has is known better.
+    Attempt {
+        /// When its first rank attached.
+        started: Instant,
+        /// How many ranks there shall be.
+        world_size: u32,
+        /// Whose it is.
+        uid: Option<u32>,
+    },
+    /// Where the attempt is in its life.
+    Phase(Phase, String),
+    /// What is decided from.
+    Facts(Box<Facts>),
+    /// A rank is in.
+    Rank(Box<Attached>),
+    /// A rank has ended, or (None) is back.
+    Ended(Rank, Option<String>),
+    /// Events that hooks have seen.
+    Events(Box<Events>),
+    /// The client's holes, whole.
+    Holes(Rank, Vec<Dropped>),
+    /// What the daemon itself could not keep.
+    Lost(Rank, Dropped),
+    /// What an id is about.
+    Cause {
+        /// The decision's or order's id.
+        id: String,
+        /// Who.
+        by: String,
+        /// "stop", "lr" and so on.
+        what: String,
+        /// Why.
+        reason: String,
+        /// Decided from the facts, for the whole training.
+        ahead: bool,
+    },
+    /// For who reads or follows.
+    Log {
+        /// None: the whole run.
+        rank: Option<Rank>,
+        /// Where.
+        position: Position,
+        /// At which point.
+        point: Arc<str>,
+        /// What.
+        what: What,
+    },
+    /// A command that a rank has to answer.
+    Command(Rank, Box<Command>),
+    /// It has.
+    Answered(Rank, String, Outcome),
+    /// The desired state, and what else must be known to go on from it.
+    Desired(Box<DesiredState>, serde_json::Value),
+    /// A hook, with its state after what it has seen.
+    Hook(Box<HookKept>),
+    /// One number of memory.
+    Sample(Box<SampleKept>),
+}
+
+/// A rank that came in.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Its first words.
+    pub hello: Hello,
+    /// Its process as the daemon sees it.
+    pub process: Option<(u32, u64)>,
+    /// The last number before what it will send.
+    pub settled: u64,
+}
+
+/// Events of one rank, and how far it is with them.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Whose.
+    pub rank: Rank,
+    /// Names of its ids.
+    pub names: Arc<Names>,
+    /// In order.
+    pub events: Vec<Event>,
+    /// From its clock to the attempt's, in microseconds; None: not known yet.
+    pub clock_us: Option<i64>,
+    /// How far it is with them.
+    pub progress: Progress,
+}
+
+/// How far a rank is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// The highest number that was taken.
+    pub settled: u64,
+    /// Events received.
+    pub events: u64,
+    /// Gates answered.
+    pub gates: u64,
+    /// Where.
+    pub position: Position,
+    /// The last point.
+    pub point: Arc<str>,
+    /// Median of the last steps.
+    pub step: Option<Duration>,
+    /// The largest resident set size seen.
+    pub peak_rss_bytes: Option<u64>,
+    /// As the client counted them.
+    pub gate_timeouts: u64,
+    /// Time that the training waited in gates.
+    pub gate_wait: Duration,
+    /// The last value of each metric.
+    pub last: Vec<(Arc<str>, f64)>,
+}
+
+/// Numbers that were generated and are in no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The first.
+    pub first_seq: u64,
+    /// The last, inclusive.
+    pub last_seq: u64,
+    /// How many of each point; "": not known which.
+    pub points: Vec<(Arc<str>, u64)>,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// A hook as the journal keeps it.
+#[derive(Clone, Debug)]
+pub struct HookKept {
+    /// Its place in the order in which hooks are called.
+    pub place: usize,
+    /// As people see it.
+    pub seen: HookSnapshot,
+    /// As it was asked for.
+    pub request: HookRequest,
+    /// Its own state.
+    pub state: serde_json::Value,
+}
+
+/// One number of memory as the journal keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleKept {
+    /// Whose; None: the host's.
+    pub rank: Option<Rank>,
+    /// Which GPU.
+    pub device: Option<String>,
+    /// "process_rss_bytes".
+    pub name: &'static str,
+    /// The number, or why there is none.
+    pub value: Result<f64, String>,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Where the training was.
+    pub position: Position,
+}

@@ -1,0 +1,355 @@
+//! The file of a run: its name, its lock, its state of health. One daemon writes it; readers open it at any time.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, params};
+use rustix::fs::{FlockOperation, flock, statfs};
+
+use super::schema;
+use crate::domain::RunId;
+
+/// What a file's name ends with.
+pub(super) const ENDING: &str = "db";
+/// So many files of one run may be in other daemons' hands.
+const TRIES: u32 = 64;
+/// Bytes of a file's name, with room for what SQLite appends.
+const NAME_BYTES: usize = 200;
+/// File systems over a network or through FUSE, where a shared memory of several machines is none: statfs(2).
+const NOT_LOCAL: [u32; 11] = [
+    0x6969,      // NFS
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x6573_5546, // FUSE
+    0x0bd0_0bd0, // Lustre
+    0x4750_4653, // GPFS
+    0x1983_0326, // BeeGFS
+    0x00c3_6400, // Ceph
+    0x0102_1997, // 9p
+    0x5346_414f, // AFS
+];
+
+/// A file that this process alone writes.
+pub(super) struct Held {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    /// Held while it is open.
+    lock: File,
+    /// What was found and set aside instead: a line for people.
+    pub(super) set_aside: Option<String>,
+    /// It was there before.
+    #[cfg(test)]
+    existed: bool,
+}
+
+/// Why a file is not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unopened {
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    #[error("{0}: {1}")]
+    Sqlite(PathBuf, rusqlite::Error),
+    #[error("{0}: other daemons hold all {TRIES} files of this run")]
+    Held(PathBuf),
+}
+
+/// Opens the file of a run for writing, or makes it. One that another daemon holds is passed over.
+pub(super) fn open(
+    directory: &Path,
+    run: &RunId,
+    node: &str,
+    unix_us: i64,
+) -> Result<Held, Unopened> {
+    for n in 1..=TRIES {
+        let path = directory.join(name(run, n));
+        if let Some(lock) = lock(&path)? {
+            return open_locked(path, lock, run, node, unix_us);
+        }
+        tracing::debug!(path = %path.display(), "another daemon writes this file");
+    }
+    Err(Unopened::Held(directory.join(name(run, 1))))
+}
+
+/// The files that a run may have, as far as there are any.
+pub(super) fn paths(directory: &Path, run: &RunId) -> impl Iterator<Item = PathBuf> {
+    let names: Vec<_> = (1..=TRIES).map(|n| directory.join(name(run, n))).collect();
+    names.into_iter().filter(|path| path.exists())
+}
+
+/// Whether a daemon holds a file.
+pub(super) fn is_held(path: &Path) -> bool {
+    matches!(lock(path), Ok(None))
+}
+
+/// Opens a file for reading, whoever writes it.
+pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application != schema::APPLICATION || version != schema::VERSION as u32 {
+        let text = format!(
+            "schema version {version}, this hookbusd reads {}",
+            schema::VERSION
+        );
+        return Err(rusqlite::Error::ToSqlConversionFailure(text.into()));
+    }
+    Ok(connection)
+}
+
+/// Removes a run's file with all that belongs to it.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    // The lock goes last: who opens it meanwhile finds no file and makes a new one.
+    for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
+        match fs::remove_file(with(path, ending)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a file with all that belongs to it.
+pub(super) fn bytes(path: &Path) -> u64 {
+    let each = ["", "-wal", "-shm", "-journal"].map(|ending| fs::metadata(with(path, ending)));
+    each.iter().flatten().map(fs::Metadata::len).sum()
+}
+
+fn open_locked(
+    path: PathBuf,
+    lock: File,
+    run: &RunId,
+    node: &str,
+    unix_us: i64,
+) -> Result<Held, Unopened> {
+    let existed = path.exists();
+    let io = |error| Unopened::Io(path.clone(), error);
+    let mut set_aside = None;
+    if existed && let Some(why) = unfit(&path) {
+        let aside = aside(&path, unix_us).map_err(io)?;
+        set_aside = Some(format!(
+            "{} {why}; it is kept as {}",
+            path.display(),
+            aside.display()
+        ));
+        tracing::error!(path = %path.display(), why, kept_as = %aside.display(), "a journal is set aside");
+    }
+    let connection = connect(&path, run, node, unix_us)
+        .map_err(|error| Unopened::Sqlite(path.clone(), error))?;
+    Ok(Held {
+        #[cfg(test)]
+        existed: existed && set_aside.is_none(),
+        path,
+        connection,
+        lock,
+        set_aside,
+    })
+}
+
+impl Held {
+    /// Splits off what only has to live as long.
+    pub(super) fn into_parts(self) -> (PathBuf, Connection, File) {
+        (self.path, self.connection, self.lock)
+    }
+}
+
+fn connect(path: &Path, run: &RunId, node: &str, unix_us: i64) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let local = is_local(path);
+    connection.pragma_update(None, "journal_mode", if local { "WAL" } else { "TRUNCATE" })?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -512)?; // KiB: rows go to the ends of a few trees
+    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    schema::migrate(&mut connection)?;
+    let known: bool = connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0))?;
+    if known {
+        connection.execute("UPDATE run SET node = ?1", [node])?;
+    } else {
+        connection.execute(
+            "INSERT INTO run VALUES (?1, ?2, ?3, NULL, ?4, ?5)",
+            params![
+                &*run.name,
+                &*run.launch,
+                node,
+                env!("CARGO_PKG_VERSION"),
+                unix_us
+            ],
+        )?;
+    }
+    Ok(connection)
+}
+
+/// Why a file that is there is not written on.
+fn unfit(path: &Path) -> Option<String> {
+    let checked = (|| {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (application, version) = (
+            number("PRAGMA application_id")?,
+            number("PRAGMA user_version")?,
+        );
+        let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
+        if empty {
+            return Ok(None); // a daemon died while it made it
+        }
+        if application != i64::from(schema::APPLICATION) {
+            return Ok(Some("is no journal of hookbus".to_owned()));
+        }
+        if version > schema::VERSION as i64 {
+            let ours = schema::VERSION;
+            return Ok(Some(format!(
+                "is of a newer hookbusd (schema version {version}; this one writes {ours})"
+            )));
+        }
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((found != "ok").then(|| format!("is damaged ({})", found.replace('\n', " "))))
+    })();
+    match checked {
+        Ok(found) => found,
+        Err(rusqlite::Error::SqliteFailure(error, text))
+            if matches!(
+                error.code,
+                rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
+            ) =>
+        {
+            Some(format!(
+                "is damaged ({})",
+                text.unwrap_or_else(|| error.to_string())
+            ))
+        }
+        // What only fails now is no damage: opening it says so.
+        Err(_) => None,
+    }
+}
+
+fn aside(path: &Path, unix_us: i64) -> io::Result<PathBuf> {
+    let aside = with(path, &format!(".set-aside-{}", unix_us / 1_000_000));
+    for ending in ["-wal", "-shm", "-journal"] {
+        let _ = fs::rename(with(path, ending), with(&aside, ending)); // not every file has one
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn lock(path: &Path) -> Result<Option<File>, Unopened> {
+    let at = with(path, ".lock");
+    let io = |error| Unopened::Io(at.clone(), error);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&at)
+        .map_err(io)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+fn is_local(path: &Path) -> bool {
+    statfs(path).map_or(true, |of| !NOT_LOCAL.contains(&(of.f_type as u32)))
+}
+
+fn with(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// `digits@4711.db`; what has no place in a file's name is written as `%2F`. The second of a run is `digits@4711.2.db`.
+fn name(run: &RunId, n: u32) -> String {
+    let mut text = String::new();
+    for byte in run.to_string().bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'@' | b'+' | b',' | b'=' => {
+                text.push(char::from(byte));
+            }
+            b'.' if !text.is_empty() => text.push('.'),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if text.len() > NAME_BYTES {
+        use sha2::{Digest, Sha256};
+        let whole: [u8; 32] = Sha256::digest(run.to_string()).into();
+        let digits = crate::domain::hex::text(&whole[..8]);
+        text.truncate(NAME_BYTES);
+        text = format!("{text}~{digits}");
+    }
+    if n > 1 {
+        text = format!("{text}.{n}");
+    }
+    format!("{text}.{ENDING}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(name: &str) -> RunId {
+        RunId {
+            name: name.into(),
+            launch: "1".into(),
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_safe_and_tell_runs_apart() {
+        assert_eq!(name(&run("digits"), 1), "digits@1.db");
+        assert_eq!(name(&run("../a b"), 2), "%2E.%2Fa%20b@1.2.db");
+        let long = |end: char| name(&run(&format!("{}{end}", "x".repeat(900))), 64);
+        assert!(long('a').len() < 240, "{}", long('a').len());
+        assert_ne!(long('a'), long('b'));
+    }
+
+    #[test]
+    fn two_daemons_never_write_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = open(directory.path(), &run("a"), "n", 1).unwrap();
+        let second = open(directory.path(), &run("a"), "n", 1).unwrap();
+        assert_ne!(first.path, second.path);
+        assert!(is_held(&first.path));
+        drop(first);
+        let again = open(directory.path(), &run("a"), "n", 1).unwrap();
+        assert!(again.existed && again.path.ends_with("a@1.db"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_set_aside_with_a_line_and_kept() {
+        type Damage = fn(&Path);
+        let cases: [(&str, Damage); 3] = [
+            ("is damaged", |path| {
+                let mut bytes = fs::read(path).unwrap();
+                let half = bytes.len() / 2;
+                bytes[half..].fill(0x5a);
+                fs::write(path, bytes).unwrap();
+            }),
+            ("is damaged", |path| {
+                fs::write(path, "no database at all").unwrap()
+            }),
+            ("is of a newer hookbusd (schema version 99", |path| {
+                let connection = Connection::open(path).unwrap();
+                connection.pragma_update(None, "user_version", 99).unwrap();
+            }),
+        ];
+        for (expected, damage) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let path = open(directory.path(), &run("a"), "n", 1).unwrap().path;
+            damage(&path);
+            let before = fs::read(&path).unwrap();
+            let opened = open(directory.path(), &run("a"), "n", 7_000_000).unwrap();
+            let line = opened.set_aside.expect("it was set aside");
+            assert!(line.contains(expected), "{line}");
+            assert!(!opened.existed);
+            let aside = directory.path().join("a@1.db.set-aside-7");
+            assert_eq!(fs::read(aside).unwrap(), before, "{expected}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The journal: one SQLite file per run, from which a daemon goes on after its death, and which people open.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `change` | what happens to a run, one after the other |
+//! | `schema` | the tables, and how an older file becomes a newer one |
+//! | `file` | a file's name, lock and state of health |
+//! | `rows`, `logged`, `numbers` | a change as rows |
+//! | `writer` | what waits, what is committed, what is lost where the disk takes no more |
+//! | `thread` | one thread for all runs |
+//! | `saved` | what a file says of its run |
+//! | `archive` | the files of a directory: which runs there are, what is in them, which go |
+
+mod archive;
+mod change;
+mod file;
+mod logged;
+mod numbers;
+mod rows;
+mod saved;
+mod schema;
+mod thread;
+mod writer;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use archive::{Archive, Cell, Table};
+pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept};
+pub use rows::BY_CLIENT;
+pub use saved::{Saved, SavedCause, SavedRank};
+pub use thread::{Journal, Journals, Progress as Written, Thread};
+pub use writer::{Opened, Writer};
+
+/// Where the files are, and which stay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// One file a run in it.
+    pub directory: PathBuf,
+    /// This machine's name.
+    pub node: String,
+    /// A run that ended longer ago than this goes.
+    pub most_age: Duration,
+    /// The oldest runs that have ended go until the rest is no larger than this.
+    pub most_disk_bytes: u64,
+    /// So much waits in memory, a run, while the disk takes nothing.
+    pub most_bytes: usize,
+}

@@ -1,0 +1,518 @@
+//! One run's file as its writer sees it: changes wait in order, and go to the file group by group. What could not be
+//! committed stays, and is tried again; what does not fit in memory meanwhile is lost, and counted. No thread and no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::change::{Change, Dropped, Events, Kind};
+use super::file::{self, Held};
+use super::rows::Rows;
+use super::{Settings, saved};
+use crate::domain::{Clock, RunId};
+
+/// Why a hole is one where the daemon lost it.
+pub(super) const DISK: &str = "the daemon's disk took no more";
+/// What one event costs in memory, with what it carries; other changes are taken for as much.
+const ROW_BYTES: usize = 200;
+
+/// What one message brought, and its number.
+struct Group {
+    ticket: u64,
+    changes: Vec<Change>,
+    bytes: usize,
+}
+
+/// The file of one run.
+pub struct Writer {
+    open: Option<Open>,
+    waiting: VecDeque<Group>,
+    bytes: usize,
+    committed: u64,
+    /// Why the last attempt to write failed.
+    trouble: Option<String>,
+    most_bytes: usize,
+    make: Box<dyn FnMut() -> Result<Held, String> + Send>,
+    clock: Clock,
+}
+
+struct Open {
+    rows: Rows,
+    path: PathBuf,
+    _lock: std::fs::File,
+}
+
+/// A run's file, just opened.
+pub struct Opened {
+    /// Writes it.
+    pub writer: Writer,
+    /// What it says of the run; None: nothing yet.
+    pub saved: Option<saved::Saved>,
+    /// A file that was there and set aside: a line for people.
+    pub set_aside: Option<String>,
+}
+
+impl Writer {
+    /// Opens a run's file, or makes it. Where that fails the writer tries again with each group.
+    pub fn open(settings: &Settings, clock: Clock, run: &RunId) -> Opened {
+        let most_bytes = settings.most_bytes;
+        let (settings, run) = (settings.clone(), run.clone());
+        let make = move || {
+            file::open(
+                &settings.directory,
+                &run,
+                &settings.node,
+                clock.unix_us(clock.at),
+            )
+            .map_err(|error| error.to_string())
+        };
+        Self::with(most_bytes, clock, Box::new(make))
+    }
+
+    fn with(
+        most_bytes: usize,
+        clock: Clock,
+        make: Box<dyn FnMut() -> Result<Held, String> + Send>,
+    ) -> Opened {
+        let mut writer = Self {
+            open: None,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            committed: 0,
+            trouble: None,
+            most_bytes,
+            make,
+            clock,
+        };
+        let (mut found, mut set_aside) = (None, None);
+        if let Some(held) = writer.reopen() {
+            set_aside.clone_from(&held.set_aside);
+            let (path, connection, lock) = held.into_parts();
+            match saved::read(&connection, clock) {
+                Ok(saved) => found = saved,
+                Err(error) => writer.fail(&format!("{}: {error}", path.display())),
+            }
+            writer.open = Some(Open {
+                rows: Rows::new(connection, clock),
+                path,
+                _lock: lock,
+            });
+        }
+        Opened {
+            writer,
+            saved: found,
+            set_aside,
+        }
+    }
+
+    fn reopen(&mut self) -> Option<Held> {
+        match (self.make)() {
+            Ok(held) => Some(held),
+            Err(why) => {
+                self.fail(&why);
+                None
+            }
+        }
+    }
+
+    /// Takes changes. They are committed with, or before, what comes later.
+    pub fn push(&mut self, ticket: u64, changes: Vec<Change>) {
+        let bytes = changes.iter().map(bytes_of).sum();
+        self.bytes += bytes;
+        self.waiting.push_back(Group {
+            ticket,
+            changes,
+            bytes,
+        });
+        if self.trouble.is_some() {
+            self.make_room();
+        }
+    }
+
+    /// Rows that wait, about.
+    pub fn rows(&self) -> usize {
+        self.bytes / ROW_BYTES
+    }
+
+    /// Whether anything waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The number of the last message that is committed.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Why the last attempt to write failed; None: it did not.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Writes all that waits, or nothing of it.
+    pub fn commit(&mut self) {
+        let Some(last) = self.waiting.back() else {
+            return;
+        };
+        let ticket = last.ticket;
+        if self.open.is_none()
+            && let Some(held) = self.reopen()
+        {
+            let (path, connection, lock) = held.into_parts();
+            self.open = Some(Open {
+                rows: Rows::new(connection, self.clock),
+                path,
+                _lock: lock,
+            });
+        }
+        let Some(open) = &mut self.open else { return };
+        let changes = self.waiting.iter().flat_map(|group| &group.changes);
+        match open.rows.commit(changes) {
+            Ok(()) => {
+                self.waiting.clear();
+                self.bytes = 0;
+                self.committed = ticket;
+                if self.trouble.take().is_some() {
+                    tracing::info!(path = %open.path.display(), "the journal is written again");
+                }
+            }
+            Err(error) => {
+                let why = format!("{}: {error}", open.path.display());
+                self.fail(&why);
+                self.make_room();
+            }
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        if self.trouble.is_none() {
+            tracing::error!(
+                why,
+                "the journal cannot be written; nothing is acknowledged until it can"
+            );
+        }
+        self.trouble = Some(why.to_owned());
+    }
+
+    /// The oldest events go, and become holes; everything else is little and stays.
+    fn make_room(&mut self) {
+        let mut at = 0;
+        while self.bytes > self.most_bytes && at < self.waiting.len() {
+            let group = &mut self.waiting[at];
+            for change in &mut group.changes {
+                if let Kind::Events(events) = &change.kind
+                    && let Some(lost) = lost(events)
+                {
+                    change.kind = Kind::Lost(events.rank, lost);
+                }
+            }
+            let bytes = group.changes.iter().map(bytes_of).sum();
+            self.bytes -= group.bytes - bytes;
+            group.bytes = bytes;
+            at += 1;
+        }
+        self.join_holes();
+    }
+
+    /// Holes that touch become one, so that a long outage stays small.
+    fn join_holes(&mut self) {
+        let mut last: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+        for at in 0..self.waiting.len() {
+            for n in 0..self.waiting[at].changes.len() {
+                let change = &self.waiting[at].changes[n];
+                let attempt = change.attempt;
+                let (rank, here) = match &change.kind {
+                    Kind::Lost(rank, here) => (*rank, here.clone()),
+                    Kind::Events(events) => {
+                        last.remove(&(attempt, events.rank));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                let before = last.insert((attempt, rank), (at, n));
+                let Some((was_at, was_n)) = before else {
+                    continue;
+                };
+                let Kind::Lost(_, was) = &mut self.waiting[was_at].changes[was_n].kind else {
+                    continue;
+                };
+                if was.last_seq + 1 != here.first_seq {
+                    continue;
+                }
+                let joined = join(std::mem::replace(was, nothing(was.first_seq)), here);
+                self.waiting[at].changes[n].kind = Kind::Lost(rank, joined);
+            }
+        }
+        for group in &mut self.waiting {
+            let before = group.changes.len();
+            group.changes.retain(|change| {
+                !matches!(&change.kind, Kind::Lost(_, dropped) if dropped.points.is_empty())
+            });
+            if group.changes.len() != before {
+                let bytes = group.changes.iter().map(bytes_of).sum();
+                self.bytes -= group.bytes - bytes;
+                group.bytes = bytes;
+            }
+        }
+        // A group without changes is committed with the next one that has some.
+        if let Some(last) = self.waiting.back().map(|group| group.ticket) {
+            self.waiting
+                .retain(|group| !group.changes.is_empty() || group.ticket == last);
+        }
+    }
+
+    /// Commits what waits, and makes one file of it.
+    pub fn close(mut self) {
+        self.commit();
+        if let Some(open) = self.open {
+            let checkpoint = open
+                .rows
+                .connection()
+                .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;");
+            if let Err(error) = checkpoint {
+                tracing::warn!(path = %open.path.display(), %error, "the journal's last checkpoint failed; nothing is lost");
+            }
+        }
+    }
+
+    /// For tests: the file takes no more than so many pages.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&mut self, pages: u32) {
+        let open = self.open.as_ref().expect("it is open");
+        let connection = open.rows.connection();
+        connection
+            .pragma_update(None, "max_page_count", pages)
+            .expect("SQLite takes it");
+    }
+}
+
+fn bytes_of(change: &Change) -> usize {
+    ROW_BYTES * change.rows()
+}
+
+/// What a batch that is given up becomes.
+fn lost(events: &Events) -> Option<Dropped> {
+    let (first, last) = (events.events.first()?, events.events.last()?);
+    let mut points: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for event in &events.events {
+        let point = Arc::clone(&events.names.points[event.point as usize]);
+        *points.entry(point).or_default() += 1;
+    }
+    Some(Dropped {
+        first_seq: first.seq,
+        last_seq: last.seq,
+        points: points.into_iter().collect(),
+        why: DISK,
+    })
+}
+
+fn nothing(seq: u64) -> Dropped {
+    Dropped {
+        first_seq: seq,
+        last_seq: seq,
+        points: Vec::new(),
+        why: DISK,
+    }
+}
+
+fn join(first: Dropped, second: Dropped) -> Dropped {
+    let mut points: BTreeMap<_, u64> = first.points.into_iter().collect();
+    for (point, count) in second.points {
+        *points.entry(point).or_default() += count;
+    }
+    Dropped {
+        first_seq: first.first_seq,
+        last_seq: second.last_seq,
+        points: points.into_iter().collect(),
+        why: DISK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::domain::{Event, Names, Position, Rank};
+    use crate::store::journal::change::Progress;
+
+    fn run() -> RunId {
+        RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        }
+    }
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        clock: Clock,
+        names: Arc<Names>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                directory: tempfile::tempdir().unwrap(),
+                clock: Clock {
+                    at: Instant::now(),
+                    unix: Duration::from_secs(1_800_000_000),
+                },
+                names: Arc::new(Names {
+                    points: vec!["before_train_iter".into(), "after_train_iter".into()],
+                    metrics: vec!["loss".into()],
+                }),
+            }
+        }
+
+        fn open(&self) -> Opened {
+            let settings = Settings {
+                directory: self.directory.path().to_owned(),
+                node: "n".to_owned(),
+                most_age: Duration::MAX,
+                most_disk_bytes: u64::MAX,
+                most_bytes: 100 * ROW_BYTES,
+            };
+            Writer::open(&settings, self.clock, &run())
+        }
+
+        fn change(&self, kind: Kind) -> Change {
+            Change {
+                attempt: 0,
+                at: self.clock.at,
+                kind,
+            }
+        }
+
+        fn begin(&self, writer: &mut Writer) {
+            let attempt = self.change(Kind::Attempt {
+                started: self.clock.at,
+                world_size: 1,
+                uid: None,
+            });
+            let hello = crate::domain::Hello {
+                run: run(),
+                attempt: None,
+                rank: Rank(0),
+                world_size: 1,
+                local_rank: None,
+                node: "n".into(),
+                process: Default::default(),
+                session: "s".into(),
+                points: Vec::new(),
+                capabilities: Vec::new(),
+                next_seq: 1,
+                applied: Vec::new(),
+                state: None,
+                hooks: Vec::new(),
+                client: String::new(),
+            };
+            let rank = self.change(Kind::Rank(Box::new(crate::store::journal::Attached {
+                hello,
+                process: None,
+                settled: 0,
+            })));
+            writer.push(1, vec![attempt, rank]);
+        }
+
+        fn events(&self, first_seq: u64, count: u64) -> Vec<Change> {
+            let event = |seq| Event {
+                seq,
+                point: (seq % 2) as u32,
+                position: Position {
+                    iter: seq,
+                    ..Position::default()
+                },
+                metrics: vec![0],
+                values: vec![if seq == 3 { f64::NAN } else { 0.5 }],
+                ..Event::default()
+            };
+            let events = Events {
+                rank: Rank(0),
+                names: Arc::clone(&self.names),
+                events: (first_seq..first_seq + count).map(event).collect(),
+                clock_us: Some(0),
+                progress: Progress {
+                    settled: first_seq + count - 1,
+                    ..Progress::default()
+                },
+            };
+            vec![self.change(Kind::Events(Box::new(events)))]
+        }
+
+        fn numbers(&self, sql: &str) -> Vec<i64> {
+            let path = self.directory.path().join("digits@1.db");
+            let connection = file::open_to_read(&path).unwrap();
+            let mut rows = connection.prepare(sql).unwrap();
+            let rows = rows.query_map([], |row| row.get(0)).unwrap();
+            rows.collect::<rusqlite::Result<_>>().unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_committed_is_in_the_file_and_what_is_not_is_not() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 4));
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (2, None));
+        writer.push(3, bench.events(5, 1));
+        drop(writer); // as SIGKILL leaves it
+        assert_eq!(bench.numbers("SELECT seq FROM events"), [1, 2, 3, 4]);
+        assert_eq!(
+            bench.numbers("SELECT seq FROM metrics WHERE value IS NULL AND unknown IS NULL"),
+            [3]
+        );
+        let saved = bench.open().saved.expect("there is a run");
+        assert_eq!(saved.ranks[0].progress.settled, 4);
+    }
+
+    #[test]
+    fn a_full_disk_loses_only_what_does_not_fit_in_memory_and_counts_it() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 10));
+        writer.commit();
+        writer.limit_pages(1); // not below what it has
+        let mut ticket = 2;
+        let mut next = 11;
+        while writer.trouble().is_none() {
+            ticket += 1;
+            writer.push(ticket, bench.events(next, 50));
+            next += 50;
+            writer.commit();
+        }
+        let committed = writer.committed();
+        for _ in 0..20 {
+            ticket += 1;
+            writer.push(ticket, bench.events(next, 50));
+            next += 50;
+            writer.commit();
+            assert_eq!(writer.committed(), committed, "nothing is acknowledged");
+        }
+        assert!(writer.rows() <= 200, "{} rows wait", writer.rows());
+        writer.limit_pages(1 << 20);
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (ticket, None));
+        let there = bench.numbers("SELECT count(*) FROM events")[0];
+        let lost = bench.numbers("SELECT sum(count) FROM holes")[0];
+        assert!(lost > 0);
+        assert_eq!(there + lost, next as i64 - 1);
+        let outside =
+            "SELECT count(*) FROM events e JOIN (SELECT DISTINCT first_seq, last_seq FROM holes) h
+            ON e.seq BETWEEN h.first_seq AND h.last_seq";
+        assert_eq!(bench.numbers(outside), [0]);
+        let spans = "SELECT sum(last_seq - first_seq + 1) FROM (SELECT DISTINCT first_seq, last_seq FROM holes)";
+        assert_eq!(bench.numbers(spans), [lost]);
+        assert_eq!(
+            bench.numbers("SELECT count(*) FROM holes"),
+            [2],
+            "one hole, two points"
+        );
+        assert_eq!(
+            bench.numbers("SELECT settled FROM ranks"),
+            [next as i64 - 1]
+        );
+    }
+}
