@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # where daemons that a command starts write runs down: never where this user's own are
 STATE = tempfile.TemporaryDirectory(prefix="hookbus-state-")
+os.chmod(STATE.name, 0o1777)  # also of daemons that run as somebody else
 Start = Callable[..., "subprocess.Popen[str]"]
 PATIENCE_S = 60  # no fact of these tests takes longer on a loaded machine
 NOBODY = 65534 if os.geteuid() == 0 else None  # a user without rights, where root can become one
