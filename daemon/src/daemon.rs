@@ -74,6 +74,9 @@ pub async fn run(
         }
         None => (None, None),
     };
+    let counted = journals
+        .as_ref()
+        .map(|journals| Arc::clone(journals.counted()));
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
     if let Some(archive) = archive.filter(|_| !config.read_only) {
         for run in archive.unfinished() {
@@ -107,7 +110,7 @@ pub async fn run(
         config.read_only,
     )
     .await;
-    let app = grpc.merge(crate::http::routes(board, live, shutdown.clone()));
+    let app = grpc.merge(crate::http::routes(board, live, counted, shutdown.clone()));
     if let Some(tcp) = config.listen.tcp
         && !tcp.ip().is_loopback()
         && !config.tokens.has(Role::Viewer)

@@ -1,5 +1,7 @@
 //! The plain half of the listener: /healthz, /readyz, /metrics.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -8,10 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::snapshot::Board;
+use crate::store::journal::Counted;
 use crate::store::{Live, View};
 
 /// Healthy: it answers. Ready: memory was sampled, and no drain has begun.
-pub fn routes(board: Board, live: Live, draining: CancellationToken) -> Router {
+pub fn routes(
+    board: Board,
+    live: Live,
+    journal: Option<Arc<Counted>>,
+    draining: CancellationToken,
+) -> Router {
     let ready = live.clone();
     Router::new()
         .route(
@@ -36,10 +44,15 @@ pub fn routes(board: Board, live: Live, draining: CancellationToken) -> Router {
         )
         .route(
             "/metrics",
-            get(async move || match metrics::text(&board.all(), &live) {
-                Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-                Err(error) => {
-                    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+            get(async move || {
+                let journal = journal.as_ref().map(|counted| counted.now());
+                match metrics::text(&board.all(), &live, journal) {
+                    Ok(text) => {
+                        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+                    }
+                    Err(error) => {
+                        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+                    }
                 }
             }),
         )

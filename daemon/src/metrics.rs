@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::snapshot::RunSnapshot;
+use crate::store::journal::Counts;
 use crate::store::{Live, View};
 
 /// Of the text.
@@ -49,7 +50,11 @@ struct ProcessLabels {
 }
 
 /// The whole text. Errors: formatting failed, which it does not.
-pub fn text(runs: &[Arc<RunSnapshot>], live: &Live) -> Result<String, fmt::Error> {
+pub fn text(
+    runs: &[Arc<RunSnapshot>],
+    live: &Live,
+    journal: Option<Counts>,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("hookbus");
     registry.register(
         "build",
@@ -75,6 +80,9 @@ pub fn text(runs: &[Arc<RunSnapshot>], live: &Live) -> Result<String, fmt::Error
             gauge.set(bytes as f64);
             registry.register_with_unit(name, help, Unit::Bytes, gauge);
         }
+    }
+    if let Some(counts) = journal {
+        of_journal(&mut registry, counts);
     }
     let process = Family::<ProcessLabels, Bytes>::default();
     let events = Family::<RankLabels, Counter>::default();
@@ -153,13 +161,45 @@ pub fn text(runs: &[Arc<RunSnapshot>], live: &Live) -> Result<String, fmt::Error
     Ok(text)
 }
 
+fn of_journal(registry: &mut Registry, counts: Counts) {
+    for (name, help, count) in [
+        (
+            "journal_commits",
+            "Groups of rows that were committed",
+            counts.commits,
+        ),
+        (
+            "journal_commits_failed",
+            "Commits that the disk did not take",
+            counts.failed,
+        ),
+        (
+            "journal_rows",
+            "Rows that were committed, about",
+            counts.rows,
+        ),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(count);
+        registry.register(name, help, counter);
+    }
+    let spent = Counter::<f64, AtomicU64>::default();
+    spent.inc_by(counts.spent.as_secs_f64());
+    let help = "Time in commits, on a thread of their own";
+    registry.register_with_unit("journal_commit", help, Unit::Seconds, spent);
+    let longest = Gauge::<f64, AtomicU64>::default();
+    longest.set(counts.longest.as_secs_f64());
+    let help = "The longest commit since the daemon started";
+    registry.register_with_unit("journal_commit_longest", help, Unit::Seconds, longest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_not_known_is_absent() {
-        let text = text(&[], &Live::default()).expect("text");
+        let text = text(&[], &Live::default(), None).expect("text");
         assert!(text.contains("hookbus_build_info{version="), "{text}");
         assert!(
             !text.contains("hookbus_host_memory"),

@@ -341,3 +341,83 @@ async fn show_error(inspector: &mut Inspector, run: &str) -> String {
         .expect_err("there is none")
         .to_string()
 }
+
+/// Takes the file's writing for itself, as a slow disk does.
+fn occupied(sandbox: &Sandbox, file: &str) -> rusqlite::Connection {
+    let connection =
+        rusqlite::Connection::open(sandbox.path("state").join(file)).expect("the file");
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("it is free");
+    connection
+}
+
+#[tokio::test]
+async fn no_gate_waits_for_a_commit_and_nothing_is_acknowledged_before_it() {
+    let sandbox = Sandbox::start();
+    let hello = Hello {
+        hooks: vec![Raw::hook("CheckInvalidLossHook", "interval", 1)],
+        ..Raw::hello("slow", 0, 1, "s")
+    };
+    let (mut raw, _) = Raw::attach(&sandbox.address(), hello).await;
+    raw.send(Frame::Batch(Raw::losses(1, &[1.0]))).await;
+    raw.acked(1).await;
+    let disk = occupied(&sandbox, "slow@launch.db");
+    let answer = raw
+        .gate(Raw::losses(2, &[f64::NAN]), "CheckInvalidLossHook")
+        .await;
+    assert!(answer.decision_id.starts_with("CheckInvalidLossHook/"));
+    raw.send(Frame::Batch(Raw::losses(3, &[3.0]))).await;
+    // The live view goes on.
+    let mut looking = inspector(&sandbox).await;
+    let mut looks = looking
+        .watch("slow", Duration::from_millis(100))
+        .await
+        .expect("it is watched");
+    loop {
+        let seen = looks.next().await.expect("healthy").expect("it goes on");
+        assert_eq!(seen.ranks[0].acked, 1);
+        if seen.ranks[0].events == 3 {
+            break;
+        }
+    }
+    disk.execute_batch("ROLLBACK").expect("it was begun");
+    raw.acked(3).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_is_an_incident_until_it_does_again() {
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), Raw::hello("full", 0, 1, "s")).await;
+    raw.send(Frame::Batch(Raw::losses(1, &[1.0]))).await;
+    raw.acked(1).await;
+    let disk = occupied(&sandbox, "full@launch.db");
+    raw.send(Frame::Batch(Raw::losses(2, &[2.0]))).await;
+    let mut happenings = inspector(&sandbox)
+        .await
+        .follow("full", false, None)
+        .await
+        .expect("it is followed");
+    let mut incident = async || loop {
+        let one = happenings
+            .next()
+            .await
+            .expect("healthy")
+            .expect("it goes on");
+        if let Some(happening::What::Incident(incident)) = one.what
+            && incident.kind.starts_with("journal")
+        {
+            break (incident.kind, incident.open);
+        }
+    };
+    assert_eq!(incident().await, ("journal_stopped".to_owned(), true));
+    disk.execute_batch("ROLLBACK").expect("it was begun");
+    assert_eq!(incident().await, ("journal_stopped".to_owned(), false));
+    raw.acked(2).await;
+    let seqs: Vec<_> = rows(&sandbox, "events")
+        .await
+        .iter()
+        .map(|row| whole(&row[2]))
+        .collect();
+    assert_eq!(seqs, [1, 2]);
+}

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::bus::{FOLLOWED, Hub, ToBus};
 use crate::inspect::{self, Inspector};
+use crate::snapshot::Phase;
 
 /// Parts of a table that wait for who reads them.
 const PARTS: usize = 4;
@@ -138,7 +139,13 @@ impl Inspect for InspectService {
         }
         let (out, happenings) = mpsc::channel(FOLLOWED);
         let mut until = self.inspector.now();
-        if let Some(inbox) = live {
+        if run.phase != Phase::Running && since_s.is_some() {
+            // What it has to say is said.
+            if let Some(inbox) = live {
+                flush(&inbox).await;
+            }
+            drop(out);
+        } else if let Some(inbox) = live {
             let ended = || Status::unavailable("the run's task has ended");
             let (from, followed) = oneshot::channel();
             let follow = ToBus::Follow(out, events, from);

@@ -159,7 +159,8 @@ impl Held {
 
 fn connect(path: &Path, run: &RunId, node: &str, unix_us: i64) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // Somebody else's transaction holds up the other runs no longer than this; then it is tried again.
+    connection.busy_timeout(std::time::Duration::from_millis(500))?;
     let local = is_local(path);
     connection.pragma_update(None, "journal_mode", if local { "WAL" } else { "TRUNCATE" })?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;

@@ -7,12 +7,13 @@
 //! | `file` | a file's name, lock and state of health |
 //! | `rows`, `logged`, `numbers` | a change as rows |
 //! | `writer` | what waits, what is committed, what is lost where the disk takes no more |
-//! | `thread` | one thread for all runs |
+//! | `thread`, `counted` | one thread for all runs, and what it costs |
 //! | `saved` | what a file says of its run |
 //! | `archive` | the files of a directory: which runs there are, what is in them, which go |
 
 mod archive;
 mod change;
+mod counted;
 mod file;
 mod logged;
 mod numbers;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use archive::{Archive, Cell, Table};
 pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept};
+pub use counted::{Counted, Counts};
 pub use rows::BY_CLIENT;
 pub use saved::{Saved, SavedCause, SavedRank};
 pub use thread::{Journal, Journals, Progress as Written, Thread};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::change::Change;
+use super::counted::Counted;
 use super::writer::{Opened, Writer};
 use super::{Settings, saved};
 use crate::domain::{Clock, RunId};
@@ -49,6 +50,7 @@ pub struct Journals {
     settings: Arc<Settings>,
     clock: Clock,
     messages: mpsc::Sender<Message>,
+    counted: Arc<Counted>,
     next: Arc<AtomicU64>,
 }
 
@@ -80,6 +82,7 @@ impl Journals {
             settings: Arc::new(settings),
             clock,
             messages: messages.clone(),
+            counted: Arc::default(),
             next: Arc::default(),
         };
         Ok((journals, Thread { messages, thread }))
@@ -103,6 +106,7 @@ impl Journals {
             writer,
             publish,
             waiting: Arc::clone(&waiting),
+            counted: Arc::clone(&self.counted),
             due: None,
         };
         // The thread lives as long as anybody can send.
@@ -120,6 +124,11 @@ impl Journals {
     /// What is written when, for dates.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// What it costs.
+    pub fn counted(&self) -> &Arc<Counted> {
+        &self.counted
     }
 
     /// Where the files are.
@@ -191,6 +200,7 @@ struct Kept {
     writer: Writer,
     publish: watch::Sender<Progress>,
     waiting: Arc<AtomicUsize>,
+    counted: Arc<Counted>,
     /// When what waits is written.
     due: Option<Instant>,
 }
@@ -247,7 +257,10 @@ fn serve(inbox: &mpsc::Receiver<Message>) {
 
 impl Kept {
     fn commit(&mut self) {
+        let (rows, begun) = (self.writer.rows(), Instant::now());
         self.writer.commit();
+        let failed = self.writer.trouble().is_some();
+        self.counted.commit(rows, begun.elapsed(), failed);
         let trouble = self.writer.trouble();
         self.due = trouble.map(|_| Instant::now() + RETRY);
         self.waiting.store(self.writer.rows(), Ordering::Relaxed);
