@@ -58,7 +58,7 @@ pub use options::{Options, OptionsError};
 pub use position::{Given, POINTS, Position};
 pub use ranks::Meeting;
 pub use rates::Written;
-pub use session::{Session, Signal, Ticket, attach};
+pub use session::{Goodbye, Session, Signal, Ticket, attach, close_all};
 pub use shared::Status;
 
 /// A point's place in this session's name table.

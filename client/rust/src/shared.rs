@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) unasked: AtomicBool,
     /// A heartbeat is to go out at once.
     pub(crate) beat: AtomicBool,
+    /// The session is about to end: a daemon that was away is tried once more, now.
+    pub(crate) hurry: AtomicBool,
     /// A stop that is due where the next epoch begins is taken where this one ends.
     pub(crate) ends_epochs: AtomicBool,
     /// Norm layers are averaged before a validation.
@@ -165,6 +167,7 @@ impl Shared {
             ranks: Mutex::new(ranks),
             plan: Mutex::default(),
             beat: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
             refused: Mutex::default(),
             unasked: AtomicBool::new(options.gathers),
             job_state: Mutex::default(),
