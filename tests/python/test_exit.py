@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import Daemon, Start, ended, said, told
+from conftest import PATIENCE_S, Daemon, Start, binary, clean_environment, ended, said, told
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -76,6 +78,23 @@ def test_what_was_reported_arrives_without_a_close(run_script: Run, daemon: Daem
     assert arrived(daemon, "x") == (EVENTS, reason)
 
 
+def test_a_thread_that_goes_on_emitting_does_not_hold_the_goodbye_up(run_script: Run, daemon: Daemon) -> None:
+    script = """
+import time
+bus = train("x")
+def endless():
+    while True:
+        for _ in range(20):
+            bus.event("y", loss=1.0)
+        time.sleep(0.0002)  # what a daemon can take
+threading.Thread(target=endless, daemon=True).start()
+"""
+    done = run_script(TRAIN + script, daemon)
+    assert done.returncode == 0, done.stderr
+    (rank,) = daemon.ask("show", "x")["ranks"]
+    assert rank["reason"] == "finished"
+
+
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 def test_a_child_that_attaches_itself_says_goodbye_for_itself(run_script: Run, daemon: Daemon, how: str) -> None:
     script = f"""
@@ -104,6 +123,7 @@ def test_a_forked_child_that_attaches_itself_says_goodbye_for_itself(run_script:
 STEP = "print('ready', flush=True)\ninput()\n"
 TWENTY = 20
 GATE = """
+import logging  # before the end: an import by another thread just then is Python's own crash (3.11)
 bus = train("x", hooks=[dict(type="CheckInvalidLossHook", interval=1)])
 def endless():
     while True:
@@ -203,3 +223,22 @@ def test_a_daemon_that_is_back_hears_the_end(start_script: Start, start_daemon: 
     assert code == 0, err
     (rank,) = second.ask("show", "x")["ranks"]
     assert rank["reason"] == "finished"
+
+
+def test_a_training_goes_on_where_hookbus_run_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN + "bus = train('x')\n" + STEP + "bus.event('y')\nbus.close()\nprint('trained')")
+    training = subprocess.Popen(
+        [str(binary("hookbus")), "run", "--", sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(HOOKBUSD=str(binary("hookbusd")), TMPDIR=str(tmp_path)),
+    )
+    wait_for_step(training)
+    training.kill()
+    training.wait()
+    told(training)
+    assert said(training) == "trained"
+    training.communicate(timeout=PATIENCE_S)

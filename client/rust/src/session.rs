@@ -774,6 +774,8 @@ impl Session {
     /// From here on nothing more is sent but what waits, and the goodbye behind it.
     fn say_bye(&self, reason: &str, failed: bool) -> Vec<Action> {
         let shared = &*self.shared;
+        // A thread that goes on emitting does not hold the goodbye up.
+        shared.want_nothing();
         let at = shared.counters.now();
         let lines = lock(&shared.inbox).close(at);
         let position = wire::Position {

@@ -351,11 +351,16 @@ impl Shared {
 
     /// Nothing is wanted any more. The ranks of a job meet all the same: the others do not know of it.
     pub(crate) fn switch_off(&self) {
+        self.want_nothing();
+        self.update(|status| status.off = true);
+        self.change_answers(Answers::clear);
+    }
+
+    /// Nothing is recorded from here on.
+    pub(crate) fn want_nothing(&self) {
         for interest in &self.interest {
             interest.fetch_and(MEETS, Ordering::Relaxed);
         }
-        self.update(|status| status.off = true);
-        self.change_answers(Answers::clear);
     }
 
     /// Changes the gates' answers, and tells who waits for one.
