@@ -100,7 +100,6 @@ class Bus:
             )
             session.set_ranks(ranks)
             self._leave = ranks.leave
-        _exit.watch(self)
 
     def bind(
         self,
