@@ -7,11 +7,13 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::announce;
 use crate::bus::{self, Hub, Record, Rules};
 use crate::config::Config;
 use crate::domain::{Clock, Role};
 use crate::inspect::{Inspector, Recorded};
-use crate::listen::Listeners;
+use crate::lifetime::Lifetime;
+use crate::listen::{Connections, Listeners};
 use crate::sampler::{Sampler, identity};
 use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
@@ -21,11 +23,11 @@ use crate::store::journal::{Archive, Journals, Thread};
 /// How often old journals are looked for.
 const RETAIN: Duration = Duration::from_secs(3600);
 
-/// Serves until `shutdown`, then drains within the configured deadline. `on_ready` is called when everything serves.
+/// Serves until its lifetime is over, then drains within the deadline. `on_ready` is called when everything serves.
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    shutdown: CancellationToken,
+    lifetime: Lifetime,
     on_ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let live = Live::default();
@@ -83,7 +85,7 @@ pub async fn run(
             hub.take_back(&run).await;
         }
         let retained = move || archive.retain(Instant::now());
-        tokio::spawn(retain(retained, shutdown.clone()));
+        tokio::spawn(retain(retained, lifetime.shutdown.clone()));
     }
     let inspector = Arc::new(Inspector::new(
         board.clone(),
@@ -110,7 +112,12 @@ pub async fn run(
         config.read_only,
     )
     .await;
-    let app = grpc.merge(crate::http::routes(board, live, counted, shutdown.clone()));
+    let app = grpc.merge(crate::http::routes(
+        board,
+        live,
+        counted,
+        lifetime.shutdown.clone(),
+    ));
     if let Some(tcp) = config.listen.tcp
         && !tcp.ip().is_loopback()
         && !config.tokens.has(Role::Viewer)
@@ -123,7 +130,7 @@ pub async fn run(
     };
     let app = service::guard(app, access);
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
-    let connections = TaskTracker::new();
+    let connections = Connections::default();
     let serving = crate::listen::serve(
         listeners,
         app,
@@ -133,35 +140,45 @@ pub async fn run(
     );
     let serving = tokio::spawn(serving);
     on_ready();
-    shutdown.cancelled().await;
+    let idle = async {
+        match lifetime.idle_exit {
+            Some(so_long) => connections.none_for(so_long).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = lifetime.shutdown.cancelled() => {}
+        () = idle => {
+            tracing::info!("no connection for the time of --idle-exit");
+            lifetime.shutdown.cancel();
+        }
+    }
     tracing::info!("draining");
+    announce::stopping(config.notify_socket.as_deref());
     let drain = async {
         health.not_serving().await;
         stop_accepting.cancel();
         hub.shutdown().await;
-        connections.close();
-        connections.wait().await;
+        connections.none().await;
         tasks.close();
         tasks.wait().await;
     };
-    if tokio::time::timeout(config.drain.deadline, drain)
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            deadline_ms = config.drain.deadline.as_millis(),
+    tokio::select! {
+        () = drain => {}
+        deadline = lifetime.drain_is_over(config.drain.deadline) => tracing::warn!(
+            deadline_ms = deadline.as_millis(),
             "the drain's deadline is over; connections are cut"
-        );
+        ),
     }
     kill.cancel();
     serving.await.context("the listener's task failed")?;
-    if let Some(sampler) = sampler {
-        sampler.stop();
-    }
     // What the last sessions said is in their files before this ends.
     tokio::task::spawn_blocking(move || journal.map(Thread::stop))
         .await
         .context("the journal's thread does not end")?;
+    if let Some(sampler) = sampler {
+        sampler.stop();
+    }
     inspection.stop();
     tracing::info!("ended");
     Ok(())

@@ -13,6 +13,7 @@
 //! | [`daemon`] | the wiring; the only file that knows every part |
 //! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
 //! | [`logging`] | tracing as text or JSON |
+//! | [`lifetime`] | when it ends: asked to, with the process that it belongs to, or when nobody is connected |
 //! | [`listen`] | bind and accept: one listener for gRPC and HTTP/1, over TCP with TLS if asked |
 //! | [`announce`] | the ready file, and systemd |
 //! | [`http`] | /healthz, /readyz, /metrics |
@@ -76,6 +77,7 @@ pub mod domain;
 pub mod hooks;
 pub mod http;
 pub mod inspect;
+pub mod lifetime;
 pub mod listen;
 pub mod logging;
 pub mod metrics;

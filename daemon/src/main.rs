@@ -1,10 +1,12 @@
 //! hookbusd: arguments, configuration, log, bind, announce, run, exit status.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use hookbusd::config::{self, Args, Config};
+use hookbusd::lifetime::{Lifetime, PrivateDir};
 use hookbusd::{announce, daemon, hooks, listen, logging, pages};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -50,15 +52,34 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 
 fn serve(args: &Args, config: Config) -> anyhow::Result<()> {
     logging::start(&config.log).context("the log cannot be written (log.file)")?;
+    let lifetime = Lifetime {
+        idle_exit: args.idle_exit.map(Duration::from_secs),
+        ..Lifetime::default()
+    };
+    let private = args.remove_dir.as_ref().zip(args.parent_pid);
+    let private = private.map(|(path, pid)| PrivateDir::of(path, pid));
+    let private = private.transpose()?;
+    let served = run(args, config, &lifetime);
+    if let Some(private) = private.filter(|_| lifetime.orphaned.is_cancelled()) {
+        private.remove().context("the directory of --remove-dir")?;
+    }
+    served
+}
+
+fn run(args: &Args, config: Config, lifetime: &Lifetime) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime does not start")?;
     runtime.block_on(async {
+        // Before there is a socket that a signal could leave behind.
+        tokio::spawn(signals(lifetime.shutdown.clone())?);
+        if let Some(pid) = args.parent_pid {
+            lifetime.end_with(pid)?;
+        }
         let listeners = listen::bind(&config.listen)?;
-        let (addresses, shutdown) = (listeners.addresses(), CancellationToken::new());
+        let addresses = listeners.addresses();
         let notify_socket = config.notify_socket.clone();
-        tokio::spawn(signals(shutdown.clone(), notify_socket.clone())?);
         let announce = || {
             if let Err(error) = announce::announce(
                 args.ready_file.as_deref(),
@@ -70,15 +91,12 @@ fn serve(args: &Args, config: Config) -> anyhow::Result<()> {
             let (at, version) = (addresses.join(" "), env!("CARGO_PKG_VERSION"));
             tracing::info!(addresses = at, version, "listening");
         };
-        daemon::run(config, listeners, shutdown, announce).await
+        daemon::run(config, listeners, lifetime.clone(), announce).await
     })
 }
 
 /// The first SIGTERM or SIGINT drains, the second one ends at once.
-fn signals(
-    shutdown: CancellationToken,
-    notify_socket: Option<String>,
-) -> anyhow::Result<impl Future<Output = ()>> {
+fn signals(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     Ok(async move {
@@ -93,7 +111,6 @@ fn signals(
                 std::process::exit(1);
             }
             shutdown.cancel();
-            announce::stopping(notify_socket.as_deref());
         }
     })
 }

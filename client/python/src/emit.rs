@@ -12,6 +12,7 @@ use std::time::Duration;
 use hookbus_client::{Action, Given, Meeting, MetricId, PointId, Session, Signal, Ticket};
 
 use crate::rates::Optimizers;
+use crate::upcall;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -115,7 +116,7 @@ impl Native {
             && let Some(ranks) = self.ranks(py)
         {
             self.gathered.set(training);
-            ranks.call_method1(intern!(py, "gather"), (training,))?;
+            upcall::call(&ranks.getattr(intern!(py, "gather"))?, (training,))?;
         }
         // Whatever happened there, nobody is asked for ever.
         self.session.still_gathers();
@@ -158,14 +159,13 @@ impl Native {
         };
         let tag = meeting.tag(point);
         if meeting.exchange {
-            ranks.call_method1(intern!(py, "exchange"), (tag,))?;
+            upcall::call(&ranks.getattr(intern!(py, "exchange"))?, (tag,))?;
         }
         let mut lowest = Vec::new();
         if !meeting.held.is_empty() {
             let held = meeting.held.clone();
-            lowest = ranks
-                .call_method1(intern!(py, "lowest"), (tag, held))?
-                .extract()?;
+            lowest =
+                upcall::call(&ranks.getattr(intern!(py, "lowest"))?, (tag, held))?.extract()?;
         }
         let mut signal = self
             .session
@@ -179,9 +179,8 @@ impl Native {
                 verdict = self.session.verdict(ticket);
             }
             let verdict = PyBytes::new(py, &verdict);
-            let verdict: Vec<u8> = ranks
-                .call_method1(intern!(py, "verdict"), (tag, verdict))?
-                .extract()?;
+            let verdict: Vec<u8> =
+                upcall::call(&ranks.getattr(intern!(py, "verdict"))?, (tag, verdict))?.extract()?;
             self.session.take_verdict(&verdict);
             signal = Signal::Pending;
         }
@@ -244,7 +243,7 @@ impl Native {
             .as_ref()
             .map(|apply| apply.clone_ref(py));
         let Some(apply) = apply else { return Ok(()) };
-        apply.call1(py, (actions, point)).map(drop)
+        upcall::call(apply.bind(py), (actions, point)).map(drop)
     }
 
     #[inline]

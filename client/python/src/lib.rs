@@ -4,6 +4,7 @@
 mod emit;
 mod held;
 mod rates;
+mod upcall;
 mod values;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use hookbus_client::access::AccessFiles;
 use hookbus_client::wire::{Facts, Outcome, ParamGroup};
-use hookbus_client::{Options, Position, attach as attach_session};
+use hookbus_client::{Goodbye, Options, Position, attach as attach_session};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -261,12 +262,41 @@ impl Session {
         #[pyo3(from_py_with = values::text)] reason: String,
         failed: bool,
     ) -> PyResult<()> {
-        self.native.optimizers.end(py);
-        let lines = py.detach(|| self.native.session.close(&reason, failed));
-        let told = self.native.apply(py, lines, "close");
-        self.native.let_go(py);
-        told
+        close(py, &[(self.native, reason, failed)])
     }
+}
+
+fn close(py: Python<'_>, each: &[(&'static Native, String, bool)]) -> PyResult<()> {
+    for (native, _, _) in each {
+        native.optimizers.end(py);
+    }
+    let goodbyes: Vec<_> = each
+        .iter()
+        .map(|(native, reason, failed)| Goodbye {
+            session: &native.session,
+            reason,
+            failed: *failed,
+        })
+        .collect();
+    let lines = py.detach(|| hookbus_client::close_all(&goodbyes));
+    let mut told = Ok(());
+    for ((native, _, _), lines) in each.iter().zip(lines) {
+        told = told.and(native.apply(py, lines, "close"));
+        native.let_go(py);
+    }
+    told
+}
+
+/// Closes several sessions with a reason and whether an error left the training, all within a second.
+#[pyfunction]
+fn close_all(
+    py: Python<'_>,
+    each: Vec<(PyRef<'_, Session>, Bound<'_, PyAny>, bool)>,
+) -> PyResult<()> {
+    let each = each
+        .into_iter()
+        .map(|(session, reason, failed)| Ok((session.native, values::text(&reason)?, failed)));
+    close(py, &each.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// Attaches, as `place` (rank, number of ranks) where no launcher says it; waits at most `timeout_s`, without the GIL, and only where a daemon can be.
@@ -309,7 +339,8 @@ fn attach(
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Session>()?;
-    module.add_function(wrap_pyfunction!(attach, module)?)
+    module.add_function(wrap_pyfunction!(attach, module)?)?;
+    module.add_function(wrap_pyfunction!(close_all, module)?)
 }
 
 /// What `apply` gets.

@@ -114,6 +114,9 @@ impl Driver {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            if shared.hurry.swap(false, Ordering::Relaxed) {
+                self.retry_at = Instant::now();
+            }
             if self.link.is_none() && self.connecting.is_none() && Instant::now() >= self.retry_at {
                 self.begin_connecting();
             }

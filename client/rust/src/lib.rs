@@ -7,7 +7,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `session` | what a trainer holds: emit, wait for a gate, take actions, close |
+//! | `session` | what a trainer holds: emit, wait for a gate, take actions |
+//! | `goodbye` | the end of sessions, all within a second |
 //! | `driver`, `runtime` | the client's own thread: connect, flush, send, receive, reconnect for ever |
 //! | `hot`, `encode`, `filling` | what the training thread touches: wishes and the buffer of encoded events |
 //! | `retained` | batches that are not settled, bounded; what is dropped becomes counted holes |
@@ -34,6 +35,7 @@ mod encode;
 mod explained;
 mod filling;
 mod fork;
+mod goodbye;
 mod hot;
 pub mod identity;
 mod inbox;
@@ -52,6 +54,7 @@ mod steered;
 mod tls;
 mod together;
 
+pub use goodbye::{Goodbye, close_all};
 pub use hookbus_proto::v1 as wire;
 pub use inbox::Action;
 pub use options::{Options, OptionsError};

@@ -19,15 +19,13 @@ use crate::rates::Written;
 use crate::shared::{MEETS, Shared, Stage, Status, UNPLANNED, WANTED, lock, lock_soon};
 use crate::{MetricId, Options, PointId, fork, runtime};
 
-/// At most this at a goodbye.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(1000);
 /// At most this before training begins, for what hooks decide ahead.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long a gate waits without sleeping: an answer usually comes sooner than a sleeping core wakes. It yields all the while,
 /// so on a busy machine others run.
 const ON_THE_SPOT: Duration = Duration::from_micros(200);
 /// Texts that go over the wire are cut here.
-const TEXT_BYTES: usize = 1024;
+pub(crate) const TEXT_BYTES: usize = 1024;
 
 /// What an emit asks of its caller.
 #[derive(Debug, PartialEq)]
@@ -658,6 +656,9 @@ impl Session {
 
     /// Gates that no answer came for in time, cumulative.
     pub fn gate_timeouts(&self) -> u64 {
+        if self.is_forked() {
+            return 0;
+        }
         lock(&self.shared.breaker).timeouts()
     }
 
@@ -713,36 +714,7 @@ impl Session {
         self.wait_status(timeout, |status| status.acked >= target || status.off)
     }
 
-    /// Says goodbye. Returns the log lines that still waited. Takes at most a second, and none without a connection.
-    pub fn close(&self, reason: &str, failed: bool) -> Vec<Action> {
-        let shared = &*self.shared;
-        if self.is_forked() || lock(&shared.bye).is_some() {
-            return Vec::new();
-        }
-        // What was decided on the last events may still be on its way.
-        self.flush(CLOSE_TIMEOUT / 2);
-        let at = shared.counters.now();
-        let lines = lock(&shared.inbox).close(at);
-        let position = wire::Position {
-            epoch: at.epoch,
-            iter: at.iter,
-            inner_iter: at.inner_iter,
-        };
-        let bye = wire::Bye {
-            reason: cut(reason.to_owned(), TEXT_BYTES),
-            position: Some(position),
-            failed,
-        };
-        *lock(&shared.bye) = Some(bye);
-        shared.parked.store(false, Ordering::SeqCst);
-        shared.wake.notify_one();
-        self.wait_status(CLOSE_TIMEOUT / 2, |status| {
-            status.stage == Stage::Closed || status.off
-        });
-        lines
-    }
-
-    fn wait_status(&self, timeout: Duration, reached: impl Fn(&Status) -> bool) -> bool {
+    pub(crate) fn wait_status(&self, timeout: Duration, reached: impl Fn(&Status) -> bool) -> bool {
         let status = lock(&self.shared.status);
         let (status, _) = self
             .shared

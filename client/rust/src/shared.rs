@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) unasked: AtomicBool,
     /// A heartbeat is to go out at once.
     pub(crate) beat: AtomicBool,
+    /// The session is about to end: a daemon that was away is tried once more, now.
+    pub(crate) hurry: AtomicBool,
     /// A stop that is due where the next epoch begins is taken where this one ends.
     pub(crate) ends_epochs: AtomicBool,
     /// Norm layers are averaged before a validation.
@@ -165,6 +167,7 @@ impl Shared {
             ranks: Mutex::new(ranks),
             plan: Mutex::default(),
             beat: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
             refused: Mutex::default(),
             unasked: AtomicBool::new(options.gathers),
             job_state: Mutex::default(),
@@ -348,11 +351,16 @@ impl Shared {
 
     /// Nothing is wanted any more. The ranks of a job meet all the same: the others do not know of it.
     pub(crate) fn switch_off(&self) {
+        self.want_nothing();
+        self.update(|status| status.off = true);
+        self.change_answers(Answers::clear);
+    }
+
+    /// Nothing is recorded from here on.
+    pub(crate) fn want_nothing(&self) {
         for interest in &self.interest {
             interest.fetch_and(MEETS, Ordering::Relaxed);
         }
-        self.update(|status| status.off = true);
-        self.change_answers(Answers::clear);
     }
 
     /// Changes the gates' answers, and tells who waits for one.

@@ -40,6 +40,15 @@ pub struct Args {
     /// Write the addresses here, one a line, once everything serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// End when this process ends, within a second, drained as at SIGTERM
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub parent_pid: Option<u32>,
+    /// Where that process made this private directory: remove it, if it can no longer do that itself
+    #[arg(long, value_name = "DIRECTORY", requires = "parent_pid", hide = true)]
+    pub remove_dir: Option<PathBuf>,
+    /// End after so long without a connection, of a trainer or of anybody who looks
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub idle_exit: Option<u64>,
     /// error, warn, info, debug or trace (log.level)
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,

@@ -1,6 +1,7 @@
 //! Bind first, then serve: one listener speaks gRPC (HTTP/2) and HTTP/1, on a Unix socket and, if asked, on TCP, there with
 //! TLS if a certificate is configured.
 
+mod connections;
 mod tls;
 mod unix;
 
@@ -17,10 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::config::Listen;
+pub use connections::Connections;
 use unix::UnixSocket;
 
 /// After an accept that failed (no more descriptors), so that the loop does not spin.
@@ -122,7 +123,7 @@ pub async fn serve(
     app: axum::Router,
     stop_accepting: CancellationToken,
     kill: CancellationToken,
-    connections: TaskTracker,
+    connections: Connections,
 ) {
     let serving = Serving {
         app,
@@ -151,7 +152,7 @@ struct Serving {
     app: axum::Router,
     stop_accepting: CancellationToken,
     kill: CancellationToken,
-    connections: TaskTracker,
+    connections: Connections,
 }
 
 impl Serving {

@@ -14,7 +14,8 @@ Examples:
 The command finds the daemon by HOOKBUS_ADDRESS, which is set for it. Output,
 signals and exit status are the command's own (128 + signal where one killed
 it); what happened is told on standard error at the end.
-If the daemon dies, the training goes on without it.
+If the daemon dies, the training goes on without it. The daemon ends with
+`hookbus run`, however that ends; the training goes on then, too.
 Where the daemon does not start, the command is not started (exit status 2 for
 a mistake in the configuration).";
 

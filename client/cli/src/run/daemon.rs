@@ -55,7 +55,12 @@ impl PrivateDaemon {
             .arg("--ready-file")
             .arg(directory.ready())
             .arg("--log-file")
-            .arg(directory.log());
+            .arg(directory.log())
+            // Where we are killed, it ends, and removes what we cannot remove any more.
+            .arg("--parent-pid")
+            .arg(std::process::id().to_string())
+            .arg("--remove-dir")
+            .arg(directory.path());
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }

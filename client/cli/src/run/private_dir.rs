@@ -15,7 +15,7 @@ const SOCKET: &str = "hookbusd.sock";
 /// How many names are tried: others may hold some, left by processes that were killed.
 const TRIES: u32 = 100;
 
-/// The directory, removed with all that is in it when this value goes.
+/// The directory, named for this process (by which its daemon knows it again), removed with all that is in it when this value goes.
 #[derive(Debug)]
 pub(crate) struct PrivateDir {
     path: PathBuf,
@@ -49,6 +49,11 @@ impl PrivateDir {
         Err(io::Error::other(format!(
             "{TRIES} directories hookbus-{pid}-* are already there"
         )))
+    }
+
+    /// The directory itself, for a daemon that outlives us.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The daemon's socket.

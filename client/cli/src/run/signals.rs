@@ -105,17 +105,23 @@ impl Signals {
     }
 }
 
-/// Lets a private daemon end with the thread that starts it, however that ends: nobody else would ever end it.
+/// Lets a private daemon end with the thread that starts it, however that ends. It watches us by itself once it runs;
+/// this is for the time before, and for kernels on which it cannot.
 pub(crate) fn end_with_parent(command: &mut tokio::process::Command) {
-    // SAFETY: between fork and exec the closure makes one async-signal-safe call (prctl) and allocates nothing.
-    unsafe {
-        command.pre_exec(
-            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            },
-        );
-    }
+    let us = std::process::id();
+    let ask = move || {
+        // SAFETY: prctl takes two numbers here and touches no memory of ours.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Who had ended before that is not waited for.
+        if std::os::unix::process::parent_id() != us {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two async-signal-safe calls and allocates nothing.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Sends a signal; a process that has just ended is no error.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _facts, _native
+from . import _exit, _facts, _native
 from ._bus import Bus
 from ._log import TrainerLog
 
@@ -83,7 +83,7 @@ def attach(
         log.warning(warning)
     for refusal in status["refused"]:
         log.warning(f"hookbus: refused: {refusal}")
-    return kind(
+    bus = kind(
         session,
         log,
         max_epochs=max_epochs,
@@ -96,6 +96,8 @@ def attach(
         ranks_every=ranks_every,
         agreed_in={"hooks": repr(asked), "allow": repr(allowed and sorted(allowed))},
     )
+    _exit.watch(bus)
+    return bus
 
 
 def _script_name() -> str:

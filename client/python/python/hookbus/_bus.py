@@ -6,11 +6,9 @@ batch, and holds no policy: what is decided is decided in the daemon and applied
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 
-from . import _describe, _facts
+from . import _describe, _exit, _facts
 from ._actions import Actions, named
 from ._agreement import ASIDE
 from ._rates import Rates
@@ -102,7 +100,6 @@ class Bus:
             )
             session.set_ranks(ranks)
             self._leave = ranks.leave
-        atexit.register(self._at_exit)
 
     def bind(
         self,
@@ -316,24 +313,26 @@ class Bus:
         """Says goodbye with a reason and lets what is buffered go out, for a second at most. May be called twice."""
         if self._closed or os.getpid() != self._pid:
             return
-        self._closed = True
         self._actions.closing = True
-        atexit.unregister(self._at_exit)
-        if reason is None:
-            reason = "finished" if self.stop_reason is None else f"stopped: {self.stop_reason}"
-        self._session.close(reason, failed)
-        self._leave()
+        self._session.close(self._reason() if reason is None else reason, failed)
+        self.closed()
 
-    def _at_exit(self) -> None:
-        # a script that ends by an exception leaves it here; one that ends by itself leaves nothing
-        self._close_after(getattr(sys, "last_value", None))
-
-    def _close_after(self, error: BaseException | None) -> None:
+    def goodbye(self, error: BaseException | None) -> tuple[Session, str, bool]:
+        """What it has to say where this error, if any, has left the training."""
+        self._actions.closing = True
         left = isinstance(error, SystemExit) and not error.code
         if error is None or left or isinstance(error, TrainingStopped):
-            self.close()
-        else:
-            self.close(named(error), failed=True)
+            return self._session, self._reason(), False
+        return self._session, named(error), True
+
+    def closed(self) -> None:
+        """The goodbye is said: nothing is kept for it any more."""
+        self._closed = True
+        _exit.forget(self)
+        self._leave()
+
+    def _reason(self) -> str:
+        return "finished" if self.stop_reason is None else f"stopped: {self.stop_reason}"
 
     def __enter__(self) -> Bus:
         return self
@@ -341,4 +340,5 @@ class Bus:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close_after(error)
+        _, reason, failed = self.goodbye(error)
+        self.close(reason, failed=failed)

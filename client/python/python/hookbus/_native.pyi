@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
-__all__ = ["Session", "__version__", "attach"]
+__all__ = ["Session", "__version__", "attach", "close_all"]
 
 __version__: str
 
@@ -87,3 +87,4 @@ def attach(
     place: tuple[int, int] | None,
     timeout_s: float,
 ) -> Session: ...
+def close_all(each: Sequence[tuple[Session, str, bool]]) -> None: ...
