@@ -8,6 +8,7 @@ use clap::Parser;
 mod args;
 mod daemon_binary;
 mod doctor;
+mod export;
 mod failure;
 mod format;
 mod hooks;
@@ -59,6 +60,7 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
         Verb::Show(args) => show::show(address, args).await,
         Verb::Memory(args) => memory::memory(address, args).await,
         Verb::Watch(args) => watch::watch(address, args).await,
+        Verb::Export(args) => export::export(address, args).await,
         Verb::Send(args) => send::send(address, args).await,
         Verb::Hooks(args) => hooks::hooks(address, args.json).await,
         Verb::Doctor(args) => doctor::doctor(address, args.json).await,

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `run` | the one that starts a training |
 //! | `look` | those that show, and change nothing |
+//! | `export` | the one that writes files |
 //! | `send` | the one that acts, with its orders |
 //! | here | what stands before any verb, and those that take `--json` alone |
 
+mod export;
 mod look;
 mod run;
 mod send;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use export::ExportArgs;
 pub(crate) use look::{MemoryArgs, ShowArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
@@ -27,6 +30,7 @@ Examples:
   hookbus show digits                 how is it going, and what went wrong?
   hookbus memory --watch              host, trainer and GPU memory, each second
   hookbus watch digits                what happens, as it happens
+  hookbus export LAST --csv DIR       what was recorded, as files
   hookbus send digits lr --scale 0.5  halve its learning rate, on every rank
   hookbus send digits stop            stop it at the next iteration, on every rank
   hookbus doctor                      why do I see nothing?
@@ -66,6 +70,8 @@ pub(crate) enum Verb {
     Memory(MemoryArgs),
     /// Watch what happens in a run: events, decisions with their reasons, commands and results
     Watch(WatchArgs),
+    /// Write what was recorded of a run as CSV, NDJSON or Parquet files
+    Export(ExportArgs),
     /// Send an order to a run and wait for every rank's answer
     Send(SendArgs),
     /// List the hooks that there are, with their arguments
