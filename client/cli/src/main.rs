@@ -14,11 +14,14 @@ mod format;
 mod hooks;
 mod json;
 mod memory;
+mod private_daemon;
 mod reach;
+mod recorded;
 mod run;
 mod runs;
 mod send;
 mod show;
+mod signals;
 mod table;
 mod terminal;
 mod watch;
@@ -56,7 +59,7 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
     };
     match cli.verb {
         Verb::Run(args) => run::run(address, args).await,
-        Verb::Runs(args) => runs::runs(address, args.json).await,
+        Verb::Runs(args) => runs::runs(address, args).await,
         Verb::Show(args) => show::show(address, args).await,
         Verb::Memory(args) => memory::memory(address, args).await,
         Verb::Watch(args) => watch::watch(address, args).await,

@@ -2,19 +2,23 @@
 
 use hookbus_client::inspect::proto::RunSummary;
 
+use crate::args::RunsArgs;
 use crate::failure::Failure;
 use crate::table::Table;
-use crate::{format, json, reach, terminal};
+use crate::{format, json, reach, recorded, terminal};
 
 /// Prints every run that the daemon knows.
-pub(crate) async fn runs(address: &reach::Target, as_json: bool) -> Result<u8, Failure> {
-    let runs = reach::reach(address).await?.runs().await?;
-    if as_json {
-        terminal::answer_json(&runs.iter().map(json::run).collect())?;
-    } else {
-        terminal::answer(&text(&runs))?;
-    }
-    Ok(0)
+pub(crate) async fn runs(address: &reach::Target, args: RunsArgs) -> Result<u8, Failure> {
+    recorded::ask(address, &args.state, async |mut inspector| {
+        let runs = inspector.runs().await?;
+        if args.output.json {
+            terminal::answer_json(&runs.iter().map(json::run).collect())?;
+        } else {
+            terminal::answer(&text(&runs))?;
+        }
+        Ok(0)
+    })
+    .await
 }
 
 fn text(runs: &[RunSummary]) -> String {

@@ -8,20 +8,23 @@ use crate::args::ShowArgs;
 use crate::failure::Failure;
 use crate::table::{Table, one_line};
 use crate::terminal::Style;
-use crate::{format, json, reach, terminal};
+use crate::{format, json, reach, recorded, terminal};
 
 /// Log lines on the page, the newest; they are long.
 const SHOWN_LOGS: usize = 6;
 
 /// Prints one run.
 pub(crate) async fn show(address: &reach::Target, args: ShowArgs) -> Result<u8, Failure> {
-    let reply = reach::reach(address).await?.snapshot(&args.run).await?;
-    if args.output.json {
-        terminal::answer_json(&json::snapshot(&reply))?;
-    } else {
-        terminal::answer(&text(&reply, Style::stdout()))?;
-    }
-    Ok(0)
+    recorded::ask(address, &args.state, async |mut inspector| {
+        let reply = inspector.snapshot(&args.run).await?;
+        if args.output.json {
+            terminal::answer_json(&json::snapshot(&reply))?;
+        } else {
+            terminal::answer(&text(&reply, Style::stdout()))?;
+        }
+        Ok(0)
+    })
+    .await
 }
 
 fn text(reply: &SnapshotReply, style: Style) -> String {

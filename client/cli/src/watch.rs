@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use hookbus_client::inspect::Inspector;
 use hookbus_client::inspect::proto::{Happening, Seen, happening};
 use serde_json::{Map, Value, json};
 
@@ -9,11 +10,17 @@ use crate::args::WatchArgs;
 use crate::failure::Failure;
 use crate::table::one_line;
 use crate::terminal::Style;
-use crate::{format, json, reach, show, terminal};
+use crate::{format, json, reach, recorded, show, terminal};
 
 /// Prints until the daemon ends, `count` is reached, or a signal comes.
 pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8, Failure> {
-    let mut inspector = reach::reach(address).await?;
+    recorded::ask(address, &args.state, async |inspector| {
+        print(inspector, &args).await
+    })
+    .await
+}
+
+async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure> {
     let style = Style::stdout();
     let mut happenings = inspector.follow(&args.run, !args.no_events, None).await?;
     let mut shown: u64 = 0;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::StateArgs;
+
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   hookbus export digits --csv digits-csv
@@ -31,6 +33,9 @@ pub(crate) struct ExportArgs {
     /// Replace files that are already there
     #[arg(long)]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 #[derive(Debug, Args)]

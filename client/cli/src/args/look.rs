@@ -1,14 +1,22 @@
-//! `hookbus show`, `memory` and `watch`: the verbs that look. None of them has an argument that could change a run.
+//! `hookbus runs`, `show`, `memory` and `watch`: the verbs that look. None of them has an argument that could change a run.
 
 use clap::Args;
 
-use super::JsonArgs;
+use super::{JsonArgs, StateArgs};
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  hookbus runs                        what is training, and what was recorded
+  hookbus runs --state /mnt/node7/hookbus
+
+Where no daemon runs, one that only reads is started for this question.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
   hookbus show                        the only run there is
   hookbus show digits                 by its name
   hookbus show digits@4711 --json     by its id, for a script
+  hookbus show LAST                   the newest, running or not
 
 Epochs and iterations are counted from 0.";
 
@@ -29,14 +37,27 @@ Examples:
 What happened before is in `hookbus show`. A reader that is too slow is told how much it missed.";
 
 #[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub(crate) struct RunsArgs {
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArgs {
-    /// A run's name or id; without it the only run
+    /// A run's name or id, or LAST for the newest; without it the only run
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +82,7 @@ pub(crate) struct MemoryArgs {
 #[derive(Debug, Args)]
 #[command(after_help = WATCH_EXAMPLES)]
 pub(crate) struct WatchArgs {
-    /// A run's name or id; without it the only run
+    /// A run's name or id, or LAST for the newest; without it the only run
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
@@ -75,6 +96,9 @@ pub(crate) struct WatchArgs {
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 fn interval(text: &str) -> Result<f64, String> {

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use export::ExportArgs;
-pub(crate) use look::{MemoryArgs, ShowArgs, WatchArgs};
+pub(crate) use look::{MemoryArgs, RunsArgs, ShowArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
 
@@ -35,7 +35,7 @@ Examples:
   hookbus send digits stop            stop it at the next iteration, on every rank
   hookbus doctor                      why do I see nothing?
 
-Looking never disturbs a training. Only `send` changes one.
+Looking never disturbs a training. Only `send` changes one. Where no daemon runs, what was recorded earlier is shown.
 Exit status: 0 it worked, 1 it did not, 2 wrong command line or configuration.";
 
 /// Look at a training and its memory, steer or stop it, or start it with a daemon beside it.
@@ -62,8 +62,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a training with a private daemon beside it
     Run(RunArgs),
-    /// List the runs that the daemon knows
-    Runs(JsonArgs),
+    /// List the runs that there are and were
+    Runs(RunsArgs),
     /// Show one run: ranks, progress, hooks, results, incidents, log lines
     Show(ShowArgs),
     /// Show memory of the host, the trainer with its children, and the GPUs
@@ -85,6 +85,13 @@ pub(crate) struct JsonArgs {
     /// One JSON value on one line; not-finite numbers are the strings nan, inf and -inf
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Read what was recorded in this state directory, whatever daemon runs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// The words after `hookbus`, parsed; an error as its text.

@@ -23,7 +23,7 @@ use hookbus_client::inspect::proto::RowsReply;
 use crate::args::ExportArgs;
 use crate::failure::Failure;
 use crate::table::{Table, one_line};
-use crate::{reach, terminal};
+use crate::{reach, recorded, terminal};
 use part::Part;
 use rows::{Cell, Column};
 
@@ -53,15 +53,16 @@ trait Sink: Send {
 
 /// Writes the files, and says what is in them.
 pub(crate) async fn export(address: &reach::Target, args: ExportArgs) -> Result<u8, Failure> {
-    let mut inspector = reach::reach(address).await?;
-    let text = write(&mut inspector, &args).await?;
-    terminal::answer(&text)?;
-    Ok(0)
+    recorded::ask(address, &args.state, async |inspector| {
+        let text = write(inspector, &args).await?;
+        terminal::answer(&text)?;
+        Ok(0)
+    })
+    .await
 }
 
-async fn write(inspector: &mut Inspector, args: &ExportArgs) -> Result<String, Failure> {
+async fn write(mut inspector: Inspector, args: &ExportArgs) -> Result<String, Failure> {
     let (format, folder) = place(args);
-    // Nothing is made for a run or a table that is not there, so the first answer comes before the directory.
     let mut export = Export {
         format,
         folder,
@@ -98,7 +99,7 @@ fn place(args: &ExportArgs) -> (Format, &Path) {
         .expect("the command line has exactly one of them")
 }
 
-/// The table that is being written.
+/// The table that is being written. Its directory is made with the first one: not for a run that is not there.
 struct Open {
     name: String,
     columns: Vec<Column>,
