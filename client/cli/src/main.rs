@@ -13,6 +13,7 @@ mod failure;
 mod format;
 mod hooks;
 mod json;
+mod local_time;
 mod memory;
 mod private_daemon;
 mod reach;

@@ -160,7 +160,7 @@ fn where_no_daemon_runs_one_that_only_reads_is_started_and_ended() {
     let program = reads_for(&daemon);
     let out_dir = daemon.folder.path().join("out");
     let table: [(&[&str], &str); 4] = [
-        (&["runs"], "old@7"),
+        (&["runs"], "old"),
         (&["show", "LAST"], "old@7: finished"),
         (&["watch", "LAST", "--count", "1"], "one"),
         (
@@ -195,7 +195,7 @@ fn a_state_directory_is_read_even_where_a_daemon_runs() {
     command.env("HOOKBUS_ADDRESS", "/no/such.sock");
     let (code, out, err) = ended(&mut command);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(out.contains("old@7"), "{out}");
+    assert!(out.contains("  old  attempt 2"), "{out}");
     let told = std::fs::read_to_string(program.with_extension("args")).unwrap();
     assert!(told.contains("--state-dir /mnt/a b"), "{told}");
 

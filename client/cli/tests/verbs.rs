@@ -12,11 +12,29 @@ use scripted::Daemon;
 #[test]
 fn reading_verbs_print_what_the_daemon_says() {
     let daemon = Daemon::start();
-    let table: [(&[&str], &str); 10] = [
-        (&["runs"], "digits@1  0        running"),
+    let table: [(&[&str], &str); 13] = [
+        (
+            &["runs"],
+            "STARTED     PHASE     AT  LOSS  RUN\n\
+             1998-07-09  finished  -   -     old  attempt 2\n\
+             2001-09-09  running   -   nan   digits\n",
+        ),
+        (&["runs", "--json"], "\"archived\":true"),
         (&["runs", "--json"], "\"loss\":\"nan\""),
         (&["show", "digits"], "digits@1: running"),
         (&["show", "--json"], "\"phase\":\"running\""),
+        (
+            &["show", "LAST"],
+            "old@7: finished, attempt 2, -, ran 1 h 0 min\n\
+             recorded 1998-07-09 16:00 to 17:00; nothing of it is live\n\n\
+             attempts\n\
+             \x20 ATTEMPT  PHASE     STARTED           RAN        REACHED           REASON\n\
+             \x20 1        lost      1998-07-09 13:13  1 h 0 min  epoch 2 iter 250  rank 0 went\n",
+        ),
+        (
+            &["show", "LAST", "--json"],
+            "\"attempts\":[{\"attempt\":1,\"ended_unix_s\":899993600.0,\"phase\":\"lost\",\"position\":{",
+        ),
         (&["memory"], "total       2.0 GiB"),
         (&["memory"], "unknown: no driver"),
         (

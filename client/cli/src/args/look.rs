@@ -39,6 +39,10 @@ What happened before is in `hookbus show`. A reader that is too slow is told how
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
 pub(crate) struct RunsArgs {
+    /// Not only the newest 20 and those that are running (--json always has all)
+    #[arg(long)]
+    pub(crate) all: bool,
+
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 

@@ -313,7 +313,10 @@ impl Daemon {
     pub(crate) fn hookbus(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hookbus"));
         let address = format!("unix://{}", self.socket().display());
-        command.args(args).env("HOOKBUS_ADDRESS", address);
+        command
+            .args(args)
+            .env("HOOKBUS_ADDRESS", address)
+            .env("TZ", "UTC");
         ended(&mut command)
     }
 }
