@@ -61,7 +61,7 @@ fn text(reply: &SnapshotReply, style: Style) -> String {
 }
 
 /// Nothing of it is live any more.
-fn has_ended(run: &RunSummary) -> bool {
+pub(crate) fn has_ended(run: &RunSummary) -> bool {
     run.archived || run.ended_unix_s.is_some()
 }
 

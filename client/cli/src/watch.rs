@@ -12,7 +12,7 @@ use crate::table::one_line;
 use crate::terminal::Style;
 use crate::{format, json, reach, recorded, show, terminal};
 
-/// Prints until the daemon ends, `count` is reached, or a signal comes.
+/// Prints until the run or the daemon ends, `count` is reached, or a signal comes.
 pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8, Failure> {
     recorded::ask(address, &args.state, async |inspector| {
         print(inspector, &args).await
@@ -22,11 +22,16 @@ pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8
 
 async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure> {
     let style = Style::stdout();
-    let mut happenings = inspector.follow(&args.run, !args.no_events, None).await?;
+    // LAST and a name may mean another run later on.
+    let run = match inspector.snapshot(&args.run).await?.run {
+        Some(run) => run.id,
+        None => args.run.clone(),
+    };
+    let mut happenings = inspector.follow(&run, !args.no_events, args.since).await?;
     let mut shown: u64 = 0;
     while args.count.is_none_or(|count| shown < count) {
         let Some(happened) = happenings.next().await? else {
-            return Err(Failure::failed("the daemon ended the watch"));
+            return ended(inspector, &run, shown == 0 && args.since.is_none()).await;
         };
         if args.output.json {
             terminal::answer_json(&as_json(&happened))?;
@@ -34,6 +39,25 @@ async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure
             terminal::answer(&line(&happened, style))?;
         }
         shown += 1;
+    }
+    Ok(0)
+}
+
+/// There is no more: a run that is over has none, a daemon that ends says so.
+async fn ended(mut inspector: Inspector, run: &str, nothing: bool) -> Result<u8, Failure> {
+    let over = match inspector.snapshot(run).await {
+        Ok(reply) => reply.run.as_ref().is_some_and(show::has_ended),
+        Err(_) => false,
+    };
+    if !over {
+        return Err(Failure::failed("the daemon ended the watch"));
+    }
+    if nothing {
+        terminal::note(&format!(
+            "{} is over; what happened: hookbus watch {} --since start",
+            one_line(run),
+            one_line(run)
+        ));
     }
     Ok(0)
 }

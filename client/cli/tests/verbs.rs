@@ -119,3 +119,32 @@ fn a_watch_is_a_line_each_and_ends_with_the_daemon() {
     assert!(out.contains("\"lifecycle\":\"without\""), "{out}");
     assert!(err.contains("the daemon ended the watch"), "{err}");
 }
+
+#[test]
+fn a_watch_can_look_back_and_ends_with_a_run_that_is_over() {
+    let daemon = Daemon::start();
+    let (code, out, err) = daemon.hookbus(&["watch", "LAST", "--since", "start"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(
+        out,
+        "    0.000 s  since inf of old@7\n    0.000 s  with events\n"
+    );
+    let (code, out, err) = daemon.hookbus(&["watch", "digits", "--since", "10m"]);
+    assert!(
+        out.starts_with("    0.000 s  since 600 of digits@1\n"),
+        "{out}"
+    );
+    assert_eq!(
+        (code, err.as_str()),
+        (Some(1), "hookbus: the daemon ended the watch\n")
+    );
+    let (code, out, err) = daemon.hookbus(&["watch", "old"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    assert_eq!(
+        err,
+        "hookbus: old@7 is over; what happened: hookbus watch old@7 --since start\n"
+    );
+    let (code, _, err) = daemon.hookbus(&["watch", "old", "--since", "10"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("write 30s, 10m, 2h, 1d or start"), "{err}");
+}

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::since::since;
 use super::{JsonArgs, StateArgs};
 
 const RUNS_EXAMPLES: &str = "\
@@ -25,6 +26,8 @@ Examples:
   hookbus memory                      once, with the age of every number
   hookbus memory digits --watch       each second, until Ctrl-C (the training does not notice)
   hookbus memory --watch 0.5 --count 20 --json > memory.jsonl
+  hookbus memory LAST --history       every reading that was recorded, a line each, and the peaks
+  hookbus memory digits --history --since 2h
 
 A number that could not be taken reads `unknown: why`, never 0.";
 
@@ -32,9 +35,11 @@ const WATCH_EXAMPLES: &str = "\
 Examples:
   hookbus watch                       the only run there is, until it ends or Ctrl-C
   hookbus watch digits --no-events    decisions, state, commands, results and incidents only
+  hookbus watch digits --since 10m    first what happened in the last ten minutes
+  hookbus watch LAST --since start    all of it; of a run that is over that is the end
   hookbus watch digits --json | jq .  one JSON value a line
 
-What happened before is in `hookbus show`. A reader that is too slow is told how much it missed.";
+A reader that is too slow is told how much it missed.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
@@ -67,7 +72,7 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = MEMORY_EXAMPLES)]
 pub(crate) struct MemoryArgs {
-    /// A run's name or id; without it the only run, or the host alone
+    /// A run's name or id, or LAST for the newest; without it the only run, or the host alone
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
@@ -78,6 +83,18 @@ pub(crate) struct MemoryArgs {
     /// End after N readings (implies --watch)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+
+    /// What was recorded, a line for each time that it was sampled; with --json one JSON value each
+    #[arg(long, conflicts_with_all = ["watch", "count"])]
+    pub(crate) history: bool,
+
+    /// Only what was recorded since then: 30s, 10m, 2h, 1d ago, or start
+    #[arg(long, value_name = "TIME", value_parser = since, requires = "history")]
+    pub(crate) since: Option<f64>,
+
+    /// With --history: read it from this state directory, whatever daemon runs
+    #[arg(long, value_name = "DIR", requires = "history")]
+    pub(crate) state: Option<std::path::PathBuf>,
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
@@ -93,6 +110,10 @@ pub(crate) struct WatchArgs {
     /// Without the trainers' own events
     #[arg(long)]
     pub(crate) no_events: bool,
+
+    /// First what happened since then, as it was recorded: 30s, 10m, 2h, 1d ago, or start
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<f64>,
 
     /// End after N lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -142,5 +163,13 @@ mod tests {
                 .contains("from 0.1 s")
         );
         assert!(parse(&["memory", "--count", "0"]).is_err());
+        for line in [
+            &["memory", "--since", "1h"][..],
+            &["memory", "--state", "/a"],
+            &["memory", "--history", "--watch"],
+            &["memory", "--history", "--count", "2"],
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
     }
 }

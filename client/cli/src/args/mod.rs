@@ -6,6 +6,7 @@
 //! | `run` | the one that starts a training |
 //! | `look` | those that show, and change nothing |
 //! | `export` | the one that writes files |
+//! | `since` | a length of time, for those that look back |
 //! | `send` | the one that acts, with its orders |
 //! | here | what stands before any verb, and those that take `--json` alone |
 
@@ -13,6 +14,7 @@ mod export;
 mod look;
 mod run;
 mod send;
+mod since;
 
 use std::path::PathBuf;
 
