@@ -11,6 +11,8 @@ mod doctor;
 mod export;
 mod failure;
 mod format;
+
+mod history;
 mod hooks;
 mod json;
 mod local_time;
@@ -18,6 +20,7 @@ mod memory;
 mod private_daemon;
 mod reach;
 mod recorded;
+mod rows;
 mod run;
 mod runs;
 mod send;

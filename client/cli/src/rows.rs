@@ -1,6 +1,9 @@
-//! Rows as they come over the wire, checked against the columns that they came with: a format gets what it can write.
+//! Rows of a journal's table as they come over the wire, checked against the columns that they came with.
 
 use hookbus_client::inspect::proto::{self, cell::Value};
+
+use crate::failure::Failure;
+use crate::table::one_line;
 
 /// What a column holds, beside NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,15 @@ fn value(cell: proto::Cell, column: &Column) -> Result<Cell, String> {
             column.name
         )),
     }
+}
+
+/// A table that is not as it should be.
+pub(crate) fn wrong(table: &str, why: &str) -> Failure {
+    Failure::failed(format!(
+        "the daemon's table {:?} cannot be read: {}; it may be of another version: compare `hookbus doctor`",
+        one_line(table),
+        one_line(why)
+    ))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ fn what_cannot_be_exported_is_one_line_and_no_file() {
     let table: [(&[&str], &str); 4] = [
         (
             &["LAST", "--table", "metric"],
-            "there is no table \"metric\": incidents, metrics, torn",
+            "there is no table \"metric\": incidents, metrics, samples, torn",
         ),
         (&["digit"], "there is no run \"digit\": digits@1, old@7"),
         (&["digits"], "this daemon keeps no journal"),
@@ -162,7 +162,7 @@ fn where_no_daemon_runs_one_that_only_reads_is_started_and_ended() {
     let table: [(&[&str], &str); 4] = [
         (&["runs"], "old"),
         (&["show", "LAST"], "old@7: finished"),
-        (&["watch", "LAST", "--count", "1"], "one"),
+        (&["watch", "LAST", "--since", "1h"], "since 3600 of old@7"),
         (
             &["export", "LAST", "--ndjson", out_dir.to_str().unwrap()],
             "metrics",
@@ -259,4 +259,74 @@ fn a_signal_cuts_a_question_short_and_everything_is_cleared_away() {
     let (code, out, _) = ended(&mut alone(&daemon, &program, &["runs"]));
     assert_eq!((code, out.as_str()), (Some(130), ""));
     assert!(names(&daemon.folder.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn memory_as_it_was_is_a_line_for_each_time() {
+    let daemon = Daemon::start();
+    let history = |columns: &str, more: &[&str]| {
+        let args = [&["memory", "LAST", "--history"], more].concat();
+        let address = format!("unix://{}", daemon.socket().display());
+        let mut command = alone(&daemon, Path::new("/no/such"), &args);
+        command.env("HOOKBUS_ADDRESS", address).env("TZ", "UTC");
+        if !columns.is_empty() {
+            command.env("COLUMNS", columns);
+        }
+        let (code, out, err) = ended(&mut command);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        out
+    };
+    let wide = history("", &[]);
+    let peaks = "
+peaks
+  host        11.8 GiB of 62.5 GiB  1998-07-09 13:13  epoch 1 iter 120
+  all ranks   10.8 GiB              1998-07-09 13:13  epoch 1 iter 120
+  rank 0      4.9 GiB               1998-07-09 13:13  epoch 1 iter 120
+    children  500.0 MiB             1998-07-09 13:13  epoch 0 iter 0
+  rank 1      4.9 GiB               1998-07-09 13:13  epoch 1 iter 120
+    children  500.0 MiB             1998-07-09 13:13  epoch 0 iter 0
+  GPU 0       70.4 GiB of 80.0 GiB  1998-07-09 13:13  epoch 1 iter 120
+  GPU 1       2.8 GiB of 80.0 GiB   1998-07-09 13:13  epoch 1 iter 120
+
+unknown
+  rank 0's children, rank 1's children: no right to see them
+";
+    let lines = "\
+TIME      EPOCH  ITER   HOST  RANK 0  CHILDREN  RANK 1  CHILDREN  GPU 0  GPU 1
+1998-07-09, attempt 1, in MiB
+13:13:20      0     0  10000    3000       500    3000       500  70000    800
+13:13:30      1   120  12048    5048       500    5048       500  72048   2848
+1998-07-09, attempt 2, in MiB
+16:00:00      2   250  10001    3001   unknown    3001   unknown  70001    801
+";
+    assert_eq!(wide, format!("{lines}{peaks}"));
+    assert_eq!(history("78", &["--since", "2h"]), wide);
+    let lines = "\
+TIME      EPOCH  ITER   HOST  ALL RANKS  LARGEST  GPU 0  GPU 1
+1998-07-09, attempt 1, in MiB
+13:13:20      0     0  10000       7000  3500 #0  70000    800
+13:13:30      1   120  12048      11096  5548 #0  72048   2848
+1998-07-09, attempt 2, in MiB
+16:00:00      2   250  10001      >6002  3001 #0  70001    801
+";
+    let more = "  > is at least: a part of that sum is unknown\n";
+    assert_eq!(history("77", &[]), format!("{lines}{peaks}{more}"));
+    // Nothing is cut where nothing fits.
+    assert_eq!(history("20", &[]), format!("{lines}{peaks}{more}"));
+    let json = history("", &["--json"]);
+    assert_eq!(json.lines().count(), 3);
+    let third: serde_json::Value = serde_json::from_str(json.lines().nth(2).unwrap()).unwrap();
+    assert_eq!(
+        (&third["attempt"], &third["iter"]),
+        (&2.into(), &250.into())
+    );
+    let children = &third["readings"][4];
+    assert_eq!(children["name"], "children_rss_bytes");
+    assert_eq!(children["value"], serde_json::Value::Null);
+    assert_eq!(children["unknown"], "no right to see them");
+    let (code, _, err) = daemon.hookbus(&["memory", "digits", "--history"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (Some(1), "hookbus: this daemon keeps no journal\n")
+    );
 }

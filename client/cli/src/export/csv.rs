@@ -4,8 +4,8 @@
 use std::fs::File;
 
 use super::Sink;
-use super::rows::{Cell, Column};
 use crate::format;
+use crate::rows::{Cell, Column};
 
 pub(super) struct Csv(csv::Writer<File>);
 
@@ -55,8 +55,8 @@ fn real(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::Kind;
     use super::*;
+    use crate::rows::Kind;
 
     #[test]
     fn it_is_read_back_as_it_was() {

@@ -5,7 +5,6 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `rows` | what comes over the wire, checked against the columns that it came with |
 //! | `part` | a file that is not there yet |
 //! | `csv`, `ndjson`, `parquet` | one format each |
 
@@ -13,7 +12,6 @@ mod csv;
 mod ndjson;
 mod parquet;
 mod part;
-mod rows;
 
 use std::path::Path;
 
@@ -22,10 +20,10 @@ use hookbus_client::inspect::proto::RowsReply;
 
 use crate::args::ExportArgs;
 use crate::failure::Failure;
-use crate::table::{Table, one_line};
+use crate::rows::{self, Cell, Column, wrong};
+use crate::table::Table;
 use crate::{reach, recorded, terminal};
 use part::Part;
-use rows::{Cell, Column};
 
 /// What a file is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,14 +203,6 @@ impl Export<'_> {
         }
         Ok(table.render())
     }
-}
-
-fn wrong(table: &str, why: &str) -> Failure {
-    Failure::failed(format!(
-        "the daemon's table {:?} cannot be read: {}; it may be of another version: compare `hookbus doctor`",
-        one_line(table),
-        one_line(why)
-    ))
 }
 
 #[cfg(test)]

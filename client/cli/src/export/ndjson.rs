@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use super::Sink;
-use super::rows::{Cell, Column};
+use crate::rows::{Cell, Column};
 
 pub(super) struct Ndjson {
     out: BufWriter<File>,
@@ -56,8 +56,8 @@ impl Sink for Ndjson {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::Kind;
     use super::*;
+    use crate::rows::Kind;
 
     #[test]
     fn each_line_is_an_object_that_reads_back() {

@@ -12,7 +12,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
 
 use super::Sink;
-use super::rows::{Cell, Column, Kind};
+use crate::rows::{Cell, Column, Kind};
 
 /// A row group is written when it has this many rows ...
 const GROUP_ROWS: usize = 64 << 10;

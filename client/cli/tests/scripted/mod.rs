@@ -107,6 +107,80 @@ fn row(values: impl IntoIterator<Item = Option<cell::Value>>) -> Row {
     }
 }
 
+/// Two moments of two ranks and two GPUs, and one of a second attempt where the children are not known.
+fn samples() -> Vec<Result<RowsReply, Status>> {
+    use cell::Value::{Integer, Real, Text};
+    let words = |text: &str| Some(Text(text.into()));
+    let mib = |mib: f64| Some(Real(mib * 1024.0 * 1024.0));
+    let moment = |attempt: i64, time: f64, iter: i64, grown: f64, children: Option<cell::Value>| {
+        let sample = |rank: Option<i64>, device: Option<&str>, name, value: Option<cell::Value>| {
+            let unknown = if value.is_some() {
+                None
+            } else {
+                words("no right to see them")
+            };
+            row([
+                Some(Integer(attempt)),
+                Some(Real(time)),
+                rank.map(Integer),
+                device.and_then(words),
+                words(name),
+                value,
+                unknown,
+                words("/proc"),
+                Some(Integer(iter / 100)),
+                Some(Integer(iter)),
+            ])
+        };
+        let mut rows = vec![
+            sample(None, None, "host_total_bytes", mib(64000.0)),
+            sample(None, None, "host_used_bytes", mib(10000.0 + grown)),
+            sample(None, None, "swap_used_bytes", mib(0.0)),
+        ];
+        for rank in 0..2 {
+            let (main, own) = (mib(3000.0 + grown), Some(rank));
+            rows.push(sample(own, None, "process_rss_bytes", main));
+            rows.push(sample(own, None, "children_rss_bytes", children.clone()));
+        }
+        for (device, used) in [("0", 70000.0), ("1", 800.0)] {
+            let device = Some(device);
+            rows.push(sample(None, device, "gpu_total_bytes", mib(81920.0)));
+            rows.push(sample(None, device, "gpu_used_bytes", mib(used + grown)));
+        }
+        rows
+    };
+    let columns = columns(&[
+        ("attempt", "INTEGER"),
+        ("time_unix_s", "REAL"),
+        ("rank", "INTEGER"),
+        ("device", "TEXT"),
+        ("name", "TEXT"),
+        ("value", "REAL"),
+        ("unknown", "TEXT"),
+        ("source", "TEXT"),
+        ("epoch", "INTEGER"),
+        ("iter", "INTEGER"),
+    ]);
+    let reply = |columns, rows| {
+        Ok(RowsReply {
+            table: "samples".into(),
+            columns,
+            rows,
+        })
+    };
+    vec![
+        reply(columns, moment(1, 899_990_000.0, 0, 0.0, mib(500.0))),
+        reply(
+            vec![],
+            [
+                moment(1, 899_990_010.0, 120, 2048.0, mib(500.0)),
+                moment(2, 900_000_000.0, 250, 1.0, None),
+            ]
+            .concat(),
+        ),
+    ]
+}
+
 /// Two chunks of metrics, and a table that breaks in the middle.
 fn tables(table: &str) -> Result<Vec<Result<RowsReply, Status>>, Status> {
     let metric = |iter, value| {
@@ -134,12 +208,13 @@ fn tables(table: &str) -> Result<Vec<Result<RowsReply, Status>>, Status> {
     match table {
         "" => Ok(vec![Ok(first("metrics")), Ok(more), Ok(empty)]),
         "metrics" => Ok(vec![Ok(first("metrics")), Ok(more)]),
+        "samples" => Ok(samples()),
         "torn" => Ok(vec![
             Ok(first("torn")),
             Err(Status::unavailable("the daemon is gone")),
         ]),
         _ => Err(Status::not_found(format!(
-            "there is no table {table:?}: incidents, metrics, torn"
+            "there is no table {table:?}: incidents, metrics, samples, torn"
         ))),
     }
 }
@@ -171,7 +246,7 @@ impl Inspect for Scripted {
 
     async fn follow(&self, request: Request<FollowRequest>) -> Answer<Self::FollowStream> {
         let asked = request.into_inner();
-        snapshot(&asked.run)?;
+        let run = snapshot(&asked.run)?.run.unwrap_or_default();
         let said = |text: &str| {
             Ok(Happening {
                 what: Some(happening::What::Lifecycle(Lifecycle { text: text.into() })),
@@ -183,7 +258,12 @@ impl Inspect for Scripted {
         } else {
             "without"
         };
-        Ok(Response::new(Box::pin(iter([said("one"), said(events)]))))
+        let all = match asked.since_s {
+            None if run.archived => vec![],
+            None => vec![said("one"), said(events)],
+            Some(since) => vec![said(&format!("since {since} of {}", run.id)), said(events)],
+        };
+        Ok(Response::new(Box::pin(iter(all))))
     }
 
     async fn hooks(&self, _: Request<HooksRequest>) -> Answer<HooksReply> {
