@@ -330,3 +330,21 @@ TIME      EPOCH  ITER   HOST  ALL RANKS  LARGEST  GPU 0  GPU 1
         (Some(1), "hookbus: this daemon keeps no journal\n")
     );
 }
+
+#[test]
+fn the_report_of_a_run_says_how_to_read_it_again_and_has_no_other() {
+    let daemon = Daemon::of(true);
+    let program = reads_for(&daemon);
+    let args = ["run", "--", "true"];
+    let (code, _, err) = ended(&mut alone(&daemon, &program, &args));
+    assert_eq!(code, Some(0));
+    assert!(
+        err.starts_with("hookbus: digits@1: finished at -\n"),
+        "{err}"
+    );
+    assert!(
+        err.ends_with("hookbus: to read it again: hookbus show LAST\n"),
+        "{err}"
+    );
+    assert!(!err.contains("old@7"), "{err}");
+}

@@ -103,6 +103,7 @@ async fn supervise(
     }
     terminal::note(&report::text(
         &observer.seen,
+        observer.recorded == Some(true),
         daemon_gone.as_deref(),
         Style::stderr(),
     ));

@@ -19,13 +19,16 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The loss of digits@1 is nan, and its rank 1 never answers an order that is not `now`; old@7 took two attempts.
-struct Scripted;
+#[derive(Clone, Copy)]
+struct Scripted {
+    /// digits@1 has ended, and was recorded.
+    over: bool,
+}
 
 fn digits() -> RunSummary {
     RunSummary {
         id: "digits@1".into(),
         name: "digits".into(),
-        phase: RunPhase::Running.into(),
         loss: Some(f64::NAN),
         started_unix_s: 1_000_000_000.0,
         ..Default::default()
@@ -64,16 +67,31 @@ fn attempts() -> Vec<Attempt> {
     ]
 }
 
-fn snapshot(run: &str) -> Result<SnapshotReply, Status> {
-    let (summary, attempts) = match run {
-        "" | "digits" | "digits@1" => (digits(), Vec::new()),
-        "old" | "old@7" | "LAST" => (old(), attempts()),
-        _ => {
-            return Err(Status::not_found(format!(
-                "there is no run {run:?}: digits@1, old@7"
-            )));
+impl Scripted {
+    fn digits(self) -> RunSummary {
+        let phase = if self.over {
+            RunPhase::Finished
+        } else {
+            RunPhase::Running
+        };
+        RunSummary {
+            phase: phase.into(),
+            ..digits()
         }
-    };
+    }
+
+    fn run(self, run: &str) -> Result<SnapshotReply, Status> {
+        match run {
+            "" | "digits" | "digits@1" => snapshot(self.digits(), Vec::new()),
+            "old" | "old@7" | "LAST" => snapshot(old(), attempts()),
+            _ => Err(Status::not_found(format!(
+                "there is no run {run:?}: digits@1, old@7"
+            ))),
+        }
+    }
+}
+
+fn snapshot(summary: RunSummary, attempts: Vec<Attempt>) -> Result<SnapshotReply, Status> {
     let total = Reading {
         value: Some(2.0 * 1024.0 * 1024.0 * 1024.0),
         source: "/proc/meminfo".into(),
@@ -223,18 +241,18 @@ fn tables(table: &str) -> Result<Vec<Result<RowsReply, Status>>, Status> {
 impl Inspect for Scripted {
     async fn runs(&self, _: Request<RunsRequest>) -> Answer<RunsReply> {
         Ok(Response::new(RunsReply {
-            runs: vec![old(), digits()],
+            runs: vec![old(), self.digits()],
         }))
     }
 
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Answer<SnapshotReply> {
-        snapshot(&request.into_inner().run).map(Response::new)
+        self.run(&request.into_inner().run).map(Response::new)
     }
 
     type WatchStream = Replies<SnapshotReply>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
-        let reply = snapshot(&request.into_inner().run)?;
+        let reply = self.run(&request.into_inner().run)?;
         Ok(Response::new(Box::pin(iter([
             Ok(reply.clone()),
             Ok(reply.clone()),
@@ -246,7 +264,7 @@ impl Inspect for Scripted {
 
     async fn follow(&self, request: Request<FollowRequest>) -> Answer<Self::FollowStream> {
         let asked = request.into_inner();
-        let run = snapshot(&asked.run)?.run.unwrap_or_default();
+        let run = self.run(&asked.run)?.run.unwrap_or_default();
         let said = |text: &str| {
             Ok(Happening {
                 what: Some(happening::What::Lifecycle(Lifecycle { text: text.into() })),
@@ -278,8 +296,8 @@ impl Inspect for Scripted {
 
     async fn rows(&self, request: Request<RowsRequest>) -> Answer<Self::RowsStream> {
         let asked = request.into_inner();
-        let run = snapshot(&asked.run)?.run.unwrap_or_default();
-        if run.id == "digits@1" {
+        let run = self.run(&asked.run)?.run.unwrap_or_default();
+        if run.id == "digits@1" && !self.over {
             return Err(Status::failed_precondition("this daemon keeps no journal"));
         }
         Ok(Response::new(Box::pin(iter(tables(&asked.table)?))))
@@ -355,10 +373,16 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Listens on return; serves on a thread of its own until the value goes.
     pub(crate) fn start() -> Daemon {
+        Daemon::of(false)
+    }
+
+    /// `over`: the run that goes on has ended.
+    pub(crate) fn of(over: bool) -> Daemon {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let listener =
             std::os::unix::net::UnixListener::bind(folder.path().join("d.sock")).unwrap();
         listener.set_nonblocking(true).unwrap();
+        let scripted = Scripted { over };
         let (end, ended) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -369,8 +393,8 @@ impl Daemon {
                 let incoming =
                     UnixListenerStream::new(tokio::net::UnixListener::from_std(listener).unwrap());
                 let router = tonic::transport::Server::builder()
-                    .add_service(InspectServer::new(Scripted))
-                    .add_service(ControlServer::new(Scripted));
+                    .add_service(InspectServer::new(scripted))
+                    .add_service(ControlServer::new(scripted));
                 let ended = async { ended.await.unwrap_or_default() };
                 router
                     .serve_with_incoming_shutdown(incoming, ended)
