@@ -12,9 +12,9 @@ Examples:
   hookbus export LAST --parquet out --table samples --table metrics
   duckdb -c \"select name, max(value) from 'out/samples.parquet' group by name\"
 
-A file a table, named after it; nothing is there before all of it is. What is not known is NULL: empty in CSV (as an
-empty text is), null in NDJSON and Parquet. Not-finite numbers are nan, inf and -inf in CSV, the strings \"NaN\",
-\"Infinity\" and \"-Infinity\" in NDJSON, and themselves in Parquet.";
+A file a table, named after it; nothing is there before all of it is. What is not known is NULL: \
+empty in CSV (as an empty text is), null in NDJSON and Parquet. Not-finite numbers are nan, inf and \
+-inf in CSV, the strings \"NaN\", \"Infinity\" and \"-Infinity\" in NDJSON, and themselves in Parquet.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXPORT_EXAMPLES)]

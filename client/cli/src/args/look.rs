@@ -26,10 +26,11 @@ Examples:
   hookbus memory                      once, with the age of every number
   hookbus memory digits --watch       each second, until Ctrl-C (the training does not notice)
   hookbus memory --watch 0.5 --count 20 --json > memory.jsonl
-  hookbus memory LAST --history       every reading that was recorded, a line each, and the peaks
+  hookbus memory LAST --history       as it was recorded, a line for each time, and the peaks
   hookbus memory digits --history --since 2h
 
-A number that could not be taken reads `unknown: why`, never 0.";
+A number that could not be taken reads `unknown: why`, never 0. The history is in MiB; where many ranks or GPUs do not fit \
+the terminal, it has their sum and the largest.";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:

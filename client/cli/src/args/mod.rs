@@ -28,7 +28,7 @@ pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
 const TOP_EXAMPLES: &str = "\
 Examples:
   hookbus run -- python train.py      start a training with a daemon of its own
-  hookbus runs                        which trainings does the daemon know?
+  hookbus runs                        what is training, and what was?
   hookbus show digits                 how is it going, and what went wrong?
   hookbus memory --watch              host, trainer and GPU memory, each second
   hookbus watch digits                what happens, as it happens

@@ -243,3 +243,47 @@ fn place(peak: &Peak) -> String {
         .filter_map(|(word, count)| Some(format!("{word} {}", count?)));
     counts.collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Moment, Reading};
+    use super::*;
+
+    #[test]
+    fn many_ranks_have_one_column_and_one_peak_and_a_reason_is_told_once() {
+        let reading = |rank: i64| Reading {
+            rank: Some(rank),
+            name: "process_rss_bytes".into(),
+            value: (rank != 3).then_some(2.0 * MIB),
+            unknown: (rank == 3).then(|| "it ended".to_owned()),
+            ..Reading::default()
+        };
+        let gone = |rank: i64| Reading {
+            rank: Some(rank),
+            name: "children_rss_bytes".into(),
+            unknown: Some("no right".into()),
+            ..Reading::default()
+        };
+        let moment = Moment {
+            time_unix_s: 1_000_000_000.0,
+            readings: (0..40).map(reading).chain((0..40).map(gone)).collect(),
+            ..Moment::default()
+        };
+        let line = Line::of(&moment);
+        let mut peaks = Peaks::default();
+        peaks.add(&moment, &line);
+        let page = text(&[line], &peaks, None);
+        for words in [
+            "ITER  HOST  ALL RANKS  LARGEST\n",
+            "   -     -        >78     2 #0\n",
+            "\n  all ranks  78.0 MiB  2001-09-",
+            "\n  rank 3: it ended\n",
+            ", rank 5's children and 34 more: no right\n",
+            "\n  > is at least: a part of that sum is unknown\n",
+        ] {
+            assert!(page.contains(words), "{words:?} is missing in:\n{page}");
+        }
+        assert!(!page.contains("  rank 1 "), "{page}");
+        assert!(text(&[], &peaks, None).starts_with("no memory was recorded"));
+    }
+}
