@@ -102,7 +102,8 @@ fn called(runs: &[RunSummary], n: usize) -> String {
 /// What is out of the ordinary.
 fn note(run: &RunSummary) -> String {
     let mut parts = Vec::new();
-    if run.attempt > 1 {
+    // The first is 0.
+    if run.attempt > 0 {
         parts.push(format!("attempt {}", run.attempt));
     }
     if is_live(run) && run.connected < run.world_size {
@@ -159,7 +160,7 @@ mod tests {
             id: format!("{name}@process-1a2b3c4d-12345-9876543-0"),
             name: name.into(),
             started_unix_s,
-            attempt: 1,
+            attempt: 0,
             phase: RunPhase::Finished.into(),
             archived: true,
             max_epochs: Some(10),

@@ -124,11 +124,6 @@ impl Signals {
     }
 }
 
-/// What a shell makes of a process that a signal killed.
-pub(crate) fn exit_code(number: i32) -> u8 {
-    u8::try_from(128 + number).unwrap_or(u8::MAX)
-}
-
 /// Lets a private daemon end with the thread that starts it, however that ends: nobody else would ever end it.
 pub(crate) fn end_with_parent(command: &mut tokio::process::Command) {
     // SAFETY: between fork and exec the closure makes one async-signal-safe call (prctl) and allocates nothing.
@@ -148,6 +143,11 @@ pub(crate) fn send(pid: u32, number: i32) {
         // SAFETY: kill takes two numbers and touches no memory of ours.
         unsafe { libc::kill(pid, number) };
     }
+}
+
+/// What a shell makes of a process that a signal killed.
+pub(crate) fn exit_code(number: i32) -> u8 {
+    u8::try_from(128 + number).unwrap_or(u8::MAX)
 }
 
 fn read(fd: i32) -> io::Result<Arrived> {
