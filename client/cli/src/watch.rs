@@ -24,6 +24,7 @@ async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure
     let style = Style::stdout();
     // LAST and a name may mean another run later on.
     let run = match inspector.snapshot(&args.run).await?.run {
+        Some(run) if args.since.is_none() && show::has_ended(&run) => return Ok(is_over(&run.id)),
         Some(run) => run.id,
         None => args.run.clone(),
     };
@@ -31,7 +32,7 @@ async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure
     let mut shown: u64 = 0;
     while args.count.is_none_or(|count| shown < count) {
         let Some(happened) = happenings.next().await? else {
-            return ended(inspector, &run, shown == 0 && args.since.is_none()).await;
+            return ended(inspector, &run).await;
         };
         if args.output.json {
             terminal::answer_json(&as_json(&happened))?;
@@ -43,23 +44,21 @@ async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure
     Ok(0)
 }
 
+/// Nobody waits for what cannot happen any more.
+fn is_over(run: &str) -> u8 {
+    let run = one_line(run);
+    terminal::note(&format!(
+        "{run} is over; what happened: hookbus watch {run} --since start"
+    ));
+    0
+}
+
 /// There is no more: a run that is over has none, a daemon that ends says so.
-async fn ended(mut inspector: Inspector, run: &str, nothing: bool) -> Result<u8, Failure> {
-    let over = match inspector.snapshot(run).await {
-        Ok(reply) => reply.run.as_ref().is_some_and(show::has_ended),
-        Err(_) => false,
-    };
-    if !over {
-        return Err(Failure::failed("the daemon ended the watch"));
+async fn ended(mut inspector: Inspector, run: &str) -> Result<u8, Failure> {
+    match inspector.snapshot(run).await {
+        Ok(reply) if reply.run.as_ref().is_some_and(show::has_ended) => Ok(0),
+        _ => Err(Failure::failed("the daemon ended the watch")),
     }
-    if nothing {
-        terminal::note(&format!(
-            "{} is over; what happened: hookbus watch {} --since start",
-            one_line(run),
-            one_line(run)
-        ));
-    }
-    Ok(0)
 }
 
 fn values(seen: &Seen) -> String {
