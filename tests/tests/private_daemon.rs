@@ -46,6 +46,7 @@ impl Run {
             .args(["--", "sh", "-c", TRAINING])
             .env("HOOKBUSD", binary("hookbusd"))
             .env("TMPDIR", tmp)
+            .env("HOOKBUSD_JOURNAL__DIR", folder.path().join("state"))
             .env_remove("HOOKBUS_ADDRESS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

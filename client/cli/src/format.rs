@@ -117,6 +117,19 @@ pub(crate) fn progress(run: &RunSummary) -> String {
     )
 }
 
+/// The same in one column: epochs where it counts them, else iterations.
+pub(crate) fn short_progress(run: &RunSummary) -> String {
+    let Some(at) = &run.position else {
+        return "-".to_owned();
+    };
+    let of = |max: Option<u64>| max.map_or(String::new(), |max| format!("/{max}"));
+    if run.max_epochs.is_some() || run.max_iters.is_none() && at.epoch > 0 {
+        format!("epoch {}{}", at.epoch, of(run.max_epochs))
+    } else {
+        format!("iter {}{}", at.iter, of(run.max_iters))
+    }
+}
+
 /// How a run stands, in one word.
 pub(crate) fn phase(phase: RunPhase) -> &'static str {
     match phase {
@@ -220,7 +233,12 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(progress(&run), "epoch 3 iter 120");
+        assert_eq!(short_progress(&run), "epoch 3");
+        run.max_iters = Some(900);
+        assert_eq!(short_progress(&run), "iter 120/900");
+        run.max_iters = None;
         run.max_epochs = Some(10);
+        assert_eq!(short_progress(&run), "epoch 3/10");
         assert_eq!(progress(&run), "epoch 3 of 10 iter 120");
         assert_eq!(progress(&RunSummary::default()), "-");
     }

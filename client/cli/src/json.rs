@@ -48,6 +48,7 @@ pub(crate) fn run(run: &proto::RunSummary) -> Value {
         "world_size": run.world_size, "connected": run.connected, "phase": format::phase(run.phase()),
         "position": position(run.position.as_ref()), "max_epochs": run.max_epochs, "max_iters": run.max_iters,
         "loss": maybe(run.loss), "age_s": number(run.age_s), "reason": run.reason, "incidents": run.incidents,
+        "started_unix_s": number(run.started_unix_s), "ended_unix_s": maybe(run.ended_unix_s), "archived": run.archived,
     })
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn snapshot(reply: &proto::SnapshotReply) -> Value {
         })),
     });
     value["ranks"] = list(&reply.ranks, rank);
+    value["attempts"] = list(&reply.attempts, attempt);
     merge(&mut value, memory(reply));
     value
 }
@@ -95,6 +97,14 @@ pub(crate) fn memory(reply: &proto::SnapshotReply) -> Value {
         "gpus": list(&reply.gpus, gpu),
         "gpu_unknown": (!reply.gpu_unknown.is_empty()).then_some(&reply.gpu_unknown),
         "missed": reply.missed,
+    })
+}
+
+fn attempt(attempt: &proto::Attempt) -> Value {
+    json!({
+        "attempt": attempt.attempt, "phase": format::phase(attempt.phase()), "reason": attempt.reason,
+        "started_unix_s": number(attempt.started_unix_s), "ended_unix_s": maybe(attempt.ended_unix_s),
+        "position": position(attempt.position.as_ref()),
     })
 }
 

@@ -8,16 +8,24 @@ use clap::Parser;
 mod args;
 mod daemon_binary;
 mod doctor;
+mod export;
 mod failure;
 mod format;
+
+mod history;
 mod hooks;
 mod json;
+mod local_time;
 mod memory;
+mod private_daemon;
 mod reach;
+mod recorded;
+mod rows;
 mod run;
 mod runs;
 mod send;
 mod show;
+mod signals;
 mod table;
 mod terminal;
 mod watch;
@@ -55,10 +63,11 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
     };
     match cli.verb {
         Verb::Run(args) => run::run(address, args).await,
-        Verb::Runs(args) => runs::runs(address, args.json).await,
+        Verb::Runs(args) => runs::runs(address, args).await,
         Verb::Show(args) => show::show(address, args).await,
         Verb::Memory(args) => memory::memory(address, args).await,
         Verb::Watch(args) => watch::watch(address, args).await,
+        Verb::Export(args) => export::export(address, args).await,
         Verb::Send(args) => send::send(address, args).await,
         Verb::Hooks(args) => hooks::hooks(address, args.json).await,
         Verb::Doctor(args) => doctor::doctor(address, args.json).await,

@@ -9,13 +9,16 @@ use crate::args::MemoryArgs;
 use crate::failure::Failure;
 use crate::table::{Table, one_line};
 use crate::terminal::Style;
-use crate::{format, json, reach, terminal};
+use crate::{format, history, json, reach, terminal};
 
 /// Home, and clear what is below: no flicker, and the scroll-back stays.
 const TO_TOP: &str = "\x1b[H\x1b[J";
 
 /// Prints memory once, or again and again.
 pub(crate) async fn memory(address: &reach::Target, args: MemoryArgs) -> Result<u8, Failure> {
+    if args.history {
+        return history::history(address, args).await;
+    }
     let mut inspector = reach::reach(address).await?;
     let style = Style::stdout();
     let interval = args.watch.or(args.count.map(|_| 1.0));

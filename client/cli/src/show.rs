@@ -1,27 +1,33 @@
-//! `hookbus show`: one run, as a page for a person. Sections with nothing in them are left out, but for ranks and hooks.
+//! `hookbus show`: one run, as a page for a person. Sections with nothing in them are left out, but for ranks and hooks;
+//! of a run that is over, so is what only a live one has.
 
 use std::fmt::Write;
 
-use hookbus_client::inspect::proto::{Incident, Rank, RankResult, RunSummary, SnapshotReply};
+use hookbus_client::inspect::proto::{
+    Attempt, Incident, Rank, RankResult, RunSummary, SnapshotReply,
+};
 
 use crate::args::ShowArgs;
 use crate::failure::Failure;
 use crate::table::{Table, one_line};
 use crate::terminal::Style;
-use crate::{format, json, reach, terminal};
+use crate::{format, json, local_time, reach, recorded, terminal};
 
 /// Log lines on the page, the newest; they are long.
 const SHOWN_LOGS: usize = 6;
 
 /// Prints one run.
 pub(crate) async fn show(address: &reach::Target, args: ShowArgs) -> Result<u8, Failure> {
-    let reply = reach::reach(address).await?.snapshot(&args.run).await?;
-    if args.output.json {
-        terminal::answer_json(&json::snapshot(&reply))?;
-    } else {
-        terminal::answer(&text(&reply, Style::stdout()))?;
-    }
-    Ok(0)
+    recorded::ask(address, &args.state, async |mut inspector| {
+        let reply = inspector.snapshot(&args.run).await?;
+        if args.output.json {
+            terminal::answer_json(&json::snapshot(&reply))?;
+        } else {
+            terminal::answer(&text(&reply, Style::stdout()))?;
+        }
+        Ok(0)
+    })
+    .await
 }
 
 fn text(reply: &SnapshotReply, style: Style) -> String {
@@ -29,22 +35,34 @@ fn text(reply: &SnapshotReply, style: Style) -> String {
         return "no run yet: no trainer has attached to this daemon\n".to_owned();
     };
     let mut page = heading(run, style);
+    let over = has_ended(run);
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {
             // A String takes whatever is written to it.
             let _ = write!(page, "\n{}\n{body}", style.bold(title));
         }
     };
-    section("ranks", ranks(&reply.ranks));
+    section("attempts", attempts(&reply.attempts));
+    section("ranks", ranks(&reply.ranks, over));
     section("rank notes", rank_notes(&reply.ranks));
     section("last values", last_values(&reply.ranks));
-    section("hooks", hooks(reply));
+    section("hooks", hooks(reply, over));
     section("refused", refused(reply));
-    section("wanted of the training", wanted(reply));
+    let title = if over {
+        "was wanted of the training"
+    } else {
+        "wanted of the training"
+    };
+    section(title, wanted(reply));
     section("results", results(&reply.results));
     section("incidents", incidents(&reply.incidents, style));
     section("log lines sent to the trainer", logs(reply));
     page
+}
+
+/// Nothing of it is live any more.
+pub(crate) fn has_ended(run: &RunSummary) -> bool {
+    run.archived || run.ended_unix_s.is_some()
 }
 
 fn heading(run: &RunSummary, style: Style) -> String {
@@ -54,29 +72,101 @@ fn heading(run: &RunSummary, style: Style) -> String {
         style.bold(&one_line(&run.id)),
         run.attempt
     );
-    let _ = write!(
-        text,
-        "{} of {} ranks connected, ",
-        run.connected, run.world_size
-    );
-    let _ = writeln!(
-        text,
-        "{}, since {}",
-        format::progress(run),
-        format::age(run.age_s)
-    );
+    let progress = format::progress(run);
+    if has_ended(run) {
+        let _ = writeln!(text, "{progress}, {}", ran(run));
+    } else {
+        let _ = write!(
+            text,
+            "{} of {} ranks connected, ",
+            run.connected, run.world_size
+        );
+        let _ = writeln!(text, "{progress}, since {}", format::age(run.age_s));
+    }
     if !run.reason.is_empty() {
         let _ = writeln!(text, "reason: {}", one_line(&run.reason));
+    }
+    if run.archived {
+        let _ = writeln!(text, "{}", recorded(run));
     }
     text
 }
 
-fn ranks(ranks: &[Rank]) -> String {
-    if ranks.is_empty() {
-        return "  none has attached\n".to_owned();
+fn ran(run: &RunSummary) -> String {
+    match run.ended_unix_s {
+        Some(ended) => format!("ran {}", format::age(ended - run.started_unix_s)),
+        None => "its end was not recorded".to_owned(),
+    }
+}
+
+fn recorded(run: &RunSummary) -> String {
+    match run.ended_unix_s {
+        Some(ended) => format!(
+            "recorded {}; nothing of it is live",
+            local_time::span(run.started_unix_s, ended)
+        ),
+        // It may be another daemon's, whose journal is only read here.
+        None => format!(
+            "recorded from {} on; no end of it was recorded: its daemon died, or is another one than was asked here",
+            local_time::date_time(run.started_unix_s)
+        ),
+    }
+}
+
+/// Every start, where there was more than one.
+fn attempts(attempts: &[Attempt]) -> String {
+    if attempts.len() < 2 {
+        return String::new();
     }
     let mut table = Table::new(2);
-    table.row([
+    table.row(["ATTEMPT", "PHASE", "STARTED", "RAN", "REACHED", "REASON"]);
+    for attempt in attempts {
+        let ran = match attempt.ended_unix_s {
+            Some(ended) => format::age(ended - attempt.started_unix_s),
+            None => "-".to_owned(),
+        };
+        table.row([
+            &attempt.attempt.to_string(),
+            format::phase(attempt.phase()),
+            &local_time::date_time(attempt.started_unix_s),
+            &ran,
+            &format::position(attempt.position.as_ref()),
+            &attempt.reason,
+        ]);
+    }
+    table.render()
+}
+
+/// A line each. `over`: what is true of a connection only is left out, for there is none.
+fn ranks(ranks: &[Rank], over: bool) -> String {
+    if ranks.is_empty() {
+        let none = if over { "was recorded" } else { "has attached" };
+        return format!("  none {none}\n");
+    }
+    let mut table = Table::new(2);
+    let mut add = |cells: [&str; 11]| {
+        let [
+            rank,
+            node,
+            pid,
+            state,
+            position,
+            point,
+            step,
+            heard,
+            events,
+            dropped,
+            gates,
+        ] = cells;
+        if over {
+            table.row([rank, node, position, point, step, events, dropped, gates]);
+        } else {
+            table.row([
+                rank, node, pid, state, position, point, step, heard, events, dropped, gates,
+            ]);
+        }
+    };
+    add([
         "RANK",
         "NODE",
         "PID",
@@ -90,7 +180,7 @@ fn ranks(ranks: &[Rank]) -> String {
         "GATES",
     ]);
     for rank in ranks {
-        table.row([
+        add([
             &rank.rank.to_string(),
             &rank.node,
             &if rank.pid == 0 {
@@ -173,7 +263,10 @@ fn last_values(ranks: &[Rank]) -> String {
     text
 }
 
-fn hooks(reply: &SnapshotReply) -> String {
+fn hooks(reply: &SnapshotReply, over: bool) -> String {
+    if reply.hooks.is_empty() && over {
+        return "  none was recorded\n".to_owned();
+    }
     if reply.hooks.is_empty() {
         return "  none: the daemon records and samples only\n".to_owned();
     }
@@ -321,7 +414,7 @@ fn logs(reply: &SnapshotReply) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hookbus_client::inspect::proto::{self, LogSeen, Position, Refused};
+    use hookbus_client::inspect::proto::{self, LogSeen, Position, Refused, RunPhase};
 
     use super::*;
 
@@ -389,6 +482,65 @@ mod tests {
         ] {
             assert!(page.contains(words), "{words:?} is missing in:\n{page}");
         }
+    }
+
+    #[test]
+    fn a_recorded_run_says_so_and_has_nothing_live() {
+        let attempt = |attempt, phase: RunPhase, reason: &str, ended_unix_s| Attempt {
+            attempt,
+            phase: phase.into(),
+            reason: reason.into(),
+            started_unix_s: 1_000_000_000.0,
+            ended_unix_s,
+            position: Some(Position {
+                epoch: 2,
+                iter: 70,
+                inner_iter: 10,
+            }),
+        };
+        let mut run = RunSummary {
+            id: "old@7".into(),
+            attempt: 2,
+            phase: RunPhase::Finished.into(),
+            started_unix_s: 1_000_000_000.0,
+            ended_unix_s: Some(1_000_003_600.0),
+            archived: true,
+            ..Default::default()
+        };
+        let mut reply = SnapshotReply {
+            run: Some(run.clone()),
+            ranks: vec![Rank {
+                node: "gpu7".into(),
+                ..Default::default()
+            }],
+            attempts: vec![
+                attempt(1, RunPhase::Lost, "rank 0 went", None),
+                attempt(2, RunPhase::Finished, "", Some(1_000_000_090.0)),
+            ],
+            ..Default::default()
+        };
+        let page = text(&reply, Style::plain());
+        for words in [
+            "old@7: finished, attempt 2, -, ran 1 h 0 min\n",
+            "; nothing of it is live\n",
+            "attempts\n  ATTEMPT  PHASE     STARTED           RAN         REACHED          REASON\n  1        lost      ",
+            "  -           epoch 2 iter 70  rank 0 went\n",
+            "  1 min 30 s  epoch 2 iter 70\n",
+            "  RANK  NODE  POSITION",
+        ] {
+            assert!(page.contains(words), "{words:?} is missing in:\n{page}");
+        }
+        for words in ["connected", "HEARD", "gone"] {
+            assert!(!page.contains(words), "{words:?} is in:\n{page}");
+        }
+        // One attempt is the run itself; an end that was not recorded is not invented.
+        reply.attempts.pop();
+        run.ended_unix_s = None;
+        reply.run = Some(run);
+        let page = text(&reply, Style::plain());
+        assert!(!page.contains("ATTEMPT"), "{page}");
+        assert!(page.contains("its end was not recorded"), "{page}");
+        assert!(page.contains("no end of it was recorded"), "{page}");
     }
 
     #[test]

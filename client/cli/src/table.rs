@@ -4,6 +4,7 @@
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     indent: usize,
+    numbers_from: Option<usize>,
     rows: Vec<Vec<String>>,
 }
 
@@ -12,14 +13,30 @@ impl Table {
     pub(crate) fn new(indent: usize) -> Table {
         Table {
             indent,
+            numbers_from: None,
             rows: Vec::new(),
         }
     }
 
+    /// Columns from this one on end in line, as numbers are compared.
+    pub(crate) fn numbers_from(mut self, column: usize) -> Table {
+        self.numbers_from = Some(column);
+        self
+    }
+
     /// Adds a row; a line break in a cell would break the columns and becomes a blank.
     pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) -> &mut Table {
+        self.cells(cells)
+    }
+
+    /// The same where the number of columns is found as it runs.
+    pub(crate) fn cells<C: AsRef<str>>(
+        &mut self,
+        cells: impl IntoIterator<Item = C>,
+    ) -> &mut Table {
+        let cells = cells.into_iter();
         self.rows
-            .push(cells.iter().map(|cell| one_line(cell)).collect());
+            .push(cells.map(|cell| one_line(cell.as_ref())).collect());
         self
     }
 
@@ -35,9 +52,13 @@ impl Table {
         let mut text = String::new();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
-            for (width, cell) in widths.iter().zip(row) {
-                line.push_str(cell);
-                line.push_str(&" ".repeat(width + 2 - cell.chars().count()));
+            for (column, (width, cell)) in widths.iter().zip(row).enumerate() {
+                let blanks = " ".repeat(width - cell.chars().count());
+                if self.numbers_from.is_some_and(|from| column >= from) {
+                    line.push_str(&(blanks + cell + "  "));
+                } else {
+                    line.push_str(&(cell.clone() + &blanks + "  "));
+                }
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -68,6 +89,19 @@ mod tests {
         assert_eq!(
             table.render(),
             "  rank  step\n  0     12.0 ms\n  1024\n  é     x\n"
+        );
+    }
+
+    #[test]
+    fn numbers_end_in_line() {
+        let mut table = Table::new(0).numbers_from(1);
+        table
+            .row(["time", "used", "x"])
+            .row(["1", "7", "-"])
+            .row(["2", "12345", "100"]);
+        assert_eq!(
+            table.render(),
+            "time   used    x\n1         7    -\n2     12345  100\n"
         );
     }
 

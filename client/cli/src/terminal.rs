@@ -58,6 +58,21 @@ fn wanted(terminal: bool, variable: impl Fn(&str) -> Option<std::ffi::OsString>)
     terminal && !no_color && !dumb
 }
 
+/// How many letters a line of standard output may have: what COLUMNS says, else the terminal's width. None: a file or a
+/// pipe, where nothing is cut or folded.
+pub(crate) fn width() -> Option<usize> {
+    let said = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let out = io::stdout();
+    let real = || {
+        let size = rustix::termios::tcgetwinsize(&out).ok()?;
+        Some(usize::from(size.ws_col))
+    };
+    // A terminal that does not know its width says 0.
+    said.or_else(real).filter(|width| *width > 0)
+}
+
 /// Writes an answer to standard output, whole.
 pub(crate) fn answer(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

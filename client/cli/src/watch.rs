@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use hookbus_client::inspect::Inspector;
 use hookbus_client::inspect::proto::{Happening, Seen, happening};
 use serde_json::{Map, Value, json};
 
@@ -9,17 +10,29 @@ use crate::args::WatchArgs;
 use crate::failure::Failure;
 use crate::table::one_line;
 use crate::terminal::Style;
-use crate::{format, json, reach, show, terminal};
+use crate::{format, json, reach, recorded, show, terminal};
 
-/// Prints until the daemon ends, `count` is reached, or a signal comes.
+/// Prints until the run or the daemon ends, `count` is reached, or a signal comes.
 pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8, Failure> {
-    let mut inspector = reach::reach(address).await?;
+    recorded::ask(address, &args.state, async |inspector| {
+        print(inspector, &args).await
+    })
+    .await
+}
+
+async fn print(mut inspector: Inspector, args: &WatchArgs) -> Result<u8, Failure> {
     let style = Style::stdout();
-    let mut happenings = inspector.follow(&args.run, !args.no_events, None).await?;
+    // LAST and a name may mean another run later on.
+    let run = match inspector.snapshot(&args.run).await?.run {
+        Some(run) if args.since.is_none() && show::has_ended(&run) => return Ok(is_over(&run.id)),
+        Some(run) => run.id,
+        None => args.run.clone(),
+    };
+    let mut happenings = inspector.follow(&run, !args.no_events, args.since).await?;
     let mut shown: u64 = 0;
     while args.count.is_none_or(|count| shown < count) {
         let Some(happened) = happenings.next().await? else {
-            return Err(Failure::failed("the daemon ended the watch"));
+            return ended(inspector, &run).await;
         };
         if args.output.json {
             terminal::answer_json(&as_json(&happened))?;
@@ -29,6 +42,23 @@ pub(crate) async fn watch(address: &reach::Target, args: WatchArgs) -> Result<u8
         shown += 1;
     }
     Ok(0)
+}
+
+/// Nobody waits for what cannot happen any more.
+fn is_over(run: &str) -> u8 {
+    let run = one_line(run);
+    terminal::note(&format!(
+        "{run} is over; what happened: hookbus watch {run} --since start"
+    ));
+    0
+}
+
+/// There is no more: a run that is over has none, a daemon that ends says so.
+async fn ended(mut inspector: Inspector, run: &str) -> Result<u8, Failure> {
+    match inspector.snapshot(run).await {
+        Ok(reply) if reply.run.as_ref().is_some_and(show::has_ended) => Ok(0),
+        _ => Err(Failure::failed("the daemon ended the watch")),
+    }
 }
 
 fn values(seen: &Seen) -> String {

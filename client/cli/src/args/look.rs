@@ -1,14 +1,23 @@
-//! `hookbus show`, `memory` and `watch`: the verbs that look. None of them has an argument that could change a run.
+//! `hookbus runs`, `show`, `memory` and `watch`: the verbs that look. None of them has an argument that could change a run.
 
 use clap::Args;
 
-use super::JsonArgs;
+use super::since::since;
+use super::{JsonArgs, StateArgs};
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  hookbus runs                        what is training, and what was recorded
+  hookbus runs --state /mnt/node7/hookbus
+
+Where no daemon runs, one that only reads is started for this question.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
   hookbus show                        the only run there is
   hookbus show digits                 by its name
   hookbus show digits@4711 --json     by its id, for a script
+  hookbus show LAST                   the newest, running or not
 
 Epochs and iterations are counted from 0.";
 
@@ -17,32 +26,54 @@ Examples:
   hookbus memory                      once, with the age of every number
   hookbus memory digits --watch       each second, until Ctrl-C (the training does not notice)
   hookbus memory --watch 0.5 --count 20 --json > memory.jsonl
+  hookbus memory LAST --history       as it was recorded, a line for each time, and the peaks
+  hookbus memory digits --history --since 2h
 
-A number that could not be taken reads `unknown: why`, never 0.";
+A number that could not be taken reads `unknown: why`, never 0. The history is in MiB; where many ranks or GPUs do not fit \
+the terminal, it has their sum and the largest.";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
   hookbus watch                       the only run there is, until it ends or Ctrl-C
   hookbus watch digits --no-events    decisions, state, commands, results and incidents only
+  hookbus watch digits --since 10m    first what happened in the last ten minutes
+  hookbus watch LAST --since start    all of it; of a run that is over that is the end
   hookbus watch digits --json | jq .  one JSON value a line
 
-What happened before is in `hookbus show`. A reader that is too slow is told how much it missed.";
+A reader that is too slow is told how much it missed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub(crate) struct RunsArgs {
+    /// Not only the newest 20 and those that are running (--json always has all)
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArgs {
-    /// A run's name or id; without it the only run
+    /// A run's name or id, or LAST for the newest; without it the only run
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = MEMORY_EXAMPLES)]
 pub(crate) struct MemoryArgs {
-    /// A run's name or id; without it the only run, or the host alone
+    /// A run's name or id, or LAST for the newest; without it the only run, or the host alone
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
@@ -54,6 +85,18 @@ pub(crate) struct MemoryArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
+    /// What was recorded, a line for each time that it was sampled; with --json one JSON value each
+    #[arg(long, conflicts_with_all = ["watch", "count"])]
+    pub(crate) history: bool,
+
+    /// Only what was recorded since then: 30s, 10m, 2h, 1d ago, or start
+    #[arg(long, value_name = "TIME", value_parser = since, requires = "history")]
+    pub(crate) since: Option<f64>,
+
+    /// With --history: read it from this state directory, whatever daemon runs
+    #[arg(long, value_name = "DIR", requires = "history")]
+    pub(crate) state: Option<std::path::PathBuf>,
+
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
@@ -61,7 +104,7 @@ pub(crate) struct MemoryArgs {
 #[derive(Debug, Args)]
 #[command(after_help = WATCH_EXAMPLES)]
 pub(crate) struct WatchArgs {
-    /// A run's name or id; without it the only run
+    /// A run's name or id, or LAST for the newest; without it the only run
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) run: String,
 
@@ -69,12 +112,19 @@ pub(crate) struct WatchArgs {
     #[arg(long)]
     pub(crate) no_events: bool,
 
+    /// First what happened since then, as it was recorded: 30s, 10m, 2h, 1d ago, or start
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<f64>,
+
     /// End after N lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
@@ -114,5 +164,13 @@ mod tests {
                 .contains("from 0.1 s")
         );
         assert!(parse(&["memory", "--count", "0"]).is_err());
+        for line in [
+            &["memory", "--since", "1h"][..],
+            &["memory", "--state", "/a"],
+            &["memory", "--history", "--watch"],
+            &["memory", "--history", "--count", "2"],
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
     }
 }

@@ -5,33 +5,39 @@
 //! |---|---|
 //! | `run` | the one that starts a training |
 //! | `look` | those that show, and change nothing |
+//! | `export` | the one that writes files |
+//! | `since` | a length of time, for those that look back |
 //! | `send` | the one that acts, with its orders |
 //! | here | what stands before any verb, and those that take `--json` alone |
 
+mod export;
 mod look;
 mod run;
 mod send;
+mod since;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use look::{MemoryArgs, ShowArgs, WatchArgs};
+pub(crate) use export::ExportArgs;
+pub(crate) use look::{MemoryArgs, RunsArgs, ShowArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
 
 const TOP_EXAMPLES: &str = "\
 Examples:
   hookbus run -- python train.py      start a training with a daemon of its own
-  hookbus runs                        which trainings does the daemon know?
+  hookbus runs                        what is training, and what was?
   hookbus show digits                 how is it going, and what went wrong?
   hookbus memory --watch              host, trainer and GPU memory, each second
   hookbus watch digits                what happens, as it happens
+  hookbus export LAST --csv DIR       what was recorded, as files
   hookbus send digits lr --scale 0.5  halve its learning rate, on every rank
   hookbus send digits stop            stop it at the next iteration, on every rank
   hookbus doctor                      why do I see nothing?
 
-Looking never disturbs a training. Only `send` changes one.
+Looking never disturbs a training. Only `send` changes one. Where no daemon runs, what was recorded earlier is shown.
 Exit status: 0 it worked, 1 it did not, 2 wrong command line or configuration.";
 
 /// Look at a training and its memory, steer or stop it, or start it with a daemon beside it.
@@ -58,14 +64,16 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a training with a private daemon beside it
     Run(RunArgs),
-    /// List the runs that the daemon knows
-    Runs(JsonArgs),
+    /// List the runs that there are and were
+    Runs(RunsArgs),
     /// Show one run: ranks, progress, hooks, results, incidents, log lines
     Show(ShowArgs),
     /// Show memory of the host, the trainer with its children, and the GPUs
     Memory(MemoryArgs),
     /// Watch what happens in a run: events, decisions with their reasons, commands and results
     Watch(WatchArgs),
+    /// Write what was recorded of a run as CSV, NDJSON or Parquet files
+    Export(ExportArgs),
     /// Send an order to a run and wait for every rank's answer
     Send(SendArgs),
     /// List the hooks that there are, with their arguments
@@ -79,6 +87,13 @@ pub(crate) struct JsonArgs {
     /// One JSON value on one line; not-finite numbers are the strings nan, inf and -inf
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Read what was recorded in this state directory, whatever daemon runs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// The words after `hookbus`, parsed; an error as its text.

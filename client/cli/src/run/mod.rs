@@ -11,18 +11,15 @@ use hookbus_client::address::ADDRESS_VARIABLE;
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
+use crate::private_daemon::{PrivateDaemon, Purpose};
 use crate::reach::Target;
+use crate::signals::{self, Signals};
 use crate::terminal::{self, Style};
 
-mod daemon;
 mod observer;
-mod private_dir;
 mod report;
-mod signals;
 
-use daemon::PrivateDaemon;
 use observer::Observer;
-use signals::Signals;
 
 /// Starts the daemon, then the command, and ends as the command did.
 pub(crate) async fn run(target: &Target, args: RunArgs) -> Result<u8, Failure> {
@@ -32,18 +29,18 @@ pub(crate) async fn run(target: &Target, args: RunArgs) -> Result<u8, Failure> {
              to use the one that runs: {ADDRESS_VARIABLE}={address} COMMAND"
         )));
     }
-    let signals = Signals::install()
-        .map_err(|error| Failure::failed(format!("cannot take the signals over: {error}")))?;
-    let mut daemon = PrivateDaemon::start(args.config.as_deref(), &signals)?;
+    let signals = Signals::install()?;
+    let config = args.config.as_deref();
+    let mut daemon = PrivateDaemon::start(Purpose::Training { config }, &signals)?;
     let ready = tokio::select! {
         ready = daemon.ready() => ready.map(|()| None),
-        number = asked_to_end(&signals) => Ok(Some(number)),
+        number = signals.asked_to_end() => Ok(Some(number)),
     };
     match ready {
         Ok(None) => {}
         Ok(Some(number)) => {
             daemon.end().await;
-            return Ok(code_of_signal(number));
+            return Ok(signals::exit_code(number));
         }
         Err(failure) => {
             daemon.end().await;
@@ -101,28 +98,17 @@ async fn supervise(
         // A second Ctrl-C does not wait for the report.
         tokio::select! {
             () = observer.last_look() => {}
-            _ = asked_to_end(signals) => {}
+            _ = signals.asked_to_end() => {}
         }
     }
     terminal::note(&report::text(
         &observer.seen,
+        observer.recorded == Some(true),
         daemon_gone.as_deref(),
         Style::stderr(),
     ));
     daemon.end().await;
     Ok(code_of(status))
-}
-
-/// The number of the next signal that asks us to end.
-async fn asked_to_end(signals: &Signals) -> i32 {
-    loop {
-        match signals.next().await {
-            Ok(arrived) if arrived.ends() => return arrived.number,
-            Ok(_) => {}
-            // A signalfd of our own does not fail; if it did, waiting for it must not spin.
-            Err(_) => std::future::pending().await,
-        }
-    }
 }
 
 /// As a shell says it: 127 not there, 126 there and not to be run.
@@ -141,13 +127,9 @@ fn not_started(program: &str, error: &io::Error) -> Failure {
 fn code_of(status: ExitStatus) -> u8 {
     match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
-        (None, Some(number)) => code_of_signal(number),
+        (None, Some(number)) => signals::exit_code(number),
         (None, None) => crate::failure::FAILED,
     }
-}
-
-fn code_of_signal(number: i32) -> u8 {
-    u8::try_from(128 + number).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]

@@ -36,7 +36,12 @@ pub(crate) struct Observer {
     next: Instant,
     /// By id.
     pub(crate) seen: BTreeMap<String, Seen>,
+    /// Whether the daemon records what it sees; None: it was not asked yet, or did not say.
+    pub(crate) recorded: Option<bool>,
 }
+
+/// A table that every journal has.
+const ANY_TABLE: &str = "samples";
 
 impl Observer {
     pub(crate) fn new(address: Address) -> Observer {
@@ -45,6 +50,7 @@ impl Observer {
             inspector: None,
             next: Instant::now() + LOOK,
             seen: BTreeMap::new(),
+            recorded: None,
         }
     }
 
@@ -75,7 +81,12 @@ impl Observer {
             Some(inspector) => inspector,
             empty => empty.insert(Inspector::connect(&self.address, LOOK).await?),
         };
-        for run in inspector.runs().await? {
+        // What the journal has of earlier days is none of this training's.
+        let runs = inspector.runs().await?.into_iter();
+        for run in runs.filter(|run| !run.archived) {
+            if self.recorded.is_none() {
+                self.recorded = keeps_journal(inspector, &run.id).await;
+            }
             let snapshot = inspector.snapshot(&run.id).await?;
             let seen = self.seen.entry(run.id).or_default();
             if let Some(bytes) = resident_bytes(&snapshot.ranks) {
@@ -84,6 +95,20 @@ impl Observer {
             seen.snapshot = snapshot;
         }
         Ok(())
+    }
+}
+
+/// Asks for nothing of a table: only a journal has one.
+async fn keeps_journal(inspector: &mut Inspector, run: &str) -> Option<bool> {
+    let said = match inspector.rows(run, ANY_TABLE, Some(0.0)).await {
+        Ok(mut replies) => replies.next().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    match said {
+        Ok(()) => Some(true),
+        Err(InspectError::Refused(_)) => Some(false),
+        // The run may be too new; the connection's end is seen by the next question.
+        Err(_) => None,
     }
 }
 

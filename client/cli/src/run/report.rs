@@ -11,9 +11,11 @@ use crate::show;
 use crate::table::one_line;
 use crate::terminal::Style;
 
-/// The report; `daemon_gone` is how the daemon ended and its last words, where it ended before the command.
+/// The report; `recorded`: it can be read again; `daemon_gone` is how the daemon ended and its last words, where it ended
+/// before the command.
 pub(crate) fn text(
     seen: &BTreeMap<String, Seen>,
+    recorded: bool,
     daemon_gone: Option<&str>,
     style: Style,
 ) -> String {
@@ -39,6 +41,11 @@ pub(crate) fn text(
         text.push_str(
             "no trainer attached to the daemon: does the command call hookbus.attach()?\n",
         );
+    }
+    match seen.len() {
+        1 if recorded => text.push_str("to read it again: hookbus show LAST\n"),
+        2.. if recorded => text.push_str("to read them again: hookbus runs\n"),
+        _ => {}
     }
     text
 }
@@ -190,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_stopped_run_says_who_where_and_why() {
-        let text = text(&stopped(), None, Style::plain());
+        let text = text(&stopped(), false, None, Style::plain());
         let wanted = "\
 digits@1: stopped at epoch 0 iter 49
   why: loss is nan
@@ -203,9 +210,31 @@ digits@1: stopped at epoch 0 iter 49
     }
 
     #[test]
+    fn what_was_recorded_can_be_read_again() {
+        let mut seen = stopped();
+        let one = text(&seen, true, None, Style::plain());
+        assert!(
+            one.ends_with("\nto read it again: hookbus show LAST\n"),
+            "{one}"
+        );
+        seen.append(
+            &mut stopped()
+                .into_values()
+                .map(|one| ("b@2".to_owned(), one))
+                .collect(),
+        );
+        let two = text(&seen, true, None, Style::plain());
+        assert!(
+            two.ends_with("\nto read them again: hookbus runs\n"),
+            "{two}"
+        );
+    }
+
+    #[test]
     fn a_dead_daemon_is_told_with_its_last_words() {
         let text = text(
             &stopped(),
+            true,
             Some("signal: 9 (SIGKILL)\nlast line"),
             Style::plain(),
         );
@@ -221,6 +250,8 @@ digits@1: stopped at epoch 0 iter 49
 
     #[test]
     fn a_command_that_never_attached_hears_so() {
-        assert!(text(&BTreeMap::new(), None, Style::plain()).starts_with("no trainer attached"));
+        assert!(
+            text(&BTreeMap::new(), true, None, Style::plain()).starts_with("no trainer attached")
+        );
     }
 }

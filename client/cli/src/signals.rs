@@ -1,4 +1,4 @@
-//! The signals that `hookbus run` passes on to its command.
+//! The signals that `hookbus run` passes on to its command, and that end a verb which has something to clear away.
 //!
 //! They are blocked and read from a signalfd, because only that says who sent one: a signal of the terminal (Ctrl-C)
 //! comes from the kernel and has reached the command already, being sent to the whole foreground group; one sent by
@@ -9,6 +9,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
+
+use crate::failure::Failure;
 
 /// What is passed on.
 const FORWARDED: [i32; 6] = [
@@ -46,7 +48,12 @@ impl Arrived {
 
 impl Signals {
     /// Blocks the forwarded signals in this thread and reads them from a file descriptor from now on.
-    pub(crate) fn install() -> io::Result<Signals> {
+    pub(crate) fn install() -> Result<Signals, Failure> {
+        Signals::take()
+            .map_err(|error| Failure::failed(format!("cannot take the signals over: {error}")))
+    }
+
+    fn take() -> io::Result<Signals> {
         // SAFETY: the sets are plain memory that sigemptyset initialises before anything reads them; the descriptor
         // that signalfd returns is new, owned by nobody else, and stays open as long as its AsyncFd.
         unsafe {
@@ -82,6 +89,18 @@ impl Signals {
             let mut ready = self.fd.readable().await?;
             if let Ok(read) = ready.try_io(|fd| read(fd.as_raw_fd())) {
                 return read;
+            }
+        }
+    }
+
+    /// The number of the next one that asks us to end. Cancel safe.
+    pub(crate) async fn asked_to_end(&self) -> i32 {
+        loop {
+            match self.next().await {
+                Ok(arrived) if arrived.ends() => return arrived.number,
+                Ok(_) => {}
+                // A signalfd of our own does not fail; if it did, waiting for it must not spin.
+                Err(_) => std::future::pending().await,
             }
         }
     }
@@ -130,6 +149,11 @@ pub(crate) fn send(pid: u32, number: i32) {
         // SAFETY: kill takes two numbers and touches no memory of ours.
         unsafe { libc::kill(pid, number) };
     }
+}
+
+/// What a shell makes of a process that a signal killed.
+pub(crate) fn exit_code(number: i32) -> u8 {
+    u8::try_from(128 + number).unwrap_or(u8::MAX)
 }
 
 fn read(fd: i32) -> io::Result<Arrived> {

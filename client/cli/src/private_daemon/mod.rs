@@ -1,8 +1,11 @@
-//! The private daemon of one `hookbus run`: started, waited for, and ended.
+//! A private daemon: started for one `hookbus run` or one question about what was recorded, waited for, and ended.
 //!
 //! It has a process group of its own, so that a terminal's Ctrl-C reaches the training and not the daemon, which must
 //! still be there for the report.
 
+mod directory;
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -13,10 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use hookbus_client::address::Address;
 
-use super::private_dir::PrivateDir;
-use super::signals::{self, Signals};
 use crate::daemon_binary;
 use crate::failure::{FAILED, Failure, USAGE};
+use crate::signals::{self, Signals};
+use directory::PrivateDir;
 
 /// A daemon listens within a second; a machine under load gets this long.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,19 +30,56 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// How much of a log is shown where a daemon ended too early.
 const SHOWN_LINES: usize = 12;
 
+/// What it is started for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// It takes a training's events.
+    Training {
+        /// The user's configuration.
+        config: Option<&'a Path>,
+    },
+    /// It reads what was recorded, and records nothing.
+    Reading {
+        /// Where; None: where a daemon records by default.
+        state: Option<&'a Path>,
+    },
+}
+
+impl Purpose<'_> {
+    fn arguments(self) -> Vec<OsString> {
+        let path = |flag: &str, path: Option<&Path>| {
+            let words = path.map(|path| [OsString::from(flag), path.as_os_str().to_owned()]);
+            words.into_iter().flatten()
+        };
+        match self {
+            Purpose::Training { config } => path("--config", config).collect(),
+            Purpose::Reading { state } => [OsString::from("--read-only")]
+                .into_iter()
+                .chain(path("--state-dir", state))
+                .collect(),
+        }
+    }
+
+    /// What a daemon that does not start means for the user.
+    fn consequence(self) -> &'static str {
+        match self {
+            Purpose::Training { .. } => "the command was not started",
+            Purpose::Reading { .. } => "what was recorded cannot be read",
+        }
+    }
+}
+
 /// A running private daemon.
 #[derive(Debug)]
 pub(crate) struct PrivateDaemon {
     child: Child,
     directory: PrivateDir,
+    consequence: &'static str,
 }
 
 impl PrivateDaemon {
     /// Starts the program. It is not ready yet.
-    pub(crate) fn start(
-        config: Option<&Path>,
-        signals: &Signals,
-    ) -> Result<PrivateDaemon, Failure> {
+    pub(crate) fn start(purpose: Purpose<'_>, signals: &Signals) -> Result<PrivateDaemon, Failure> {
         let program = daemon_binary::find()?;
         let directory = PrivateDir::make()?;
         let errors = File::create(directory.errors()).map_err(|error| {
@@ -60,10 +100,8 @@ impl PrivateDaemon {
             .arg("--parent-pid")
             .arg(std::process::id().to_string())
             .arg("--remove-dir")
-            .arg(directory.path());
-        if let Some(config) = config {
-            command.arg("--config").arg(config);
-        }
+            .arg(directory.path())
+            .args(purpose.arguments());
         // Its output never mixes with the training's; standard error is a file, which no one needs to empty.
         command
             .stdin(Stdio::null())
@@ -77,7 +115,11 @@ impl PrivateDaemon {
         let child = command.spawn().map_err(|error| {
             Failure::failed(format!("cannot start {}: {error}", program.display()))
         })?;
-        Ok(PrivateDaemon { child, directory })
+        Ok(PrivateDaemon {
+            child,
+            directory,
+            consequence: purpose.consequence(),
+        })
     }
 
     /// Waits until the daemon listens. Where it ends instead, the failure has its own lines, and the exit code is 2 if
@@ -99,7 +141,8 @@ impl PrivateDaemon {
                 };
                 let words = self.last_words();
                 let text = format!(
-                    "{words}the daemon did not start ({ended}); the command was not started"
+                    "{words}the daemon did not start ({ended}); {}",
+                    self.consequence
                 );
                 return Err(Failure { code, text });
             }
@@ -107,7 +150,8 @@ impl PrivateDaemon {
                 let words = self.last_words();
                 let waited = READY_DEADLINE.as_secs();
                 return Err(Failure::failed(format!(
-                    "{words}the daemon is not ready after {waited} s; the command was not started"
+                    "{words}the daemon is not ready after {waited} s; {}",
+                    self.consequence
                 )));
             }
         }
