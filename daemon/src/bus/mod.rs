@@ -91,7 +91,7 @@ async fn task(
     let alive = rules.alive;
     let mut dirty = false;
     let mut published = Instant::now();
-    let mut sampled = Instant::now();
+    let mut sampled: Option<Instant> = None;
     let mut watched = std::collections::BTreeSet::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -113,9 +113,11 @@ async fn task(
             _ = tick.tick() => {
                 run.tick(Instant::now().into_std(), alive);
                 force = true;
-                if sampled.elapsed() >= rules.sample_every {
-                    sampled = Instant::now();
-                    run.sample(&live, sampled.into_std());
+                let now = Instant::now();
+                if sampled.is_none_or(|at| now - at >= rules.sample_every)
+                    && run.sample(&live, now.into_std())
+                {
+                    sampled = Some(now);
                 }
             }
             () = sleep_until(wake) => run.tick(Instant::now().into_std(), alive),

@@ -267,10 +267,10 @@ impl Run {
         }
     }
 
-    /// Memory as it is now, in the journal.
-    pub(in crate::bus) fn sample(&mut self, live: &crate::store::Live, now: Instant) {
+    /// Memory as it is now, in the journal. False: nobody is here whose it could be.
+    pub(in crate::bus) fn sample(&mut self, live: &crate::store::Live, now: Instant) -> bool {
         if self.is_over() || self.archived || self.members.is_empty() {
-            return;
+            return false;
         }
         let position = self
             .members
@@ -288,6 +288,7 @@ impl Run {
         for sample in samples {
             self.write(now, Kind::Sample(Box::new(sample)));
         }
+        true
     }
 
     /// Everything since the last time, for the journal.

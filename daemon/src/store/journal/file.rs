@@ -15,6 +15,9 @@ use crate::domain::RunId;
 pub(super) const ENDING: &str = "db";
 /// So many files of one run may be in other daemons' hands.
 const TRIES: u32 = 64;
+/// Who only looks whether a file is held holds it for a moment: it is tried so often again, after so long.
+const LOOKED_AT: u32 = 3;
+const LOOK: std::time::Duration = std::time::Duration::from_millis(10);
 /// Bytes of a file's name, with room for what SQLite appends.
 const NAME_BYTES: usize = 200;
 /// File systems over a network or through FUSE, where a shared memory of several machines is none: statfs(2).
@@ -65,7 +68,15 @@ pub(super) fn open(
 ) -> Result<Held, Unopened> {
     for n in 1..=TRIES {
         let path = directory.join(name(run, n));
-        if let Some(lock) = lock(&path)? {
+        let mut held = lock(&path)?;
+        for _ in 0..LOOKED_AT {
+            if held.is_some() {
+                break;
+            }
+            std::thread::park_timeout(LOOK);
+            held = lock(&path)?;
+        }
+        if let Some(lock) = held {
             return open_locked(path, lock, run, node, unix_us);
         }
         tracing::debug!(path = %path.display(), "another daemon writes this file");
@@ -81,13 +92,22 @@ pub(super) fn paths(directory: &Path, run: &RunId) -> impl Iterator<Item = PathB
 
 /// Whether a daemon holds a file.
 pub(super) fn is_held(path: &Path) -> bool {
-    matches!(lock(path), Ok(None))
+    // Held for a moment only; a daemon that wants it just then tries again.
+    let lock = File::open(with(path, ".lock"));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// Opens a file for reading, whoever writes it.
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = if with(path, "-wal").exists() || is_held(path) {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        // Nobody writes it: SQLite needs no files of its own beside it.
+        let escaped = escaped(path.as_os_str().as_encoded_bytes());
+        let uri = format!("file:{escaped}?immutable=1");
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
@@ -257,6 +277,20 @@ fn lock(path: &Path) -> Result<Option<File>, Unopened> {
 
 fn is_local(path: &Path) -> bool {
     statfs(path).map_or(true, |of| !NOT_LOCAL.contains(&(of.f_type as u32)))
+}
+
+/// For a URI.
+fn escaped(path: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in path {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'@' | b'~' => {
+                text.push(char::from(*byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 fn with(path: &Path, ending: &str) -> PathBuf {
