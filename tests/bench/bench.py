@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import gates
+import journal
 import peers
 import steering
 from hookbusd import ROOT, Daemon
@@ -136,27 +137,6 @@ def resident() -> None:
         row(f"daemon, resident, each of {sessions} runs of 100 events", text, each, 40.0, "KB")
 
 
-def ingest() -> None:
-    """Events in a CPU-second of the whole daemon, its sampler included, while one trainer emits flat out."""
-    with Daemon() as daemon, hookbus.attach("bench", address=daemon.address) as bus:
-        two, count, rates = loops(bus.event)["2"], 100_000, []
-        two(count)
-        settle(bus)
-        for _ in range(5):
-            events, cpu, start = 0, daemon.cpu_seconds(), time.perf_counter()
-            # long enough for the clock's ticks of 10 ms not to matter
-            while time.perf_counter() < start + 2 or daemon.cpu_seconds() < cpu + 0.5:
-                two(count)
-                settle(bus)  # so that nothing is dropped
-                events += count
-            rates.append((events / (daemon.cpu_seconds() - cpu), events / (time.perf_counter() - start)))
-        no_drops(bus)
-        grown = daemon.resident_bytes()
-    rate, wall = (statistics.median(each) for each in zip(*rates, strict=True))
-    row("ingest, 2 metrics, a CPU-second of the daemon", f"{wall:,.0f} /s of wall time", rate, 1e6, "/s", True)
-    info("daemon, resident, after that", f"{grown / 1e6:.2f} MB")
-
-
 def mmengine() -> None:
     """In the environment that has torch. Where that fails so does the bench: it is made by `make bench`."""
     script = Path(__file__).with_name("mmengine_loop.py")
@@ -174,7 +154,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "order": steering.order,
     "import": import_time,
     "resident": resident,
-    "ingest": ingest,
+    "journal": journal.rows,
     "memory": memory_line,
     "mmengine": mmengine,
     "grpcio-gate": gates.grpcio,

@@ -23,7 +23,16 @@ class Daemon:
         (folder / "c.toml").write_text(toml)
         ready = folder / "ready"
         self.address = f"unix://{folder}/d.sock"
-        flags = ["--config", folder / "c.toml", "--state-dir", folder / "state", "--socket", folder / "d.sock", "--ready-file", ready]
+        flags = [
+            "--config",
+            folder / "c.toml",
+            "--state-dir",
+            folder / "state",
+            "--socket",
+            folder / "d.sock",
+            "--ready-file",
+            ready,
+        ]
         self.process = subprocess.Popen([BINARY, *map(str, flags), "--log-level", "error"])
         deadline = time.monotonic() + 30
         while not ready.exists():
