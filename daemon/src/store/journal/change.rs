@@ -81,7 +81,9 @@ pub enum Kind {
     },
     /// A command that a rank has to answer.
     Command(Rank, Box<Command>),
-    /// It has.
+    /// It has it, so it is not sent again; its answer may still come.
+    Taken(Rank, String),
+    /// It has answered. Nothing, where the id is no command's.
     Answered(Rank, String, Outcome),
     /// The desired state, and what else must be known to go on from it.
     Desired(Box<DesiredState>, serde_json::Value),

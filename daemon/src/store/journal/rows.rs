@@ -166,6 +166,12 @@ impl Writing<'_> {
                     json(command)
                 ])?;
             }
+            Kind::Taken(rank, id) => {
+                let sql = "UPDATE command_rows SET outcome = 'taken' WHERE attempt = ?1 AND rank = ?2 AND id = ?3
+                    AND outcome IS NULL";
+                to.prepare_cached(sql)?
+                    .execute(params![attempt, rank.0, id])?;
+            }
             Kind::Answered(rank, id, outcome) => {
                 let sql = "UPDATE command_rows SET outcome = ?4 WHERE attempt = ?1 AND rank = ?2 AND id = ?3";
                 to.prepare_cached(sql)?
