@@ -253,6 +253,10 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         self.backoff = BACKOFF.0;
         self.fenced_as.clear();
+        if welcome.verdict() == wire::Verdict::Lost {
+            // Its number is only where this client said that it goes on: it settles nothing that was let go.
+            self.retained.judge();
+        }
         self.retained.settle(welcome.ack);
         self.retained.judge();
         self.retained.rewind();

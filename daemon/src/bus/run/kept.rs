@@ -13,8 +13,6 @@ use crate::store::journal::{Change, Dropped, Events};
 
 /// After so many events that are taken and not settled, the client is told that they are taken.
 const TELL_TAKEN: u64 = 4096;
-/// Of what was acknowledged to a client by a daemon that wrote elsewhere.
-const ELSEWHERE: &str = "acknowledged by a daemon that did not write here";
 
 /// What waits to be said, and to be answered.
 #[derive(Default)]
@@ -128,12 +126,7 @@ impl Run {
         };
         self.write(now, Kind::Rank(Box::new(attached)));
         if verdict == Verdict::Lost {
-            let elsewhere = Dropped {
-                first_seq: 1,
-                last_seq: hello.next_seq - 1,
-                points: vec![("".into(), hello.next_seq - 1)],
-                why: ELSEWHERE,
-            };
+            let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
             self.write(now, Kind::Lost(rank, elsewhere));
         }
     }

@@ -157,6 +157,18 @@ pub struct Dropped {
     pub why: &'static str,
 }
 
+impl Dropped {
+    /// What was acknowledged to a client by a daemon that wrote elsewhere, or that it dropped itself: its own holes say.
+    pub fn elsewhere(first_seq: u64, last_seq: u64) -> Self {
+        Self {
+            first_seq,
+            last_seq,
+            points: vec![("".into(), last_seq + 1 - first_seq)],
+            why: super::rows::ELSEWHERE,
+        }
+    }
+}
+
 /// A hook as the journal keeps it.
 #[derive(Clone, Debug)]
 pub struct HookKept {

@@ -505,6 +505,31 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_dropped_itself_is_not_also_the_loss_of_another_daemon() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        let hole = |first_seq, last_seq| Dropped {
+            why: crate::store::journal::BY_CLIENT,
+            ..Dropped::elsewhere(first_seq, last_seq)
+        };
+        let lost = Kind::Lost(Rank(0), Dropped::elsewhere(1, 100));
+        writer.push(2, vec![bench.change(lost)]);
+        let holes = [vec![hole(11, 20)], vec![hole(11, 20), hole(91, 120)]];
+        for holes in holes {
+            writer.push(3, vec![bench.change(Kind::Holes(Rank(0), holes))]);
+        }
+        writer.commit();
+        let firsts = bench.numbers("SELECT first_seq FROM holes ORDER BY first_seq");
+        let lasts = bench.numbers("SELECT last_seq FROM holes ORDER BY first_seq");
+        assert_eq!(
+            (firsts, lasts),
+            (vec![1, 11, 21, 91], vec![10, 20, 90, 120])
+        );
+        assert_eq!(bench.numbers("SELECT sum(count) FROM holes"), [120]);
+    }
+
+    #[test]
     fn a_full_disk_loses_only_what_does_not_fit_in_memory_and_counts_it() {
         let bench = Bench::new();
         let mut writer = bench.open().writer;
