@@ -256,6 +256,8 @@ impl Driver {
         if welcome.verdict() == wire::Verdict::Lost {
             // Its number is only where this client said that it goes on: it settles nothing that was let go.
             self.retained.judge();
+        } else {
+            lock(&shared.inbox).settle(welcome.ack);
         }
         self.retained.settle(welcome.ack);
         self.retained.judge();
@@ -357,6 +359,7 @@ impl Driver {
                 server_frame::Frame::Ack(ack) => {
                     self.retained.settle(ack.seq);
                     self.retained.take(ack.taken);
+                    lock(&shared.inbox).settle(ack.seq);
                     shared.update(|status| status.acked = self.retained.settled());
                 }
                 server_frame::Frame::State(state) => self.state(state),
@@ -551,7 +554,7 @@ impl Driver {
             if !put(encode(Frame::Result(result))) {
                 break;
             }
-            inbox.result_sent();
+            inbox.result_sent(self.retained.sent_seq());
         }
         if self.said_bye.is_none()
             && self.retained.all_sent()
