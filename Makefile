@@ -18,9 +18,10 @@ WHEEL := $(TARGET)/client
 
 CLIENT_SOURCES := Cargo.toml Cargo.lock client/python/pyproject.toml client/python/README.md \
 	$(shell find client/python client/rust proto \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
-PYTHON_SOURCES := client/python/python demo tests/python $(wildcard tests/bench)
+PYTHON_SOURCES := client/python/python demo tests/python tests/torture $(wildcard tests/bench)
+KILLS ?= 1000
 
-.PHONY: help build demo demo-mmengine test test-rust test-python bench lint fmt example-config hook-docs clean
+.PHONY: help build demo demo-mmengine test test-rust test-python torture bench lint fmt example-config hook-docs clean
 
 help: ## This list
 	@echo 'hookbus: make TARGET'
@@ -51,6 +52,10 @@ test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub
 	cd client/python && $(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
+
+torture: build $(VENV)/.client ## The daemon killed KILLS times (1000) under running trainings; SEED= repeats one
+	HOOKBUSD=$(TARGET)/release/hookbusd PYTHONPATH=tests/python $(BIN)/python tests/torture/torture.py --timed \
+		--kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 bench: build $(VENV)/.client $(VENV)/.bench $(TORCH_VENV)/.client ## Speed, beside its targets and peers
 	$(BIN)/python tests/bench/bench.py

@@ -256,6 +256,12 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         self.backoff = BACKOFF.0;
         self.fenced_as.clear();
+        if welcome.verdict() == wire::Verdict::Lost {
+            // Its number is only where this client said that it goes on: it settles nothing that was let go.
+            self.retained.judge();
+        } else {
+            lock(&shared.inbox).settle(welcome.ack);
+        }
         self.retained.settle(welcome.ack);
         self.retained.judge();
         self.retained.rewind();
@@ -356,6 +362,7 @@ impl Driver {
                 server_frame::Frame::Ack(ack) => {
                     self.retained.settle(ack.seq);
                     self.retained.take(ack.taken);
+                    lock(&shared.inbox).settle(ack.seq);
                     shared.update(|status| status.acked = self.retained.settled());
                 }
                 server_frame::Frame::State(state) => self.state(state),
@@ -550,7 +557,7 @@ impl Driver {
             if !put(encode(Frame::Result(result))) {
                 break;
             }
-            inbox.result_sent();
+            inbox.result_sent(self.retained.sent_seq());
         }
         if self.said_bye.is_none()
             && self.retained.all_sent()

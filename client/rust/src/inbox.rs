@@ -11,8 +11,8 @@ use crate::rates::{Report, Turn, passed, turn};
 
 /// Ids that are remembered, so that nothing is done twice.
 const REMEMBERED: usize = 4096;
-/// Results that are sent again on a new connection.
-const SENT: usize = 64;
+/// Results that are sent again on a new connection, at most.
+const SENT: usize = 4096;
 /// Texts that go over the wire are cut here.
 pub(crate) const TEXT_BYTES: usize = 1024;
 /// Actions that wait for the training thread.
@@ -140,8 +140,9 @@ pub(crate) struct Inbox {
     order: VecDeque<String>,
     /// Results that no acknowledged connection has carried yet.
     results: VecDeque<wire::Result>,
-    /// The last ones that went out: a connection that breaks may have lost them, and the daemon takes one only once.
-    sent: VecDeque<wire::Result>,
+    /// Those that went out, each with the highest number that an event had that was sent before it. A daemon that dies may
+    /// have lost them, until it has settled a later event; it takes one only once.
+    sent: VecDeque<(u64, wire::Result)>,
     /// Texts that did not fit.
     pub(crate) dropped: u64,
 }
@@ -443,7 +444,7 @@ impl Inbox {
     pub(crate) fn is_reported(&self, id: &str) -> bool {
         self.results
             .iter()
-            .chain(&self.sent)
+            .chain(self.sent.iter().map(|(_, result)| result))
             .any(|result| result.id == id)
     }
 
@@ -452,17 +453,25 @@ impl Inbox {
         self.results.front()
     }
 
-    /// It is on its way.
-    pub(crate) fn result_sent(&mut self) {
-        self.sent.extend(self.results.pop_front());
+    /// It is on its way, after every event that was sent up to `seq`.
+    pub(crate) fn result_sent(&mut self, seq: u64) {
+        self.sent
+            .extend(self.results.pop_front().map(|result| (seq, result)));
         if self.sent.len() > SENT {
+            self.sent.pop_front();
+        }
+    }
+
+    /// Events are settled up to `seq`, and with them what was sent before the last one.
+    pub(crate) fn settle(&mut self, seq: u64) {
+        while self.sent.front().is_some_and(|(after, _)| *after < seq) {
             self.sent.pop_front();
         }
     }
 
     /// A new connection: what may have been lost goes out again.
     pub(crate) fn rewind(&mut self) {
-        while let Some(result) = self.sent.pop_back() {
+        while let Some((_, result)) = self.sent.pop_back() {
             self.results.push_front(result);
         }
     }
@@ -599,7 +608,7 @@ mod tests {
         let mut said = Vec::new();
         while let Some(result) = inbox.next_result() {
             said.push((result.id.clone(), result.outcome()));
-            inbox.result_sent();
+            inbox.result_sent(0);
         }
         let not = |id: &str, outcome| (id.to_owned(), outcome);
         assert_eq!(
@@ -611,6 +620,30 @@ mod tests {
             ]
         );
         assert!(!inbox.is_pending());
+    }
+
+    #[test]
+    fn results_are_sent_again_until_a_later_event_is_settled() {
+        let mut inbox = Inbox::default();
+        for (id, sent_before) in [("a", 5), ("b", 7), ("c", 7)] {
+            inbox.unsupported(id.to_owned(), "");
+            inbox.result_sent(sent_before);
+        }
+        let again = |inbox: &mut Inbox| {
+            inbox.rewind();
+            let mut ids = String::new();
+            while let Some(result) = inbox.next_result() {
+                ids.push_str(&result.id);
+                inbox.result_sent(7);
+            }
+            ids
+        };
+        inbox.settle(5);
+        assert_eq!(again(&mut inbox), "abc");
+        inbox.settle(7);
+        assert_eq!(again(&mut inbox), "abc", "all were sent after 7 by now");
+        inbox.settle(8);
+        assert_eq!(again(&mut inbox), "");
     }
 
     #[test]
@@ -627,7 +660,7 @@ mod tests {
         inbox.command(log("m"), |_| true, nothing);
         inbox.stop(stop("t", EffectiveWhen::Next, 0), None);
         while inbox.next_result().is_some() {
-            inbox.result_sent();
+            inbox.result_sent(0);
         }
         assert!(
             matches!(inbox.close(Position::default()).as_slice(), [Action::Log { id, .. }] if id == "m")
@@ -636,7 +669,7 @@ mod tests {
             inbox.next_result().map(|result| result.outcome()),
             Some(wire::Outcome::Applied)
         );
-        inbox.result_sent();
+        inbox.result_sent(0);
         assert_eq!(
             inbox
                 .next_result()
@@ -724,7 +757,7 @@ mod tests {
         assert_eq!(inbox.take("before_train_iter", at(7), true).len(), 1);
         inbox.stop(stop("t", EffectiveWhen::Iter, 7), None);
         assert_eq!(inbox.take("before_train_iter", at(8), true), []);
-        inbox.result_sent();
+        inbox.result_sent(0);
         let passed = inbox.next_result().expect("it is said");
         assert_eq!(
             (passed.outcome(), passed.reason.as_str()),

@@ -151,6 +151,11 @@ impl Retained {
         self.settled
     }
 
+    /// The highest number that was ever sent.
+    pub(crate) fn sent_seq(&self) -> u64 {
+        self.sent_seq
+    }
+
     /// Whether everything that is held is under way.
     pub(crate) fn all_sent(&self) -> bool {
         self.sent == self.batches.len()

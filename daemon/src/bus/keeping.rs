@@ -64,9 +64,15 @@ impl Keeping {
             run.committed(u64::MAX);
             return;
         };
-        if !changes.is_empty() {
-            let ticket = journal.append(changes);
-            run.appended(ticket);
+        let tells = run.has_told();
+        if !changes.is_empty() || tells {
+            run.appended(journal.append(changes));
+        }
+        // An operator does not wait for the next group, and not at all while nothing can be written.
+        if tells && self.seen.trouble.is_some() {
+            run.tell_up_to(u64::MAX);
+        } else if tells {
+            drop(journal.flush());
         }
         if !journal.is_behind() {
             run.tell_taken(tick && self.seen.trouble.is_some());
@@ -86,6 +92,9 @@ impl Keeping {
         let Some(journal) = &self.journal else { return };
         self.seen = journal.progress();
         run.committed(self.seen.committed);
+        if self.seen.trouble.is_some() {
+            run.tell_up_to(u64::MAX);
+        }
         run.journal_trouble(self.seen.trouble.as_deref(), now);
     }
 

@@ -61,11 +61,16 @@ impl<R: Clone> Steering<R> {
         self.commands.get(&rank).into_iter().flatten()
     }
 
-    /// Forgets what a reconnecting rank says that it has applied.
-    pub fn applied(&mut self, rank: Rank, ids: &[String]) {
-        if let Some(pending) = self.commands.get_mut(&rank) {
-            pending.retain(|command| !ids.contains(&command.id));
-        }
+    /// Forgets what a reconnecting rank says that it has taken; returns the ids. Their results may still come.
+    pub fn taken(&mut self, rank: Rank, ids: &[String]) -> Vec<String> {
+        let Some(pending) = self.commands.get_mut(&rank) else {
+            return Vec::new();
+        };
+        let (taken, left) = std::mem::take(pending)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|command| ids.contains(&command.id));
+        *pending = left;
+        taken.into_iter().map(|command| command.id).collect()
     }
 
     /// An order waits for these ranks.
@@ -252,7 +257,7 @@ mod tests {
             assert_eq!(steering.command(Rank(0), line(id)), None);
         }
         steering.result(Rank(0), &result("b"));
-        steering.applied(Rank(0), &["c".to_owned()]);
+        assert_eq!(steering.taken(Rank(0), &["c".to_owned()]), ["c"]);
         assert_eq!(
             steering
                 .pending(Rank(0))

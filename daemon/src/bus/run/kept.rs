@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Attached, IncidentKind, Kind, Phase, Run, Verdict, What};
+use super::{Attached, IncidentKind, Kind, OrderUpdate, Phase, Run, Updates, Verdict, What};
 use crate::bus::answers::Cause;
 use crate::bus::samples;
 use crate::domain::{Event, Hello, Names, Position, Rank};
@@ -13,8 +13,6 @@ use crate::store::journal::{Change, Dropped, Events};
 
 /// After so many events that are taken and not settled, the client is told that they are taken.
 const TELL_TAKEN: u64 = 4096;
-/// Of what was acknowledged to a client by a daemon that wrote elsewhere.
-const ELSEWHERE: &str = "acknowledged by a daemon that did not write here";
 
 /// What waits to be said, and to be answered.
 #[derive(Default)]
@@ -24,6 +22,10 @@ pub(super) struct Kept {
     due: Vec<(Rank, u64)>,
     /// By the journal's number.
     waiting: VecDeque<(u64, Rank, u64)>,
+    /// What operators are told when what is said now is committed.
+    told: Vec<(Updates, OrderUpdate)>,
+    /// By the journal's number.
+    telling: VecDeque<(u64, Updates, OrderUpdate)>,
     /// As they were written last.
     revision: u64,
     phase: Option<(Phase, String)>,
@@ -35,6 +37,8 @@ impl Kept {
     pub(super) fn next_attempt(self) -> Self {
         Self {
             changes: self.changes,
+            told: self.told,
+            telling: self.telling,
             ..Self::default()
         }
     }
@@ -122,12 +126,7 @@ impl Run {
         };
         self.write(now, Kind::Rank(Box::new(attached)));
         if verdict == Verdict::Lost {
-            let elsewhere = Dropped {
-                first_seq: 1,
-                last_seq: hello.next_seq - 1,
-                points: vec![("".into(), hello.next_seq - 1)],
-                why: ELSEWHERE,
-            };
+            let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
             self.write(now, Kind::Lost(rank, elsewhere));
         }
     }
@@ -310,10 +309,37 @@ impl Run {
         self.kept
             .waiting
             .extend(due.map(|(rank, settled)| (ticket, rank, settled)));
+        let told = self.kept.told.drain(..);
+        self.kept
+            .telling
+            .extend(told.map(|(operator, update)| (ticket, operator, update)));
+    }
+
+    /// Tells operators what became of their orders: once it is committed, so that what one was told is so after a restart.
+    pub(super) fn tell(&mut self, updates: Vec<(Updates, OrderUpdate)>) {
+        self.kept.told.extend(updates);
+    }
+
+    /// Whether operators are to be told something that was not handed to the journal yet.
+    pub(in crate::bus) fn has_told(&self) -> bool {
+        !self.kept.told.is_empty()
+    }
+
+    /// Tells operators what waits up to this number of the journal's.
+    pub(in crate::bus) fn tell_up_to(&mut self, ticket: u64) {
+        let telling = &mut self.kept.telling;
+        while telling.front().is_some_and(|(at, ..)| *at <= ticket) {
+            if let Some((_, operator, update)) = telling.pop_front()
+                && operator.try_send(Ok(update)).is_err()
+            {
+                tracing::warn!(run = %self.id, "an operator's update was dropped: it does not read, or it left");
+            }
+        }
     }
 
     /// Everything up to this number is in the file: what it settles is acknowledged.
     pub(in crate::bus) fn committed(&mut self, ticket: u64) {
+        self.tell_up_to(ticket);
         let mut settled = std::collections::BTreeMap::new();
         while self
             .kept

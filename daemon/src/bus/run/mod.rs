@@ -151,8 +151,10 @@ impl Run {
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
         self.write_attempt(now);
         let refused = self.ask(&hello);
-        self.steering.applied(rank, &hello.applied);
         self.write_attached(&hello, process.as_ref().ok().copied(), verdict, now);
+        for id in self.steering.taken(rank, &hello.applied) {
+            self.write(now, Kind::Taken(rank, id));
+        }
         if let Some(state) = hello.state.clone() {
             self.adopt(state, &hello.applied, now);
         }

@@ -9,7 +9,6 @@ use crate::domain::{
     Command, Deed, Effective, Hold, LrHold, Mode, Position, Rank, Size, SizeHold, Stop,
 };
 use crate::snapshot::What;
-use crate::steering::OrderUpdate;
 use crate::store::journal::Kind;
 
 /// What YOLOX leaves out where nobody says it.
@@ -330,13 +329,5 @@ impl Run {
         self.happened(now, Some(rank), command.at, "", what);
         self.write(now, Kind::Command(rank, Box::new(command.clone())));
         self.send(rank, ToTrainer::Command(command));
-    }
-
-    pub(super) fn tell(&self, updates: Vec<(Updates, OrderUpdate)>) {
-        for (operator, update) in updates {
-            if operator.try_send(Ok(update)).is_err() {
-                tracing::warn!(run = %self.id, "an operator's update was dropped: it does not read, or it left");
-            }
-        }
     }
 }

@@ -18,20 +18,14 @@ impl Run {
             return;
         }
         let id = result.id.clone();
-        if self
-            .steering
-            .pending(link.rank)
-            .any(|command| command.id == id)
-        {
-            let answered = Kind::Answered(link.rank, id.clone(), result.outcome);
-            self.write(now, answered);
-        }
         let updates = self.steering.result(link.rank, &result);
         let was_asked = !updates.is_empty();
         self.tell(updates);
         if !self.answers.take(&id, link.rank, result.outcome) {
             return; // sent again after a reconnect
         }
+        let answered = Kind::Answered(link.rank, id.clone(), result.outcome);
+        self.write(now, answered);
         let cause = self.answers.cause(&id).cloned();
         let local = id
             .strip_prefix("local:")

@@ -81,7 +81,9 @@ pub enum Kind {
     },
     /// A command that a rank has to answer.
     Command(Rank, Box<Command>),
-    /// It has.
+    /// It has it, so it is not sent again; its answer may still come.
+    Taken(Rank, String),
+    /// It has answered. Nothing, where the id is no command's.
     Answered(Rank, String, Outcome),
     /// The desired state, and what else must be known to go on from it.
     Desired(Box<DesiredState>, serde_json::Value),
@@ -153,6 +155,18 @@ pub struct Dropped {
     pub points: Vec<(Arc<str>, u64)>,
     /// Why.
     pub why: &'static str,
+}
+
+impl Dropped {
+    /// What was acknowledged to a client by a daemon that wrote elsewhere, or that it dropped itself: its own holes say.
+    pub fn elsewhere(first_seq: u64, last_seq: u64) -> Self {
+        Self {
+            first_seq,
+            last_seq,
+            points: vec![("".into(), last_seq + 1 - first_seq)],
+            why: super::rows::ELSEWHERE,
+        }
+    }
 }
 
 /// A hook as the journal keeps it.

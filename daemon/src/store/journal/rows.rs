@@ -12,6 +12,9 @@ use crate::snapshot::What;
 /// Why a hole is one where the client says so.
 pub const BY_CLIENT: &str = "the client's buffer was full";
 
+/// Why a hole is one where this daemon never saw the session before.
+pub(super) const ELSEWHERE: &str = "acknowledged by a daemon that did not write here";
+
 /// Statements that are kept ready.
 const STATEMENTS: usize = 64;
 
@@ -127,6 +130,7 @@ impl Writing<'_> {
                 to.prepare_cached(sql)?
                     .execute(params![attempt, rank.0, BY_CLIENT])?;
                 for hole in holes {
+                    self.leave_to(attempt, *rank, hole)?;
                     self.hole(attempt, *rank, hole)?;
                 }
             }
@@ -165,6 +169,12 @@ impl Writing<'_> {
                     command.by,
                     json(command)
                 ])?;
+            }
+            Kind::Taken(rank, id) => {
+                let sql = "UPDATE command_rows SET outcome = 'taken' WHERE attempt = ?1 AND rank = ?2 AND id = ?3
+                    AND outcome IS NULL";
+                to.prepare_cached(sql)?
+                    .execute(params![attempt, rank.0, id])?;
             }
             Kind::Answered(rank, id, outcome) => {
                 let sql = "UPDATE command_rows SET outcome = ?4 WHERE attempt = ?1 AND rank = ?2 AND id = ?3";
@@ -300,6 +310,31 @@ impl Writing<'_> {
                 *count as i64,
                 hole.why
             ])?;
+        }
+        Ok(())
+    }
+
+    /// Of what this daemon could not see, the client knows better what it dropped itself.
+    fn leave_to(&mut self, attempt: u32, rank: Rank, hole: &Dropped) -> rusqlite::Result<()> {
+        let (first, last) = (hole.first_seq as i64, hole.last_seq as i64);
+        let sql = "SELECT rowid, first_seq, last_seq FROM hole_rows
+            WHERE attempt = ?1 AND rank = ?2 AND why = ?3 AND first_seq <= ?5 AND last_seq >= ?4";
+        let unseen: Vec<(i64, i64, i64)> = self
+            .to
+            .prepare_cached(sql)?
+            .query_map(params![attempt, rank.0, ELSEWHERE, first, last], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        for (row, from, to) in unseen {
+            self.to
+                .prepare_cached("DELETE FROM hole_rows WHERE rowid = ?1")?
+                .execute([row])?;
+            for (from, to) in [(from, first - 1), (last + 1, to)] {
+                if from <= to {
+                    self.hole(attempt, rank, &Dropped::elsewhere(from as u64, to as u64))?;
+                }
+            }
         }
         Ok(())
     }

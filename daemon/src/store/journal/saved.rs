@@ -335,7 +335,7 @@ fn commands(
     for one in each {
         let (rank, command, outcome) = one?;
         if let Some(command) = command {
-            // A word of a later version is an answer all the same.
+            // Taken, or a word of a later version: it is not sent again all the same.
             let outcome = outcome.map(|word| Outcome::of(&word).unwrap_or(Outcome::Failed));
             found.push((rank, command, outcome));
         }

@@ -468,6 +468,68 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_a_rank_has_is_not_sent_again_and_keeps_the_answer_that_comes_late() {
+        use crate::domain::{Command, Deed, Effective, Outcome};
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        let id = || "c".to_owned();
+        let command = Command {
+            id: id(),
+            by: "operator".to_owned(),
+            at: Position::default(),
+            effective: Effective::Next,
+            deed: Deed::Checkpoint { tag: String::new() },
+        };
+        writer.push(
+            2,
+            vec![bench.change(Kind::Command(Rank(0), Box::new(command)))],
+        );
+        let mut ticket = 2;
+        let mut then = |kind| {
+            ticket += 1;
+            writer.push(ticket, vec![bench.change(kind)]);
+            writer.commit();
+            let path = bench.directory.path().join("digits@1.db");
+            let connection = file::open_to_read(&path).unwrap();
+            let saved = saved::read(&connection, bench.clock).unwrap().unwrap();
+            saved.commands[0].2
+        };
+        let open = Kind::Ended(Rank(0), None);
+        assert_eq!(then(open), None);
+        assert_ne!(then(Kind::Taken(Rank(0), id())), None);
+        let answered = Kind::Answered(Rank(0), id(), Outcome::Applied);
+        assert_eq!(then(answered), Some(Outcome::Applied));
+        let again = then(Kind::Taken(Rank(0), id()));
+        assert_eq!(again, Some(Outcome::Applied));
+    }
+
+    #[test]
+    fn what_the_client_dropped_itself_is_not_also_the_loss_of_another_daemon() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        let hole = |first_seq, last_seq| Dropped {
+            why: crate::store::journal::BY_CLIENT,
+            ..Dropped::elsewhere(first_seq, last_seq)
+        };
+        let lost = Kind::Lost(Rank(0), Dropped::elsewhere(1, 100));
+        writer.push(2, vec![bench.change(lost)]);
+        let holes = [vec![hole(11, 20)], vec![hole(11, 20), hole(91, 120)]];
+        for holes in holes {
+            writer.push(3, vec![bench.change(Kind::Holes(Rank(0), holes))]);
+        }
+        writer.commit();
+        let firsts = bench.numbers("SELECT first_seq FROM holes ORDER BY first_seq");
+        let lasts = bench.numbers("SELECT last_seq FROM holes ORDER BY first_seq");
+        assert_eq!(
+            (firsts, lasts),
+            (vec![1, 11, 21, 91], vec![10, 20, 90, 120])
+        );
+        assert_eq!(bench.numbers("SELECT sum(count) FROM holes"), [120]);
+    }
+
+    #[test]
     fn a_full_disk_loses_only_what_does_not_fit_in_memory_and_counts_it() {
         let bench = Bench::new();
         let mut writer = bench.open().writer;
