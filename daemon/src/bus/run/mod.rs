@@ -320,6 +320,7 @@ impl Run {
             uid,
             before,
             kept: kept.next_attempt(),
+            about_journal: self.about_journal.take(),
             desired: Desired::new(generation),
             followers: followers.restart(now),
             ..Self::new(id, rules, now)

@@ -1,8 +1,9 @@
 //! The files of a state directory: which runs there are, what is in them, and which of them go.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
@@ -44,6 +45,8 @@ pub struct Table {
 pub struct Archive {
     settings: Arc<Settings>,
     clock: Clock,
+    /// Files that cannot be read, as far as the log has named them.
+    unreadable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Archive {
@@ -52,6 +55,7 @@ impl Archive {
         Self {
             settings: Arc::new(settings),
             clock,
+            unreadable: Arc::default(),
         }
     }
 
@@ -60,7 +64,7 @@ impl Archive {
         &self.settings
     }
 
-    /// Every run of the directory. Files that cannot be read are left out, and named in the log.
+    /// Every run of the directory. Files that cannot be read are left out, and named in the log, once.
     pub fn runs(&self) -> Vec<(PathBuf, Saved)> {
         let mut found = Vec::new();
         for path in self.files() {
@@ -68,7 +72,11 @@ impl Archive {
                 Ok(Some(saved)) => found.push((path, saved)),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a journal cannot be read");
+                    let unreadable = self.unreadable.lock();
+                    let mut unreadable = unreadable.unwrap_or_else(PoisonError::into_inner);
+                    if unreadable.insert(path.clone()) {
+                        tracing::warn!(path = %path.display(), %error, "a journal cannot be read");
+                    }
                 }
             }
         }
@@ -197,7 +205,8 @@ impl Archive {
             }
             let bytes = file::bytes(&path);
             match file::remove(&path) {
-                Ok(()) => {
+                Ok(false) => {} // its run has come back since
+                Ok(true) => {
                     total = total.saturating_sub(bytes);
                     tracing::info!(%run, path = %path.display(), bytes, "a run's journal is removed (journal.max_age_days, journal.max_bytes)");
                 }

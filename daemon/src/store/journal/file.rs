@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
@@ -121,16 +122,19 @@ pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Removes a run's file with all that belongs to it.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    // The lock goes last: who opens it meanwhile finds no file and makes a new one.
+/// Removes a run's file with all that belongs to it. False: a daemon writes it.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    let Some(_lock) = lock(path).map_err(io::Error::other)? else {
+        return Ok(false);
+    };
+    // The lock's file goes last, and whoever waits for it sees that it is gone.
     for ending in ["", "-wal", "-shm", "-journal", ".lock"] {
         match fs::remove_file(with(path, ending)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Bytes of a file with all that belongs to it.
@@ -190,7 +194,8 @@ fn connect(path: &Path, run: &RunId, node: &str, unix_us: i64) -> rusqlite::Resu
     schema::migrate(&mut connection)?;
     let known: bool = connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0))?;
     if known {
-        connection.execute("UPDATE run SET node = ?1", [node])?;
+        // Nothing is written where nothing changes, so that a full disk keeps nobody from going on.
+        connection.execute("UPDATE run SET node = ?1 WHERE node <> ?1", [node])?;
     } else {
         connection.execute(
             "INSERT INTO run VALUES (?1, ?2, ?3, NULL, ?4, ?5)",
@@ -251,7 +256,12 @@ fn unfit(path: &Path) -> Option<String> {
 }
 
 fn aside(path: &Path, unix_us: i64) -> io::Result<PathBuf> {
-    let aside = with(path, &format!(".set-aside-{}", unix_us / 1_000_000));
+    let mut second = unix_us / 1_000_000;
+    let mut aside = with(path, &format!(".set-aside-{second}"));
+    while aside.exists() {
+        second += 1;
+        aside = with(path, &format!(".set-aside-{second}"));
+    }
     for ending in ["-wal", "-shm", "-journal"] {
         let _ = fs::rename(with(path, ending), with(&aside, ending)); // not every file has one
     }
@@ -262,16 +272,23 @@ fn aside(path: &Path, unix_us: i64) -> io::Result<PathBuf> {
 fn lock(path: &Path) -> Result<Option<File>, Unopened> {
     let at = with(path, ".lock");
     let io = |error| Unopened::Io(at.clone(), error);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&at)
-        .map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(io(error.into())),
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&at)
+            .map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(io(error.into())),
+        }
+        // Who held it before may have removed it: then another one may be there, in other hands.
+        let inode = |file: io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        if inode(file.metadata()) == inode(fs::metadata(&at)) {
+            return Ok(Some(file));
+        }
     }
 }
 
@@ -386,5 +403,29 @@ mod tests {
             let aside = directory.path().join("a@1.db.set-aside-7");
             assert_eq!(fs::read(aside).unwrap(), before, "{expected}");
         }
+    }
+
+    #[test]
+    fn one_that_was_set_aside_is_not_written_over_by_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["first", "second"] {
+            fs::write(directory.path().join("a@1.db"), text).unwrap();
+            open(directory.path(), &run("a"), "n", 7_000_000).unwrap();
+        }
+        let aside = |n| directory.path().join(format!("a@1.db.set-aside-{n}"));
+        assert_eq!(fs::read(aside(7)).unwrap(), b"first");
+        assert_eq!(fs::read(aside(8)).unwrap(), b"second");
+    }
+
+    #[test]
+    fn what_a_daemon_writes_is_not_removed_and_what_is_removed_is_gone_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = open(directory.path(), &run("a"), "n", 1).unwrap();
+        let path = held.path.clone();
+        assert!(!remove(&path).unwrap());
+        assert!(path.exists());
+        drop(held);
+        assert!(remove(&path).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -100,7 +100,10 @@ impl Journals {
             committed: 0,
             trouble: writer.trouble().map(Arc::from),
         };
-        let (publish, latest) = watch::channel(progress);
+        let (publish, mut latest) = watch::channel(progress);
+        if writer.trouble().is_some() {
+            latest.mark_changed(); // it has to be told, though nothing is further
+        }
         let waiting = Arc::new(AtomicUsize::new(0));
         let kept = Kept {
             writer,
