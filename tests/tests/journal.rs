@@ -376,7 +376,7 @@ async fn no_gate_waits_for_a_commit_and_nothing_is_acknowledged_before_it() {
         .expect("it is watched");
     loop {
         let seen = looks.next().await.expect("healthy").expect("it goes on");
-        assert_eq!(seen.ranks[0].acked, 1);
+        assert!(seen.ranks[0].acked <= 1, "nothing later is");
         if seen.ranks[0].events == 3 {
             break;
         }

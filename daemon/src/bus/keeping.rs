@@ -12,10 +12,17 @@ use crate::store::journal::{Journal, Journals, Written};
 /// A run whose file takes longer to open goes on without one: a trainer waits for it, 5 s at most.
 const OPENING: Duration = Duration::from_secs(2);
 
+/// What a run has to say is handed on after this, at the latest.
+const GROUP: Duration = Duration::from_millis(100);
+/// Or when it is so many rows.
+const GROUP_ROWS: usize = 1024;
+
 /// Where what happens in a run is made to last.
 pub(super) struct Keeping {
     journal: Option<Journal>,
     seen: Written,
+    /// When what the run has to say is handed on.
+    due: Option<Instant>,
 }
 
 impl Keeping {
@@ -24,6 +31,7 @@ impl Keeping {
         Self {
             journal: None,
             seen: Written::default(),
+            due: None,
         }
     }
 
@@ -52,31 +60,55 @@ impl Keeping {
         let keeping = Self {
             journal: Some(journal),
             seen: Written::default(),
+            due: None,
         };
         (keeping, run)
     }
 
-    /// What the run has to say since the last time. `tick`: also what is taken and not settled.
+    /// Hands on what the run has to say, when 100 ms are over or 1,024 rows wait. `tick`: also tells what is taken and not
+    /// settled.
     pub(super) fn keep(&mut self, run: &mut Run, tick: bool, now: Instant) {
-        let changes = run.take_changes(now);
-        let Some(journal) = &mut self.journal else {
+        run.note_phase(now);
+        let Some(journal) = &self.journal else {
+            run.take_changes(now);
             run.appended(0);
             run.committed(u64::MAX);
             return;
         };
-        let tells = run.has_told();
-        if !changes.is_empty() || tells {
-            run.appended(journal.append(changes));
+        if journal.has_changed() {
+            self.report(run, now);
         }
-        // An operator does not wait for the next group, and not at all while nothing can be written.
-        if tells && self.seen.trouble.is_some() {
-            run.tell_up_to(u64::MAX);
-        } else if tells {
-            drop(journal.flush());
+        let rows = run.unsaid_rows();
+        if run.has_told() || rows >= GROUP_ROWS || self.due.is_some_and(|due| due <= now) {
+            self.hand_over(run, now);
+        } else if rows > 0 {
+            self.due.get_or_insert(now + GROUP);
         }
-        if !journal.is_behind() {
+        if !self.journal.as_ref().is_some_and(Journal::is_behind) {
             run.tell_taken(tick && self.seen.trouble.is_some());
         }
+    }
+
+    /// Hands on everything that the run has to say. One message for many events: a thread that is woken for each would
+    /// cost the trainer's gates more than all the rest of it.
+    pub(super) fn hand_over(&mut self, run: &mut Run, now: Instant) {
+        self.due = None;
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let changes = run.take_changes(now);
+        if !changes.is_empty() || run.has_told() {
+            run.appended(journal.append(changes));
+        }
+        // An operator does not wait while nothing can be written.
+        if self.seen.trouble.is_some() {
+            run.tell_up_to(u64::MAX);
+        }
+    }
+
+    /// When something is to be handed on.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Waits until the journal is further. Cancel safe.
@@ -89,7 +121,9 @@ impl Keeping {
 
     /// Tells the run how far the journal is.
     pub(super) fn report(&mut self, run: &mut Run, now: Instant) {
-        let Some(journal) = &self.journal else { return };
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
         self.seen = journal.progress();
         run.committed(self.seen.committed);
         if self.seen.trouble.is_some() {
@@ -99,7 +133,12 @@ impl Keeping {
     }
 
     /// Everything said so far is in the file when this has come; None: there is no file.
-    pub(super) fn flush(&self) -> Option<tokio::sync::oneshot::Receiver<()>> {
+    pub(super) fn flush(
+        &mut self,
+        run: &mut Run,
+        now: Instant,
+    ) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        self.hand_over(run, now);
         self.journal.as_ref().map(Journal::flush)
     }
 }

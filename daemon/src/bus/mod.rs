@@ -97,6 +97,7 @@ async fn task(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wake = run.next_deadline().map(Instant::from_std);
+        let due = keeping.due().map(Instant::from_std);
         let mut force = false;
         tokio::select! {
             biased;
@@ -104,7 +105,7 @@ async fn task(
                 let Some(message) = message else { break };
                 force = !matches!(message, ToBus::Batch(..) | ToBus::Heartbeat(..));
                 dirty = true;
-                handle(&mut run, message, &live, &keeping, alive);
+                handle(&mut run, message, &live, &mut keeping, alive);
             }
             () = keeping.changed() => {
                 keeping.report(&mut run, Instant::now().into_std());
@@ -120,6 +121,7 @@ async fn task(
                     sampled = Some(now);
                 }
             }
+            () = sleep_until(due) => {}
             () = sleep_until(wake) => run.tick(Instant::now().into_std(), alive),
             () = tokio::time::sleep_until(published + PUBLISH), if dirty => {}
         }
@@ -131,6 +133,7 @@ async fn task(
             dirty = false;
         }
     }
+    keeping.hand_over(&mut run, Instant::now().into_std());
     tracing::debug!(run = %run.id(), "the run's task ends");
 }
 
@@ -138,7 +141,7 @@ fn handle(
     run: &mut Run,
     message: ToBus,
     live: &Live,
-    keeping: &Keeping,
+    keeping: &mut Keeping,
     alive: fn((u32, u64)) -> bool,
 ) {
     let now = Instant::now().into_std();
@@ -158,7 +161,7 @@ fn handle(
         ToBus::Follow(out, events, from) => {
             run.follow(out, events);
             // Whoever asked may have left.
-            let _ = from.send((now, keeping.flush()));
+            let _ = from.send((now, keeping.flush(run, now)));
         }
         ToBus::Shutdown => run.shutdown(),
     }

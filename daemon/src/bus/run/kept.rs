@@ -18,6 +18,8 @@ const TELL_TAKEN: u64 = 4096;
 #[derive(Default)]
 pub(super) struct Kept {
     changes: Vec<Change>,
+    /// How many rows they make, about.
+    rows: usize,
     /// Settled when what is said now is committed.
     due: Vec<(Rank, u64)>,
     /// By the journal's number.
@@ -37,6 +39,7 @@ impl Kept {
     pub(super) fn next_attempt(self) -> Self {
         Self {
             changes: self.changes,
+            rows: self.rows,
             told: self.told,
             telling: self.telling,
             ..Self::default()
@@ -61,11 +64,13 @@ impl Kept {
 
 impl Run {
     pub(super) fn write(&mut self, at: Instant, kind: Kind) {
-        self.kept.changes.push(Change {
+        let change = Change {
             attempt: self.attempt,
             at,
             kind,
-        });
+        };
+        self.kept.rows += change.rows();
+        self.kept.changes.push(change);
     }
 
     /// Something that followers hear and that is written down.
@@ -176,9 +181,6 @@ impl Run {
             progress: member.progress(),
         };
         self.write(now, Kind::Events(Box::new(events)));
-        for hook in self.roster.changed() {
-            self.write(now, Kind::Hook(Box::new(hook)));
-        }
         self.kept.due.push((rank, settled));
     }
 
@@ -234,7 +236,7 @@ impl Run {
         for (incident, _) in incidents {
             self.close_incident(&incident.id, now);
         }
-        self.write_phase(now);
+        self.note_phase(now);
         self.before.push(AttemptSeen {
             attempt: self.attempt,
             phase: self.phase(),
@@ -250,7 +252,8 @@ impl Run {
         });
     }
 
-    fn write_phase(&mut self, now: Instant) {
+    /// Where the attempt is in its life, as far as that has changed.
+    pub(in crate::bus) fn note_phase(&mut self, now: Instant) {
         if self.members.is_empty() {
             return;
         }
@@ -292,7 +295,10 @@ impl Run {
 
     /// Everything since the last time, for the journal.
     pub(in crate::bus) fn take_changes(&mut self, now: Instant) -> Vec<Change> {
-        self.write_phase(now);
+        self.note_phase(now);
+        for hook in self.roster.changed() {
+            self.write(now, Kind::Hook(Box::new(hook)));
+        }
         let revision = self.desired.revision();
         if self.kept.revision != revision && !self.members.is_empty() {
             self.kept.revision = revision;
@@ -300,7 +306,13 @@ impl Run {
             let memo = self.desired.memo();
             self.write(now, Kind::Desired(state, memo));
         }
+        self.kept.rows = 0;
         std::mem::take(&mut self.kept.changes)
+    }
+
+    /// Rows that wait to be handed on, about.
+    pub(in crate::bus) fn unsaid_rows(&self) -> usize {
+        self.kept.rows
     }
 
     /// The changes have this number in the journal.

@@ -1,5 +1,5 @@
-//! The journal's thread: one for all runs, so that no commit holds up a gate. It writes when 100 ms are over or 1,024 rows
-//! wait, whichever comes first. It has the only clock in here.
+//! The journal's thread: one for all runs, so that no commit holds up a gate. What it is handed it writes at once, in one
+//! transaction; what fails it tries again. It has the only clock in here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +16,6 @@ use super::writer::{Opened, Writer};
 use super::{Settings, saved};
 use crate::domain::{Clock, RunId};
 
-/// What waits is written after this, at the latest.
-const GROUP: Duration = Duration::from_millis(100);
-/// Or when so many rows wait.
-const GROUP_ROWS: usize = 1024;
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Beyond so many rows the writer is behind, and whoever sends more is held back.
@@ -162,9 +158,14 @@ impl Journal {
         self.ticket
     }
 
+    /// Whether it is further than when it was looked at last.
+    pub fn has_changed(&self) -> bool {
+        self.progress.has_changed().unwrap_or(false)
+    }
+
     /// How far it is.
-    pub fn progress(&self) -> Progress {
-        self.progress.borrow().clone()
+    pub fn progress(&mut self) -> Progress {
+        self.progress.borrow_and_update().clone()
     }
 
     /// Waits until it is further. Cancel safe.
@@ -204,7 +205,7 @@ struct Kept {
     publish: watch::Sender<Progress>,
     waiting: Arc<AtomicUsize>,
     counted: Arc<Counted>,
-    /// When what waits is written.
+    /// When what failed is tried again.
     due: Option<Instant>,
 }
 
@@ -223,9 +224,7 @@ fn serve(inbox: &mpsc::Receiver<Message>) {
             Ok(Message::Write(id, ticket, changes)) => {
                 if let Some(kept) = runs.get_mut(&id) {
                     kept.writer.push(ticket, changes);
-                    let due = Instant::now() + GROUP;
-                    kept.due.get_or_insert(due);
-                    if kept.writer.rows() >= GROUP_ROWS && kept.writer.trouble().is_none() {
+                    if kept.writer.trouble().is_none() {
                         kept.commit();
                     }
                 }
