@@ -47,9 +47,11 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class Daemon:
-    """The real hookbusd on a socket in a folder of its own."""
+    """The real hookbusd on a socket in a folder of its own. It writes runs down there too, or in `state`."""
 
-    def __init__(self, folder: Path, config: str, socket: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str, socket: Path | None = None, state: Path | None = None, **env: str
+    ) -> None:
         self.folder = folder
         self.socket = socket or folder / "hookbusd.sock"
         self.address = f"unix://{self.socket}"
@@ -59,8 +61,8 @@ class Daemon:
         if config:
             (folder / "hookbusd.toml").write_text(config)
             command += ["--config", str(folder / "hookbusd.toml")]
-        self.state = folder / "state"
-        environment = clean_environment(HOOKBUSD_JOURNAL__DIR=str(self.state))
+        self.state = state or folder / "state"
+        environment = clean_environment(**{"HOOKBUSD_JOURNAL__DIR": str(self.state)} | env)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         for _ in range(PATIENCE_S * 100):
@@ -98,10 +100,10 @@ def start_daemon() -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
     with tempfile.TemporaryDirectory(prefix="hb") as folder:  # short: a socket's path has 108 bytes at most
 
-        def start(config: str = "", socket: Path | None = None) -> Daemon:
+        def start(config: str = "", socket: Path | None = None, state: Path | None = None, **env: str) -> Daemon:
             place = Path(folder) / str(len(daemons))
             place.mkdir()
-            daemons.append(Daemon(place, config, socket))
+            daemons.append(Daemon(place, config, socket, state, **env))
             return daemons[-1]
 
         yield start

@@ -30,7 +30,7 @@ class Serving:
 
     The folder is its $XDG_RUNTIME_DIR. Root's default socket would be the machine's own."""
 
-    def __init__(self, folder: Path, *flags: str | Path) -> None:
+    def __init__(self, folder: Path, *flags: str | Path, **more: str) -> None:
         self.socket = folder / "hookbus/hookbusd.sock"
         self.address = f"unix://{self.socket}"
         self.log = folder / "log"
@@ -38,7 +38,7 @@ class Serving:
         self.notify.bind(str(folder / "notify"))
         os.chmod(folder / "notify", 0o777)
         self.notify.settimeout(0.05)
-        env = clean_environment(NOTIFY_SOCKET=str(folder / "notify"), XDG_RUNTIME_DIR=str(folder))
+        env = clean_environment(**{"NOTIFY_SOCKET": str(folder / "notify"), "XDG_RUNTIME_DIR": str(folder)} | more)
         program = shutil.copy(binary("hookbusd"), folder)  # the checkout may be closed to others
         groups = None if NOBODY is None else []
         with self.log.open("wb") as log:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -85,6 +86,36 @@ def test_what_the_unit_starts_is_ready_and_ends_as_systemd_expects(unit: Path, o
         assert not daemon.socket.exists()
 
 
+def test_the_system_unit_has_one_place_to_write_and_the_daemon_takes_it(open_folder: Path) -> None:
+    assert setting(UNITS[0], "StateDirectory") == "hookbus"
+    assert setting(UNITS[0], "StateDirectoryMode") == "0700"
+    assert setting(UNITS[0], "ProtectSystem") == "strict", "only the state directory is left"
+    assert setting(UNITS[0], "ReadWritePaths") is None
+    assert re.search(r'^dir = "auto"$', EXAMPLE.read_text(), re.M), "which is $STATE_DIRECTORY, as systemd sets it"
+    journals_are_in(open_folder, "state", STATE_DIRECTORY=str(open_folder / "state"))
+
+
+def test_a_users_unit_writes_where_hookbus_looks_without_a_daemon(open_folder: Path) -> None:
+    assert setting(UNITS[1], "StateDirectory") is None, "before systemd 254 it would be in ~/.config"
+    assert setting(UNITS[1], "ProtectHome") is None
+    home = {"HOME": str(open_folder), "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
+    journals_are_in(open_folder, ".local/state/hookbus", **home)
+
+
+def journals_are_in(folder: Path, place: str, **env: str) -> None:
+    """A daemon with the installed configuration writes a run down there, for itself alone."""
+    config = Path(shutil.copy(EXAMPLE, folder))
+    with Serving(folder, "--config", config, HOOKBUSD_JOURNAL__DIR="auto", **env) as daemon:
+        assert daemon.says() == "READY=1"
+        journals = folder / place
+        assert stat.S_IMODE(journals.stat().st_mode) == 0o700
+        done = run(sys.executable, "-c", ONE_STEP, HOOKBUS_ADDRESS=daemon.address)
+        assert (done.returncode, done.stderr) == (0, ""), daemon.log.read_text()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(PATIENCE_S) == 0
+        assert [path.name for path in journals.glob("*.db")] == ["one@L1.db"], daemon.log.read_text()
+
+
 @both_units
 def test_a_wrong_configuration_is_not_tried_again(unit: Path, open_folder: Path) -> None:
     config = open_folder / "bad.toml"
@@ -102,6 +133,13 @@ def test_the_unit_lets_the_drain_end(unit: Path) -> None:
     assert stop is not None
     assert int(stop[1]) * 1000 > int(deadline[1])
 
+
+ONE_STEP = """
+import hookbus, os
+os.environ["HOOKBUS_LAUNCH"] = "L1"
+with hookbus.attach("one", max_epochs=1) as bus:
+    bus.report(loss=1.0)
+"""
 
 TRAINING = """
 import json, subprocess, sys

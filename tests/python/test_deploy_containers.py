@@ -141,6 +141,27 @@ def test_the_image_does_not_run_as_root() -> None:
     assert int(user.split(":")[0]) == pod()["securityContext"]["runAsUser"]
 
 
+def test_the_image_and_the_pod_write_runs_down_in_one_place_that_their_user_may_write(open_folder: Path) -> None:
+    homes = {name: place for words in values("ENV") for name, place in [words[0].split("=", 1)]}
+    place = f"{homes['XDG_STATE_HOME']}/hookbus"
+    made = [words for words in values("RUN") if words[:1] == ["install"] and place in words]
+    assert len(made) == 1
+    owner = values("USER")[-1][0].split(":")
+    install = made[0][: made[0].index(place) + 1]
+    assert [install[install.index("-o") + 1], install[install.index("-g") + 1]] == owner
+    assert mounts(sidecar())["state"] == place
+    assert "state" not in mounts(trainer())
+    (volume,) = [volume for volume in pod()["volumes"] if volume["name"] == "state"]
+    assert volume["emptyDir"] == {}, "beyond a sizeLimit the pod would be evicted"
+    assert f":{place}" in (DEPLOY / "README.md").read_text()
+    # with the image's environment, but for the place
+    environment = {"HOOKBUSD_JOURNAL__DIR": "auto", "XDG_STATE_HOME": str(open_folder)}
+    with Serving(open_folder, **environment) as daemon:
+        assert daemon.says() == "READY=1"
+        assert (open_folder / "hookbus").is_dir()
+        assert "not written down" not in daemon.log.read_text()
+
+
 @pytest.mark.parametrize("where", ["HEALTHCHECK", "startupProbe"])
 def test_the_check_of_a_container_tells_a_live_daemon_from_a_dead_one(where: str, open_folder: Path) -> None:
     check = values("HEALTHCHECK")[0] if where == "HEALTHCHECK" else sidecar()["startupProbe"]["exec"]["command"]
