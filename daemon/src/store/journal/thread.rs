@@ -226,6 +226,8 @@ fn serve(inbox: &mpsc::Receiver<Message>) {
                     kept.writer.push(ticket, changes);
                     if kept.writer.trouble().is_none() {
                         kept.commit();
+                    } else {
+                        kept.due.get_or_insert(Instant::now() + RETRY);
                     }
                 }
             }
