@@ -26,9 +26,13 @@ class Wrong(Exception):
     """Something did not come that must."""
 
 
-def wait_for(what: str, there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(what: str, there: Callable[[], bool], progress: Callable[[], int] = lambda: 0) -> None:
+    """Waits for a fact, as long as there is progress."""
+    deadline, before = time.monotonic() + PATIENCE_S, progress()
     while not there():
+        now = progress()
+        if now != before:
+            deadline, before = time.monotonic() + PATIENCE_S, now
         if time.monotonic() > deadline:
             raise Wrong(f"in {PATIENCE_S} s there was no {what}")
         time.sleep(LOOKS_S)
@@ -152,7 +156,7 @@ class Ride:
                 one.check()
             return there()
 
-        wait_for(what, looked)
+        wait_for(what, looked, lambda: sum(one.live.get("generated") + one.live.get("acked") for one in self.trainings))
 
     def let(self, iters: int) -> None:
         for one in self.trainings:
