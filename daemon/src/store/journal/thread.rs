@@ -226,6 +226,9 @@ fn serve(inbox: &mpsc::Receiver<Message>) {
                     kept.writer.push(ticket, changes);
                     if kept.writer.trouble().is_none() {
                         kept.commit();
+                    } else {
+                        // It may be that nothing was tried yet: the file could not be opened.
+                        kept.due.get_or_insert(Instant::now() + RETRY);
                     }
                 }
             }
