@@ -156,13 +156,7 @@ fn open_locked(
     let io = |error| Unopened::Io(path.clone(), error);
     let mut set_aside = None;
     if existed && let Some(why) = unfit(&path) {
-        let aside = aside(&path, unix_us).map_err(io)?;
-        set_aside = Some(format!(
-            "{} {why}; it is kept as {}",
-            path.display(),
-            aside.display()
-        ));
-        tracing::error!(path = %path.display(), why, kept_as = %aside.display(), "a journal is set aside");
+        set_aside = Some(put_aside(&path, &why, unix_us).map_err(io)?);
     }
     let connection = connect(&path, run, node, unix_us)
         .map_err(|error| Unopened::Sqlite(path.clone(), error))?;
@@ -258,6 +252,14 @@ fn unfit(path: &Path) -> Option<String> {
         // What only fails now is no damage: opening it says so.
         Err(_) => None,
     }
+}
+
+/// Keeps a file under another name. Who calls it holds its lock. Returns a line for people.
+pub(super) fn put_aside(path: &Path, why: &str, unix_us: i64) -> io::Result<String> {
+    let aside = aside(path, unix_us)?;
+    tracing::error!(path = %path.display(), why, kept_as = %aside.display(), "a journal is set aside");
+    let (path, aside) = (path.display(), aside.display());
+    Ok(format!("{path} {why}; it is kept as {aside}"))
 }
 
 fn aside(path: &Path, unix_us: i64) -> io::Result<PathBuf> {

@@ -227,6 +227,7 @@ fn serve(inbox: &mpsc::Receiver<Message>) {
                     if kept.writer.trouble().is_none() {
                         kept.commit();
                     } else {
+                        // It may be that nothing was tried yet: the file could not be opened.
                         kept.due.get_or_insert(Instant::now() + RETRY);
                     }
                 }

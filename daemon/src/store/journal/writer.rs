@@ -42,6 +42,17 @@ struct Open {
     _lock: std::fs::File,
 }
 
+impl Open {
+    fn new(held: Held, clock: Clock) -> Self {
+        let (path, connection, lock) = held.into_parts();
+        Self {
+            rows: Rows::new(connection, clock),
+            path,
+            _lock: lock,
+        }
+    }
+}
+
 /// A run's file, just opened.
 pub struct Opened {
     /// Writes it.
@@ -87,22 +98,39 @@ impl Writer {
         let (mut found, mut set_aside) = (None, None);
         if let Some(held) = writer.reopen() {
             set_aside.clone_from(&held.set_aside);
-            let (path, connection, lock) = held.into_parts();
-            match saved::read(&connection, clock) {
-                Ok(saved) => found = saved,
-                Err(error) => writer.fail(&format!("{}: {error}", path.display())),
+            match saved::read(&held.connection, clock) {
+                Ok(saved) => {
+                    found = saved;
+                    writer.open = Some(Open::new(held, clock));
+                }
+                Err(error) => {
+                    set_aside = writer.begin_anew(held, &format!("cannot be read ({error})"));
+                }
             }
-            writer.open = Some(Open {
-                rows: Rows::new(connection, clock),
-                path,
-                _lock: lock,
-            });
         }
         Opened {
             writer,
             saved: found,
             set_aside,
         }
+    }
+
+    /// Sets the file aside, and makes another: what is in it is not known here, and what is written now is no part of it.
+    /// Returns a line for people.
+    fn begin_anew(&mut self, held: Held, why: &str) -> Option<String> {
+        let (path, connection, lock) = held.into_parts();
+        drop(connection);
+        let line = match file::put_aside(&path, why, self.clock.unix_us(self.clock.at)) {
+            Ok(line) => line,
+            Err(error) => {
+                self.fail(&format!("{} {why}, and stays: {error}", path.display()));
+                return None;
+            }
+        };
+        drop(lock);
+        let held = self.reopen();
+        self.open = held.map(|held| Open::new(held, self.clock));
+        Some(line)
     }
 
     fn reopen(&mut self) -> Option<Held> {
@@ -158,12 +186,12 @@ impl Writer {
         if self.open.is_none()
             && let Some(held) = self.reopen()
         {
-            let (path, connection, lock) = held.into_parts();
-            self.open = Some(Open {
-                rows: Rows::new(connection, self.clock),
-                path,
-                _lock: lock,
-            });
+            match saved::read(&held.connection, self.clock) {
+                Ok(None) => self.open = Some(Open::new(held, self.clock)),
+                // The run began without what is in it.
+                Ok(Some(_)) => drop(self.begin_anew(held, "could not be read in time")),
+                Err(error) => drop(self.begin_anew(held, &format!("cannot be read ({error})"))),
+            }
         }
         let Some(open) = &mut self.open else { return };
         let changes = self.waiting.iter().flat_map(|group| &group.changes);
@@ -527,6 +555,53 @@ mod tests {
             (vec![1, 11, 21, 91], vec![10, 20, 90, 120])
         );
         assert_eq!(bench.numbers("SELECT sum(count) FROM holes"), [120]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_set_aside_and_never_written_on() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 4));
+        writer.close();
+        let path = bench.directory.path().join("digits@1.db");
+        let spoil = "UPDATE rank_rows SET epoch = 'x'";
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute(spoil, []).unwrap();
+        drop(connection);
+
+        let opened = bench.open();
+        assert!(opened.saved.is_none());
+        let line = opened.set_aside.expect("it was set aside");
+        assert!(line.contains("cannot be read"), "{line}");
+        let mut writer = opened.writer;
+        assert_eq!(writer.trouble(), None);
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 2));
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (2, None));
+        assert_eq!(bench.numbers("SELECT seq FROM events"), [1, 2]);
+    }
+
+    #[test]
+    fn a_run_that_began_without_its_file_does_not_write_on_it() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 4));
+        writer.close();
+        let at = |name: &str| bench.directory.path().join(name);
+        std::fs::rename(at("digits@1.db"), at("kept")).unwrap();
+        std::fs::create_dir(at("digits@1.db")).unwrap();
+        let mut writer = bench.open().writer;
+        assert!(writer.trouble().is_some());
+        std::fs::remove_dir(at("digits@1.db")).unwrap();
+        std::fs::rename(at("kept"), at("digits@1.db")).unwrap();
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 2));
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (2, None));
+        assert_eq!(bench.numbers("SELECT seq FROM events"), [1, 2]);
     }
 
     #[test]
