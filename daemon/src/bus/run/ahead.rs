@@ -224,6 +224,9 @@ impl Run {
                 id
             }
         };
+        if !self.answers.knows(&id) {
+            self.roster.decided_ahead(&hook);
+        }
         let reason = "decided ahead, from the trainer's facts";
         self.note_ahead(&id, &hook, field, reason, now);
     }

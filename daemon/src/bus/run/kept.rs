@@ -28,8 +28,8 @@ pub(super) struct Kept {
     told: Vec<(Updates, OrderUpdate)>,
     /// By the journal's number.
     telling: VecDeque<(u64, Updates, OrderUpdate)>,
-    /// As they were written last.
-    revision: u64,
+    /// As they were written last; None: not yet in this attempt.
+    revision: Option<u64>,
     phase: Option<(Phase, String)>,
     attempt: Option<(u32, u32)>,
 }
@@ -54,7 +54,7 @@ impl Kept {
         attempt: (u32, u32),
     ) -> Self {
         Self {
-            revision,
+            revision: Some(revision),
             phase: Some((phase, reason)),
             attempt: Some(attempt),
             ..Self::default()
@@ -237,6 +237,7 @@ impl Run {
             self.close_incident(&incident.id, now);
         }
         self.note_phase(now);
+        self.write_standing(now);
         self.before.push(AttemptSeen {
             attempt: self.attempt,
             phase: self.phase(),
@@ -296,18 +297,26 @@ impl Run {
     /// Everything since the last time, for the journal.
     pub(in crate::bus) fn take_changes(&mut self, now: Instant) -> Vec<Change> {
         self.note_phase(now);
+        self.write_standing(now);
+        self.kept.rows = 0;
+        std::mem::take(&mut self.kept.changes)
+    }
+
+    /// The hooks and the desired state as they stand now, as far as that has changed.
+    fn write_standing(&mut self, now: Instant) {
+        if self.members.is_empty() {
+            return;
+        }
         for hook in self.roster.changed() {
             self.write(now, Kind::Hook(Box::new(hook)));
         }
-        let revision = self.desired.revision();
-        if self.kept.revision != revision && !self.members.is_empty() {
+        let revision = Some(self.desired.revision());
+        if self.kept.revision != revision {
             self.kept.revision = revision;
             let state = Box::new(self.desired.state().clone());
             let memo = self.desired.memo();
             self.write(now, Kind::Desired(state, memo));
         }
-        self.kept.rows = 0;
-        std::mem::take(&mut self.kept.changes)
     }
 
     /// Rows that wait to be handed on, about.
