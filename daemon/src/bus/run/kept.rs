@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Attached, IncidentKind, Kind, OrderUpdate, Phase, Run, Updates, Verdict, What};
 use crate::bus::answers::Cause;
 use crate::bus::samples;
-use crate::domain::{Event, Hello, Names, Position, Rank};
+use crate::domain::{Event, Hello, Names, Outcome, Position, Rank};
 use crate::snapshot::AttemptSeen;
 use crate::store::journal::{Change, Dropped, Events};
 
@@ -199,6 +199,14 @@ impl Run {
         self.write(now, Kind::Events(Box::new(events)));
     }
 
+    /// Commands that a rank has not answered, and will not.
+    pub(super) fn write_expired(&mut self, rank: Rank, now: Instant) {
+        let waiting: Vec<_> = self.steering.pending(rank).cloned().collect();
+        for command in waiting {
+            self.write(now, Kind::Answered(rank, command.id, Outcome::Expired));
+        }
+    }
+
     /// The attempt is over, for another one begins: what is open of it is closed.
     pub(super) fn close_attempt(&mut self, next: u32, now: Instant) {
         if self.members.is_empty() {
@@ -219,17 +227,7 @@ impl Run {
                 member.ended = Some(why.clone());
             }
             self.lost.get_or_insert_with(|| why.clone());
-            let waiting: Vec<_> = self
-                .steering
-                .pending(rank)
-                .map(|command| command.id.clone())
-                .collect();
-            for id in waiting {
-                self.write(
-                    now,
-                    Kind::Answered(rank, id, crate::domain::Outcome::Expired),
-                );
-            }
+            self.write_expired(rank, now);
         }
         let incidents = self.incidents.all().into_iter();
         let incidents: Vec<_> = incidents.filter(|(incident, _)| incident.open).collect();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Member, Run, ToTrainer, Updates};
 use crate::bus::messages::{Asked, Order};
 use crate::domain::{
-    Command, Deed, Effective, Hold, LrHold, Mode, Position, Rank, Size, SizeHold, Stop,
+    Command, Deed, Effective, Hold, LrHold, Mode, Outcome, Position, Rank, Size, SizeHold, Stop,
 };
 use crate::snapshot::What;
 use crate::store::journal::Kind;
@@ -320,6 +320,7 @@ impl Run {
     fn deliver(&mut self, rank: Rank, command: Command, now: Instant) {
         if let Some(lost) = self.steering.command(rank, command.clone()) {
             tracing::warn!(run = %self.id, %rank, id = lost.id, "a command was dropped: the trainer does not answer");
+            self.write(now, Kind::Answered(rank, lost.id, Outcome::Expired));
         }
         let what = What::Command {
             by: command.by.clone(),

@@ -97,7 +97,10 @@ impl Run {
         command: crate::domain::Command,
         outcome: Option<Outcome>,
     ) {
-        if let Deed::Log(line) = &command.deed {
+        // A line that has a cause of its own is an operator's, or a warning.
+        if let Deed::Log(line) = &command.deed
+            && !self.answers.knows(&command.id)
+        {
             let seen = LogSeen {
                 rank,
                 at: command.at,
