@@ -132,7 +132,7 @@ impl Run {
         self.write(now, Kind::Rank(Box::new(attached)));
         if verdict == Verdict::Lost {
             let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
-            self.write(now, Kind::Lost(rank, elsewhere));
+            self.write(now, Kind::Lost(rank, elsewhere, None));
         }
     }
 
