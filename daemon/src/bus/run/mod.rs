@@ -10,7 +10,7 @@ mod restored;
 mod results;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -76,6 +76,8 @@ pub(super) struct Run {
     /// No rank has come since this daemon started.
     archived: bool,
     before: Vec<AttemptSeen>,
+    /// Sessions of those attempts. One that comes back is not of this one.
+    superseded: BTreeSet<String>,
     /// What goes to the journal.
     kept: Kept,
     about_journal: Option<String>,
@@ -112,6 +114,7 @@ impl Run {
             over: None,
             archived: false,
             before: Vec::new(),
+            superseded: BTreeSet::new(),
             kept: Kept::default(),
             about_journal: None,
         }
@@ -238,6 +241,10 @@ impl Run {
             let text = format!("run {} belongs to another user", self.id);
             return fence(FenceReason::Refused, text);
         }
+        if self.superseded.contains(&hello.session) {
+            let text = format!("run {} is at attempt {} now", self.id, self.attempt);
+            return fence(FenceReason::Superseded, text);
+        }
         let rank = hello.rank;
         let held = self.members.get(&rank).map(|member| Held {
             session: &member.hello.session,
@@ -315,10 +322,14 @@ impl Run {
             std::mem::take(&mut self.kept),
             std::mem::take(&mut self.before),
         );
+        let mut superseded = std::mem::take(&mut self.superseded);
+        let sessions = self.members.values().map(|member| &member.hello.session);
+        superseded.extend(sessions.cloned());
         *self = Self {
             attempt,
             uid,
             before,
+            superseded,
             kept: kept.next_attempt(),
             about_journal: self.about_journal.take(),
             desired: Desired::new(generation),

@@ -23,6 +23,7 @@ impl Run {
         run.over = seen.ended;
         run.archived = true;
         run.before = saved.before;
+        run.superseded = saved.superseded;
         run.facts = saved.facts.unwrap_or_default();
         run.followers = Followers::new(seen.started);
         for rank in saved.ranks {
