@@ -215,7 +215,8 @@ impl Run {
     fn adopt(&mut self, state: crate::domain::DesiredState, has: &[String], now: Instant) {
         let before = self.desired.state().lines();
         let alone = self.desired.state().generation == 0;
-        if !self.desired.adopt(state, has) {
+        let knows = |id: &str| self.answers.knows(id);
+        if !self.desired.adopt(state, has, knows) {
             return;
         }
         for line in self.desired.state().lines() {
