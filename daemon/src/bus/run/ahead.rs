@@ -83,6 +83,7 @@ impl Run {
         if self.decided_from.as_ref() != Some(&from) {
             self.decided_from = Some(from);
             self.decide_ahead(rank, now);
+            self.take_early(now);
         }
         self.answer_facts(now);
     }

@@ -25,7 +25,9 @@ use super::messages::{
     Attach, Fence, FenceReason, GateAnswer, GateStop, Link, ToTrainer, Verdict, Welcome,
 };
 use super::roster::Roster;
-use crate::domain::{EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId};
+use crate::domain::{
+    EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId, TrainerResult,
+};
 use crate::hooks::Seen;
 use crate::session::{Admission, Held, admit};
 use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
@@ -62,6 +64,8 @@ pub(super) struct Run {
     steering: Steering<Updates>,
     answers: Answers,
     results: VecDeque<ResultSeen>,
+    /// Of what is not known here, or not yet.
+    early: VecDeque<(Rank, TrainerResult)>,
     incidents: Incidents,
     logs: VecDeque<LogSeen>,
     refused: Vec<(String, String, Rank)>,
@@ -103,6 +107,7 @@ impl Run {
             steering: Steering::default(),
             answers: Answers::default(),
             results: VecDeque::new(),
+            early: VecDeque::new(),
             incidents: Incidents::default(),
             logs: VecDeque::new(),
             refused: Vec::new(),

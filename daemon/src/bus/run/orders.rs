@@ -318,6 +318,13 @@ impl Run {
     }
 
     fn deliver(&mut self, rank: Rank, command: Command, now: Instant) {
+        let outcomes = self.answers.outcomes(&command.id);
+        if let Some(outcome) = outcomes.and_then(|outcomes| outcomes.get(&rank)).copied() {
+            // It was decided before this daemon's time, and done: that is said already.
+            let id = command.id.clone();
+            self.write(now, Kind::Command(rank, Box::new(command)));
+            return self.write(now, Kind::Answered(rank, id, outcome));
+        }
         if let Some(lost) = self.steering.command(rank, command.clone()) {
             tracing::warn!(run = %self.id, %rank, id = lost.id, "a command was dropped: the trainer does not answer");
             self.write(now, Kind::Answered(rank, lost.id, Outcome::Expired));
