@@ -187,6 +187,7 @@ impl Run {
             plan: plan.clone(),
             state: self.desired.state().clone(),
             settled: member.settled,
+            taken: member.intake.settled(),
             refused,
         };
         tracing::info!(run = %self.id, %rank, attempt = self.attempt, ?verdict, "a rank attached");
