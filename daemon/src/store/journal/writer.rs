@@ -306,7 +306,7 @@ impl Writer {
 
     /// For tests: the file takes no more than so many pages.
     #[cfg(test)]
-    pub(super) fn limit_pages(&mut self, pages: u32) {
+    pub(crate) fn limit_pages(&mut self, pages: u32) {
         let open = self.open.as_ref().expect("it is open");
         let connection = open.rows.connection();
         connection
