@@ -54,6 +54,8 @@ pub struct Welcome {
     pub state: DesiredState,
     /// Settled up to here.
     pub settled: u64,
+    /// Taken up to here: what was let go below it is not lost.
+    pub taken: u64,
     /// What it asked for and does not get: (what, why).
     pub refused: Vec<(String, String)>,
 }

@@ -25,8 +25,6 @@ pub const RECORD: &str = "record";
 struct Member {
     configured: Configured,
     subscriptions: Vec<Subscription>,
-    /// What it decided ahead last, so that the same again is no new decision.
-    ahead: Option<Standing>,
     calls: u64,
     decisions: u64,
     disabled: Option<String>,
@@ -263,10 +261,6 @@ impl Roster {
                         );
                         all.refused.push((name, why));
                     } else {
-                        if member.ahead.as_ref() != Some(&standing) {
-                            member.ahead = Some(standing.clone());
-                            member.decisions += 1;
-                        }
                         all.standing.push((name, standing));
                     }
                 }
@@ -274,6 +268,7 @@ impl Roster {
                 Err(panic) => {
                     let what = panic_text(&*panic);
                     member.disabled = Some(format!("it panicked: {what}"));
+                    member.changed = true;
                     all.failed.push(Failed {
                         by: name,
                         what,
@@ -287,6 +282,15 @@ impl Roster {
             self.index();
         }
         all
+    }
+
+    /// What a hook decided ahead is new: the same again, also after a restart, is no other decision.
+    pub(super) fn decided_ahead(&mut self, name: &str) {
+        let mut members = self.members.iter_mut();
+        if let Some(member) = members.find(|member| member.configured.name == name) {
+            member.decisions += 1;
+            member.changed = true;
+        }
     }
 
     /// Grows with each change of the hooks.
@@ -379,7 +383,6 @@ impl Member {
         Self {
             configured,
             subscriptions,
-            ahead: None,
             calls: 0,
             decisions: 0,
             disabled: None,

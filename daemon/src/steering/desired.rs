@@ -95,12 +95,21 @@ impl Desired {
     }
 
     /// What a trainer still has from a daemon that is gone, and which ids of it are in force there: it goes on from the
-    /// newest state that any rank has, with the orders that were given here since. True: other ranks are to hear of it.
-    pub fn adopt(&mut self, theirs: DesiredState, in_force: &[String]) -> bool {
+    /// newest state that any rank has, with the orders that were given here since, and with those of an older state that
+    /// nobody here `knows`. True: other ranks are to hear of it.
+    pub fn adopt(
+        &mut self,
+        theirs: DesiredState,
+        in_force: &[String],
+        knows: impl Fn(&str) -> bool,
+    ) -> bool {
         self.revision += 1;
         let ours = &self.state;
-        if theirs.generation < ours.generation || theirs == *ours {
+        if theirs == *ours {
             return false;
+        }
+        if theirs.generation < ours.generation {
+            return self.add_unknown(theirs, in_force, knows);
         }
         let holds = theirs.lr_holds.iter().map(|hold| &hold.id);
         let holds = holds.chain(theirs.size_holds.iter().map(|hold| &hold.id));
@@ -137,6 +146,37 @@ impl Desired {
         }
         self.state = new;
         true
+    }
+
+    /// Orders that were given to a daemon which died before it had written them down.
+    fn add_unknown(
+        &mut self,
+        mut theirs: DesiredState,
+        in_force: &[String],
+        knows: impl Fn(&str) -> bool,
+    ) -> bool {
+        let ours = &mut self.state;
+        theirs.lr_holds.retain(|hold| !knows(&hold.id));
+        theirs.size_holds.retain(|hold| !knows(&hold.id));
+        theirs.stop.take_if(|stop| knows(&stop.id));
+        theirs
+            .mode
+            .take_if(|mode| !mode.operator || knows(&mode.id));
+        let lr = theirs.lr_holds.iter().map(|hold| &hold.id);
+        let ids = lr.chain(theirs.size_holds.iter().map(|hold| &hold.id));
+        self.settled
+            .extend(ids.filter(|id| in_force.contains(id)).cloned());
+        let before = ours.clone();
+        // They were given before what was given here.
+        ours.lr_holds.splice(0..0, theirs.lr_holds);
+        ours.size_holds.splice(0..0, theirs.size_holds);
+        ours.stop = ours.stop.take().or(theirs.stop);
+        if !ours.mode.as_ref().is_some_and(|mode| mode.operator) && theirs.mode.is_some() {
+            ours.mode = theirs.mode;
+        }
+        let changed = *ours != before;
+        ours.generation += u64::from(changed);
+        changed
     }
 
     /// What the hooks want from the latest facts. True: the state has changed.
@@ -377,6 +417,10 @@ mod tests {
         }
     }
 
+    fn nobody(_: &str) -> bool {
+        false
+    }
+
     fn ids(desired: &Desired) -> Vec<&str> {
         let holds = desired.state().lr_holds.iter();
         holds.map(|hold| hold.id.as_str()).collect()
@@ -547,11 +591,14 @@ mod tests {
             ..FromHooks::default()
         });
         let mut new = Desired::new(0);
-        assert!(new.adopt(old.state().clone(), &["a".to_owned()]));
+        assert!(new.adopt(old.state().clone(), &["a".to_owned()], nobody));
         assert_eq!(ids(&new), ["a"]);
         assert_eq!(new.state(), old.state(), "the generation too");
-        assert!(!new.adopt(DesiredState::default(), &[]));
-        assert!(!new.adopt(old.state().clone(), &[]), "the same again");
+        assert!(!new.adopt(DesiredState::default(), &[], nobody));
+        assert!(
+            !new.adopt(old.state().clone(), &[], nobody),
+            "the same again"
+        );
 
         // A rank that missed the last words comes first; an order is given; then one comes that heard them.
         let behind = old.state().clone();
@@ -560,12 +607,32 @@ mod tests {
         old.answered("a", true);
         old.answered("r", true);
         let mut new = Desired::new(0);
-        new.adopt(behind, &["a".to_owned()]);
+        new.adopt(behind.clone(), &["a".to_owned()], nobody);
         new.hold_lr(hold("here", Some(1), Hold::Value(0.3), Effective::Next))
             .expect("there is room");
-        assert!(new.adopt(old.state().clone(), &[]));
+        assert!(new.adopt(old.state().clone(), &[], nobody));
         assert_eq!(ids(&new), ["here"], "a was released, here was given since");
         assert!(new.state().generation > old.state().generation);
+        assert!(
+            !new.adopt(behind.clone(), &[], |id| id == "a"),
+            "it is known"
+        );
+        let mut ahead = behind;
+        let size = SizeHold {
+            id: "s".into(),
+            effective: Effective::Next,
+            size: Size {
+                height: 32,
+                width: 32,
+            },
+            by: "x".into(),
+        };
+        ahead.size_holds.push(size);
+        assert!(
+            new.adopt(ahead, &[], |id| id == "a"),
+            "s was never heard of"
+        );
+        assert_eq!((ids(&new), new.state().size_holds.len()), (vec!["here"], 1));
         assert!(new.ahead(FromHooks::default()), "hooks decide anew");
         assert_eq!(new.state().lr, None);
     }

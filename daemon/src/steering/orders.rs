@@ -102,6 +102,11 @@ impl<R: Clone> Steering<R> {
         if let Some(pending) = self.commands.get_mut(&rank) {
             pending.retain(|command| command.id != result.id);
         }
+        self.update(rank, result)
+    }
+
+    /// What an operator hears of a rank, once.
+    fn update(&mut self, rank: Rank, result: &TrainerResult) -> Vec<(R, OrderUpdate)> {
         let mut updates = Vec::new();
         for order in self.orders.iter_mut().filter(|order| order.id == result.id) {
             if order.waiting.remove(&rank) {
@@ -127,7 +132,7 @@ impl<R: Clone> Steering<R> {
                     outcome: Outcome::Rejected,
                     ..expired(id, Position::default(), why)
                 };
-                self.result(rank, &rejected)
+                self.update(rank, &rejected)
             })
             .collect()
     }
@@ -142,11 +147,11 @@ impl<R: Clone> Steering<R> {
         self.commands.remove(&rank);
         let ids: Vec<_> = self.orders.iter().map(|order| order.id.clone()).collect();
         ids.iter()
-            .flat_map(|id| self.result(rank, &expired(id, at, why)))
+            .flat_map(|id| self.update(rank, &expired(id, at, why)))
             .collect()
     }
 
-    /// Orders whose time is over.
+    /// Orders whose time is over. Their commands stay: a rank that is back finds them.
     pub fn overdue(&mut self, now: Instant) -> Vec<(R, OrderUpdate)> {
         let late: Vec<_> = self
             .orders
@@ -156,7 +161,7 @@ impl<R: Clone> Steering<R> {
             .collect();
         late.iter()
             .flat_map(|(rank, id)| {
-                self.result(
+                self.update(
                     *rank,
                     &expired(
                         id,
@@ -265,6 +270,10 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["a"]
         );
+        let now = Instant::now();
+        steering.expect("a".into(), BTreeSet::from([Rank(0)]), now, ());
+        assert_eq!(steering.overdue(now).len(), 1);
+        assert_eq!(steering.pending(Rank(0)).count(), 1, "it stands");
         for n in 0..PENDING_COMMANDS - 1 {
             assert_eq!(steering.command(Rank(0), line(&n.to_string())), None);
         }

@@ -83,6 +83,7 @@ impl Run {
         if self.decided_from.as_ref() != Some(&from) {
             self.decided_from = Some(from);
             self.decide_ahead(rank, now);
+            self.take_early(now);
         }
         self.answer_facts(now);
     }
@@ -224,6 +225,9 @@ impl Run {
                 id
             }
         };
+        if !self.answers.knows(&id) {
+            self.roster.decided_ahead(&hook);
+        }
         let reason = "decided ahead, from the trainer's facts";
         self.note_ahead(&id, &hook, field, reason, now);
     }

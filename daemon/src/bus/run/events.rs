@@ -98,8 +98,12 @@ impl Run {
             stop: None,
             logs: Vec::new(),
         };
+        let has_decided = !calls.decided.is_empty();
         for (n, decided) in calls.decided.into_iter().enumerate() {
             self.decide(&seen, n, decided, asked.is_some(), &mut answer, now);
+        }
+        if has_decided {
+            self.take_early(now);
         }
         for failed in &calls.failed {
             if let Some((Otherwise::Stop, reason)) = &failed.otherwise {

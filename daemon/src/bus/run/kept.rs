@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Attached, IncidentKind, Kind, OrderUpdate, Phase, Run, Updates, Verdict, What};
 use crate::bus::answers::Cause;
 use crate::bus::samples;
-use crate::domain::{Event, Hello, Names, Position, Rank};
+use crate::domain::{Event, Hello, Names, Outcome, Position, Rank};
 use crate::snapshot::AttemptSeen;
 use crate::store::journal::{Change, Dropped, Events};
 
@@ -28,8 +28,8 @@ pub(super) struct Kept {
     told: Vec<(Updates, OrderUpdate)>,
     /// By the journal's number.
     telling: VecDeque<(u64, Updates, OrderUpdate)>,
-    /// As they were written last.
-    revision: u64,
+    /// As they were written last; None: not yet in this attempt.
+    revision: Option<u64>,
     phase: Option<(Phase, String)>,
     attempt: Option<(u32, u32)>,
 }
@@ -54,7 +54,7 @@ impl Kept {
         attempt: (u32, u32),
     ) -> Self {
         Self {
-            revision,
+            revision: Some(revision),
             phase: Some((phase, reason)),
             attempt: Some(attempt),
             ..Self::default()
@@ -132,7 +132,7 @@ impl Run {
         self.write(now, Kind::Rank(Box::new(attached)));
         if verdict == Verdict::Lost {
             let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
-            self.write(now, Kind::Lost(rank, elsewhere));
+            self.write(now, Kind::Lost(rank, elsewhere, None));
         }
     }
 
@@ -199,6 +199,14 @@ impl Run {
         self.write(now, Kind::Events(Box::new(events)));
     }
 
+    /// Commands that a rank has not answered, and will not.
+    pub(super) fn write_expired(&mut self, rank: Rank, now: Instant) {
+        let waiting: Vec<_> = self.steering.pending(rank).cloned().collect();
+        for command in waiting {
+            self.write(now, Kind::Answered(rank, command.id, Outcome::Expired));
+        }
+    }
+
     /// The attempt is over, for another one begins: what is open of it is closed.
     pub(super) fn close_attempt(&mut self, next: u32, now: Instant) {
         if self.members.is_empty() {
@@ -219,17 +227,7 @@ impl Run {
                 member.ended = Some(why.clone());
             }
             self.lost.get_or_insert_with(|| why.clone());
-            let waiting: Vec<_> = self
-                .steering
-                .pending(rank)
-                .map(|command| command.id.clone())
-                .collect();
-            for id in waiting {
-                self.write(
-                    now,
-                    Kind::Answered(rank, id, crate::domain::Outcome::Expired),
-                );
-            }
+            self.write_expired(rank, now);
         }
         let incidents = self.incidents.all().into_iter();
         let incidents: Vec<_> = incidents.filter(|(incident, _)| incident.open).collect();
@@ -237,6 +235,7 @@ impl Run {
             self.close_incident(&incident.id, now);
         }
         self.note_phase(now);
+        self.write_standing(now);
         self.before.push(AttemptSeen {
             attempt: self.attempt,
             phase: self.phase(),
@@ -296,18 +295,26 @@ impl Run {
     /// Everything since the last time, for the journal.
     pub(in crate::bus) fn take_changes(&mut self, now: Instant) -> Vec<Change> {
         self.note_phase(now);
+        self.write_standing(now);
+        self.kept.rows = 0;
+        std::mem::take(&mut self.kept.changes)
+    }
+
+    /// The hooks and the desired state as they stand now, as far as that has changed.
+    fn write_standing(&mut self, now: Instant) {
+        if self.members.is_empty() {
+            return;
+        }
         for hook in self.roster.changed() {
             self.write(now, Kind::Hook(Box::new(hook)));
         }
-        let revision = self.desired.revision();
-        if self.kept.revision != revision && !self.members.is_empty() {
+        let revision = Some(self.desired.revision());
+        if self.kept.revision != revision {
             self.kept.revision = revision;
             let state = Box::new(self.desired.state().clone());
             let memo = self.desired.memo();
             self.write(now, Kind::Desired(state, memo));
         }
-        self.kept.rows = 0;
-        std::mem::take(&mut self.kept.changes)
     }
 
     /// Rows that wait to be handed on, about.

@@ -128,6 +128,7 @@ impl Run {
             .get(&rank)
             .map(|member| member.position)
             .unwrap_or_default();
+        self.write_expired(rank, now);
         let updates = self.steering.rank_ended(rank, at, why);
         self.tell(updates);
         for id in self.desired.orders() {

@@ -10,7 +10,7 @@ mod restored;
 mod results;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +25,9 @@ use super::messages::{
     Attach, Fence, FenceReason, GateAnswer, GateStop, Link, ToTrainer, Verdict, Welcome,
 };
 use super::roster::Roster;
-use crate::domain::{EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId};
+use crate::domain::{
+    EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId, TrainerResult,
+};
 use crate::hooks::Seen;
 use crate::session::{Admission, Held, admit};
 use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
@@ -62,6 +64,8 @@ pub(super) struct Run {
     steering: Steering<Updates>,
     answers: Answers,
     results: VecDeque<ResultSeen>,
+    /// Of what is not known here, or not yet.
+    early: VecDeque<(Rank, TrainerResult)>,
     incidents: Incidents,
     logs: VecDeque<LogSeen>,
     refused: Vec<(String, String, Rank)>,
@@ -76,6 +80,8 @@ pub(super) struct Run {
     /// No rank has come since this daemon started.
     archived: bool,
     before: Vec<AttemptSeen>,
+    /// Sessions of those attempts. One that comes back is not of this one.
+    superseded: BTreeSet<String>,
     /// What goes to the journal.
     kept: Kept,
     about_journal: Option<String>,
@@ -101,6 +107,7 @@ impl Run {
             steering: Steering::default(),
             answers: Answers::default(),
             results: VecDeque::new(),
+            early: VecDeque::new(),
             incidents: Incidents::default(),
             logs: VecDeque::new(),
             refused: Vec::new(),
@@ -112,6 +119,7 @@ impl Run {
             over: None,
             archived: false,
             before: Vec::new(),
+            superseded: BTreeSet::new(),
             kept: Kept::default(),
             about_journal: None,
         }
@@ -179,6 +187,7 @@ impl Run {
             plan: plan.clone(),
             state: self.desired.state().clone(),
             settled: member.settled,
+            taken: member.intake.settled(),
             refused,
         };
         tracing::info!(run = %self.id, %rank, attempt = self.attempt, ?verdict, "a rank attached");
@@ -212,7 +221,8 @@ impl Run {
     fn adopt(&mut self, state: crate::domain::DesiredState, has: &[String], now: Instant) {
         let before = self.desired.state().lines();
         let alone = self.desired.state().generation == 0;
-        if !self.desired.adopt(state, has) {
+        let knows = |id: &str| self.answers.knows(id);
+        if !self.desired.adopt(state, has, knows) {
             return;
         }
         for line in self.desired.state().lines() {
@@ -237,6 +247,10 @@ impl Run {
         if self.uid.is_some() && uid.is_some() && self.uid != uid {
             let text = format!("run {} belongs to another user", self.id);
             return fence(FenceReason::Refused, text);
+        }
+        if self.superseded.contains(&hello.session) {
+            let text = format!("run {} is at attempt {} now", self.id, self.attempt);
+            return fence(FenceReason::Superseded, text);
         }
         let rank = hello.rank;
         let held = self.members.get(&rank).map(|member| Held {
@@ -315,10 +329,14 @@ impl Run {
             std::mem::take(&mut self.kept),
             std::mem::take(&mut self.before),
         );
+        let mut superseded = std::mem::take(&mut self.superseded);
+        let sessions = self.members.values().map(|member| &member.hello.session);
+        superseded.extend(sessions.cloned());
         *self = Self {
             attempt,
             uid,
             before,
+            superseded,
             kept: kept.next_attempt(),
             about_journal: self.about_journal.take(),
             desired: Desired::new(generation),
@@ -532,3 +550,6 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     }
     queue.push_back(item);
 }
+
+#[cfg(test)]
+mod model;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Member, Run, ToTrainer, Updates};
 use crate::bus::messages::{Asked, Order};
 use crate::domain::{
-    Command, Deed, Effective, Hold, LrHold, Mode, Position, Rank, Size, SizeHold, Stop,
+    Command, Deed, Effective, Hold, LrHold, Mode, Outcome, Position, Rank, Size, SizeHold, Stop,
 };
 use crate::snapshot::What;
 use crate::store::journal::Kind;
@@ -318,8 +318,16 @@ impl Run {
     }
 
     fn deliver(&mut self, rank: Rank, command: Command, now: Instant) {
+        let outcomes = self.answers.outcomes(&command.id);
+        if let Some(outcome) = outcomes.and_then(|outcomes| outcomes.get(&rank)).copied() {
+            // It was decided before this daemon's time, and done: that is said already.
+            let id = command.id.clone();
+            self.write(now, Kind::Command(rank, Box::new(command)));
+            return self.write(now, Kind::Answered(rank, id, outcome));
+        }
         if let Some(lost) = self.steering.command(rank, command.clone()) {
             tracing::warn!(run = %self.id, %rank, id = lost.id, "a command was dropped: the trainer does not answer");
+            self.write(now, Kind::Answered(rank, lost.id, Outcome::Expired));
         }
         let what = What::Command {
             by: command.by.clone(),

@@ -23,15 +23,9 @@ impl Run {
         run.over = seen.ended;
         run.archived = true;
         run.before = saved.before;
+        run.superseded = saved.superseded;
         run.facts = saved.facts.unwrap_or_default();
         run.followers = Followers::new(seen.started);
-        let reason = (!seen.reason.is_empty()).then(|| seen.reason.clone());
-        match seen.phase {
-            Phase::Stopped => run.stopped = reason,
-            Phase::Failed => run.failed = reason,
-            Phase::Lost => run.lost = reason,
-            Phase::Running | Phase::Finished => {}
-        }
         for rank in saved.ranks {
             run.members.insert(rank.rank, Member::restored(rank, now));
         }
@@ -56,6 +50,7 @@ impl Run {
             run.answers.take(&result.result.id, result.rank, outcome);
             push_bounded(&mut run.results, result, KEPT_RESULTS);
         }
+        run.take_reason_back(seen.phase, &seen.reason);
         for (incident, at) in saved.incidents {
             run.incidents.restore(incident, at);
         }
@@ -67,13 +62,46 @@ impl Run {
         run
     }
 
+    /// Why it ends is known before every rank has ended: it says then how.
+    fn take_reason_back(&mut self, phase: Phase, reason: &str) {
+        if reason.is_empty() {
+            return;
+        }
+        let reason = Some(reason.to_owned());
+        let mut results = self.results.iter();
+        let ended = |(rank, member): (&Rank, &Member)| {
+            let with = member.ended.as_ref();
+            with.map(|with| format!("rank {rank}: {with}"))
+        };
+        let mut said = self.members.iter().filter_map(ended);
+        match phase {
+            Phase::Stopped => self.stopped = reason,
+            Phase::Failed => self.failed = reason,
+            Phase::Lost => self.lost = reason,
+            Phase::Running | Phase::Finished => {
+                if results
+                    .any(|seen| seen.what == "stop" && seen.result.outcome == Outcome::Applied)
+                {
+                    self.stopped = reason;
+                } else if said.any(|said| Some(said) == reason) {
+                    self.failed = reason;
+                } else {
+                    self.lost = reason;
+                }
+            }
+        }
+    }
+
     fn take_command_back(
         &mut self,
         rank: Rank,
         command: crate::domain::Command,
         outcome: Option<Outcome>,
     ) {
-        if let Deed::Log(line) = &command.deed {
+        // A line that has a cause of its own is an operator's, or a warning.
+        if let Deed::Log(line) = &command.deed
+            && !self.answers.knows(&command.id)
+        {
             let seen = LogSeen {
                 rank,
                 at: command.at,

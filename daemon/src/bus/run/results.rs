@@ -18,6 +18,9 @@ impl Run {
             return;
         }
         let id = result.id.clone();
+        let mut pending = self.steering.pending(link.rank);
+        let was_pending = pending.any(|command| command.id == id);
+        drop(pending);
         let updates = self.steering.result(link.rank, &result);
         let was_asked = !updates.is_empty();
         self.tell(updates);
@@ -26,12 +29,33 @@ impl Run {
         }
         let answered = Kind::Answered(link.rank, id.clone(), result.outcome);
         self.write(now, answered);
+        let unknown = !was_pending && self.answers.cause(&id).is_none();
+        if unknown && result.outcome == Outcome::Applied && !id.starts_with("local:") {
+            push_bounded(&mut self.early, (link.rank, result.clone()), KEPT_RESULTS);
+        }
+        self.count_in(link.rank, result, was_asked, now);
+    }
+
+    /// After a daemon's death a result may come before the event that its decision is made from once more.
+    pub(super) fn take_early(&mut self, now: Instant) {
+        let early = std::mem::take(&mut self.early);
+        for (rank, result) in early {
+            if self.answers.cause(&result.id).is_some() {
+                self.count_in(rank, result, false, now);
+            } else {
+                self.early.push_back((rank, result));
+            }
+        }
+    }
+
+    fn count_in(&mut self, rank: Rank, result: TrainerResult, was_asked: bool, now: Instant) {
+        let id = result.id.clone();
         let cause = self.answers.cause(&id).cloned();
         let local = id
             .strip_prefix("local:")
             .and_then(|rest| rest.split(':').next());
         if let Some(hook) = local {
-            self.stopped_by_itself(hook, link.rank, &result, now);
+            self.stopped_by_itself(hook, rank, &result, now);
         }
         let is_stop = local.is_some() || cause.as_ref().is_some_and(|cause| cause.what == "stop");
         if is_stop && result.outcome == Outcome::Applied {
@@ -51,9 +75,9 @@ impl Run {
         if what == "warning" && result.outcome == Outcome::Applied {
             return;
         }
-        self.look_for_failure(cause.as_ref(), link.rank, &result, was_asked, now);
+        self.look_for_failure(cause.as_ref(), rank, &result, was_asked, now);
         let seen = ResultSeen {
-            rank: link.rank,
+            rank,
             result,
             by,
             what,
@@ -61,7 +85,7 @@ impl Run {
         };
         let (at, point) = (seen.result.at, seen.result.point.clone());
         let told = What::Result(seen.clone());
-        self.happened(now, Some(link.rank), at, &point, told);
+        self.happened(now, Some(rank), at, &point, told);
         push_bounded(&mut self.results, seen, KEPT_RESULTS);
         self.look_for_mixture(&id, now);
         self.settle(&id, now);

@@ -53,8 +53,8 @@ pub enum Kind {
     Events(Box<Events>),
     /// The client's holes, whole.
     Holes(Rank, Vec<Dropped>),
-    /// What the daemon itself could not keep.
-    Lost(Rank, Dropped),
+    /// What the daemon itself could not keep, and how far the rank was with it, if that goes with it.
+    Lost(Rank, Dropped, Option<Box<Events>>),
     /// What an id is about.
     Cause {
         /// The decision's or order's id.

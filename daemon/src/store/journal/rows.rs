@@ -134,7 +134,10 @@ impl Writing<'_> {
                     self.hole(attempt, *rank, hole)?;
                 }
             }
-            Kind::Lost(rank, hole) => {
+            Kind::Lost(rank, hole, progress) => {
+                if let Some(progress) = progress {
+                    self.events(attempt, progress)?;
+                }
                 self.hole(attempt, *rank, hole)?;
                 let sql = "UPDATE rank_rows SET settled = max(settled, ?3) WHERE attempt = ?1 AND rank = ?2";
                 to.prepare_cached(sql)?

@@ -1,6 +1,6 @@
 //! What a file says of its run: enough to go on with it, and to show it when it is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub struct Saved {
     pub facts: Option<Facts>,
     /// Older ones, the oldest first.
     pub before: Vec<AttemptSeen>,
+    /// Their sessions.
+    pub superseded: BTreeSet<String>,
     /// Of the latest attempt.
     pub ranks: Vec<SavedRank>,
     /// In the order in which they are called, with their request and their own state.
@@ -121,6 +123,7 @@ pub(super) fn read(connection: &Connection, clock: Clock) -> rusqlite::Result<Op
         world_size,
         facts,
         before: attempts.into_iter().map(|(seen, _, _)| seen).collect(),
+        superseded: superseded(connection, number)?,
         ranks: ranks(connection, number)?,
         hooks: hooks(connection, number)?,
         desired: desired(connection, number)?,
@@ -155,6 +158,12 @@ fn attempts(connection: &Connection, clock: Clock) -> rusqlite::Result<Vec<Attem
         };
         Ok((seen, row.get(5)?, facts.and_then(|facts| parsed(&facts))))
     })?;
+    each.collect()
+}
+
+fn superseded(connection: &Connection, latest: u32) -> rusqlite::Result<BTreeSet<String>> {
+    let mut rows = connection.prepare("SELECT session FROM rank_rows WHERE attempt < ?1")?;
+    let each = rows.query_map([latest], |row| row.get(0))?;
     each.collect()
 }
 

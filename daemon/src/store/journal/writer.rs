@@ -1,7 +1,7 @@
 //! One run's file as its writer sees it: changes wait in order, and go to the file group by group. What could not be
 //! committed stays, and is tried again; what does not fit in memory meanwhile is lost, and counted. No thread and no clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +21,15 @@ struct Group {
     ticket: u64,
     changes: Vec<Change>,
     bytes: usize,
+}
+
+impl Group {
+    /// Returns how much smaller it has become.
+    fn count_again(&mut self) -> usize {
+        let bytes = self.changes.iter().map(bytes_of).sum();
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        before - bytes
+    }
 }
 
 /// The file of one run.
@@ -222,24 +231,53 @@ impl Writer {
         self.trouble = Some(why.to_owned());
     }
 
-    /// The oldest events go, and become holes; everything else is little and stays.
+    /// What is said again later goes, then the oldest events, which become holes; everything else is little and stays.
     fn make_room(&mut self) {
+        if self.bytes <= self.most_bytes {
+            return;
+        }
+        self.drop_said_again();
         let mut at = 0;
         while self.bytes > self.most_bytes && at < self.waiting.len() {
             let group = &mut self.waiting[at];
             for change in &mut group.changes {
-                if let Kind::Events(events) = &change.kind
+                if let Kind::Events(events) = &mut change.kind
                     && let Some(lost) = lost(events)
                 {
-                    change.kind = Kind::Lost(events.rank, lost);
+                    events.events = Vec::new();
+                    let progress = Events::clone(events);
+                    change.kind = Kind::Lost(events.rank, lost, Some(Box::new(progress)));
                 }
             }
-            let bytes = group.changes.iter().map(bytes_of).sum();
-            self.bytes -= group.bytes - bytes;
-            group.bytes = bytes;
+            self.bytes -= group.count_again();
             at += 1;
         }
         self.join_holes();
+        // A group without changes is committed with the next one that has some.
+        if let Some(last) = self.waiting.back().map(|group| group.ticket) {
+            self.waiting
+                .retain(|group| !group.changes.is_empty() || group.ticket == last);
+        }
+    }
+
+    /// Of hooks and the desired state only the latest counts.
+    fn drop_said_again(&mut self) {
+        let mut later = HashSet::new();
+        for group in self.waiting.iter_mut().rev() {
+            let changes = std::mem::take(&mut group.changes);
+            let mut kept: Vec<_> = changes
+                .into_iter()
+                .rev()
+                .filter(|change| match &change.kind {
+                    Kind::Hook(hook) => later.insert((change.attempt, hook.seen.name.clone())),
+                    Kind::Desired(..) => later.insert((change.attempt, String::new())),
+                    _ => true,
+                })
+                .collect();
+            kept.reverse();
+            group.changes = kept;
+            self.bytes -= group.count_again();
+        }
     }
 
     /// Holes that touch become one, so that a long outage stays small.
@@ -250,7 +288,7 @@ impl Writer {
                 let change = &self.waiting[at].changes[n];
                 let attempt = change.attempt;
                 let (rank, here) = match &change.kind {
-                    Kind::Lost(rank, here) => (*rank, here.clone()),
+                    Kind::Lost(rank, here, _) => (*rank, here.clone()),
                     Kind::Events(events) => {
                         last.remove(&(attempt, events.rank));
                         continue;
@@ -261,31 +299,22 @@ impl Writer {
                 let Some((was_at, was_n)) = before else {
                     continue;
                 };
-                let Kind::Lost(_, was) = &mut self.waiting[was_at].changes[was_n].kind else {
+                let Kind::Lost(_, was, _) = &mut self.waiting[was_at].changes[was_n].kind else {
                     continue;
                 };
-                if was.last_seq + 1 != here.first_seq {
+                if was.last_seq + 1 != here.first_seq || was.why != here.why {
                     continue;
                 }
                 let joined = join(std::mem::replace(was, nothing(was.first_seq)), here);
-                self.waiting[at].changes[n].kind = Kind::Lost(rank, joined);
+                if let Kind::Lost(_, hole, _) = &mut self.waiting[at].changes[n].kind {
+                    *hole = joined;
+                }
             }
         }
         for group in &mut self.waiting {
-            let before = group.changes.len();
-            group.changes.retain(|change| {
-                !matches!(&change.kind, Kind::Lost(_, dropped) if dropped.points.is_empty())
-            });
-            if group.changes.len() != before {
-                let bytes = group.changes.iter().map(bytes_of).sum();
-                self.bytes -= group.bytes - bytes;
-                group.bytes = bytes;
-            }
-        }
-        // A group without changes is committed with the next one that has some.
-        if let Some(last) = self.waiting.back().map(|group| group.ticket) {
-            self.waiting
-                .retain(|group| !group.changes.is_empty() || group.ticket == last);
+            let is_joined = |change: &Change| matches!(&change.kind, Kind::Lost(_, dropped, _) if dropped.points.is_empty());
+            group.changes.retain(|change| !is_joined(change));
+            self.bytes -= group.count_again();
         }
     }
 
@@ -305,7 +334,7 @@ impl Writer {
 
     /// For tests: the file takes no more than so many pages.
     #[cfg(test)]
-    pub(super) fn limit_pages(&mut self, pages: u32) {
+    pub(crate) fn limit_pages(&mut self, pages: u32) {
         let open = self.open.as_ref().expect("it is open");
         let connection = open.rows.connection();
         connection
@@ -541,7 +570,7 @@ mod tests {
             why: crate::store::journal::BY_CLIENT,
             ..Dropped::elsewhere(first_seq, last_seq)
         };
-        let lost = Kind::Lost(Rank(0), Dropped::elsewhere(1, 100));
+        let lost = Kind::Lost(Rank(0), Dropped::elsewhere(1, 100), None);
         writer.push(2, vec![bench.change(lost)]);
         let holes = [vec![hole(11, 20)], vec![hole(11, 20), hole(91, 120)]];
         for holes in holes {
