@@ -94,18 +94,10 @@ impl Writer {
             clock,
         };
         let (mut found, mut set_aside) = (None, None);
-        if let Some(held) = writer.reopen() {
+        if let Some((held, saved)) = writer.reopen() {
             set_aside.clone_from(&held.set_aside);
-            let (path, connection, lock) = held.into_parts();
-            match saved::read(&connection, clock) {
-                Ok(saved) => found = saved,
-                Err(error) => writer.fail(&format!("{}: {error}", path.display())),
-            }
-            writer.open = Some(Open {
-                rows: Rows::new(connection, clock),
-                path,
-                _lock: lock,
-            });
+            found = saved;
+            writer.write_to(held);
         }
         Opened {
             writer,
@@ -114,14 +106,29 @@ impl Writer {
         }
     }
 
-    fn reopen(&mut self) -> Option<Held> {
-        match (self.make)() {
-            Ok(held) => Some(held),
+    /// The file, with what it says of the run.
+    fn reopen(&mut self) -> Option<(Held, Option<saved::Saved>)> {
+        let opened = (self.make)().and_then(|held| {
+            let saved = saved::read(&held.connection, self.clock)
+                .map_err(|error| format!("{}: {error}", held.path.display()))?;
+            Ok((held, saved))
+        });
+        match opened {
+            Ok(opened) => Some(opened),
             Err(why) => {
                 self.fail(&why);
                 None
             }
         }
+    }
+
+    fn write_to(&mut self, held: Held) {
+        let (path, connection, lock) = held.into_parts();
+        self.open = Some(Open {
+            rows: Rows::new(connection, self.clock),
+            path,
+            _lock: lock,
+        });
     }
 
     /// Takes changes. They are committed with, or before, what comes later.
@@ -165,14 +172,17 @@ impl Writer {
         };
         let ticket = last.ticket;
         if self.open.is_none()
-            && let Some(held) = self.reopen()
+            && let Some((held, saved)) = self.reopen()
         {
-            let (path, connection, lock) = held.into_parts();
-            self.open = Some(Open {
-                rows: Rows::new(connection, self.clock),
-                path,
-                _lock: lock,
-            });
+            if saved.is_some() {
+                // The run began without it: its attempts and numbers would be mixed with those of the file.
+                let path = held.path.display();
+                self.fail(&format!(
+                    "{path} could not be read when the run began, and can now: start hookbusd again, it goes on from there"
+                ));
+            } else {
+                self.write_to(held);
+            }
         }
         let Some(open) = &mut self.open else { return };
         let changes = self.waiting.iter().flat_map(|group| &group.changes);
@@ -556,6 +566,32 @@ mod tests {
             (vec![1, 11, 21, 91], vec![10, 20, 90, 120])
         );
         assert_eq!(bench.numbers("SELECT sum(count) FROM holes"), [120]);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_at_the_start_is_not_written_over() {
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 4));
+        writer.commit();
+        drop(writer);
+        let (file, lock) = ("digits@1.db", "digits@1.db.lock");
+        let at = |name: &str| bench.directory.path().join(name);
+        std::fs::remove_file(at(lock)).unwrap();
+        std::fs::create_dir(at(lock)).unwrap();
+        let opened = bench.open();
+        assert!(opened.saved.is_none() && opened.writer.trouble().is_some());
+        let mut writer = opened.writer;
+        std::fs::remove_dir(at(lock)).unwrap();
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 9));
+        writer.commit();
+        assert_eq!(writer.committed(), 0);
+        assert!(writer.trouble().is_some_and(|why| why.contains(file)));
+        assert_eq!(bench.numbers("SELECT count(*) FROM events"), [4]);
+        drop(writer);
+        assert!(bench.open().saved.is_some());
     }
 
     #[test]
