@@ -40,6 +40,8 @@ pub struct Writer {
     committed: u64,
     /// Why the last attempt to write failed.
     trouble: Option<String>,
+    /// A file that was found damaged and set aside: a line for people.
+    set_aside: Option<String>,
     most_bytes: usize,
     make: Box<dyn FnMut() -> Result<Held, String> + Send>,
     clock: Clock,
@@ -100,22 +102,16 @@ impl Writer {
             bytes: 0,
             committed: 0,
             trouble: None,
+            set_aside: None,
             most_bytes,
             make,
             clock,
         };
         let (mut found, mut set_aside) = (None, None);
-        if let Some(held) = writer.reopen() {
-            set_aside.clone_from(&held.set_aside);
-            match saved::read(&held.connection, clock) {
-                Ok(saved) => {
-                    found = saved;
-                    writer.open = Some(Open::new(held, clock));
-                }
-                Err(error) => {
-                    set_aside = writer.begin_anew(held, &format!("cannot be read ({error})"));
-                }
-            }
+        if let Some((held, saved)) = writer.reopen() {
+            set_aside = writer.set_aside.take().or(held.set_aside.clone());
+            found = saved;
+            writer.write_to(held);
         }
         Opened {
             writer,
@@ -124,32 +120,46 @@ impl Writer {
         }
     }
 
-    /// Sets the file aside, and makes another: what is in it is not known here, and what is written now is no part of it.
-    /// Returns a line for people.
-    fn begin_anew(&mut self, held: Held, why: &str) -> Option<String> {
-        let (path, connection, lock) = held.into_parts();
-        drop(connection);
-        let line = match file::put_aside(&path, why, self.clock.unix_us(self.clock.at)) {
-            Ok(line) => line,
-            Err(error) => {
-                self.fail(&format!("{} {why}, and stays: {error}", path.display()));
-                return None;
-            }
-        };
-        drop(lock);
-        let held = self.reopen();
-        self.open = held.map(|held| Open::new(held, self.clock));
-        Some(line)
-    }
-
-    fn reopen(&mut self) -> Option<Held> {
-        match (self.make)() {
-            Ok(held) => Some(held),
-            Err(why) => {
-                self.fail(&why);
-                None
+    /// The file, with what it says of the run. One that is damaged is set aside, and another is made.
+    fn reopen(&mut self) -> Option<(Held, Option<saved::Saved>)> {
+        let mut opened = (self.make)();
+        for _ in 0..2 {
+            let held = match opened {
+                Ok(held) => held,
+                Err(why) => {
+                    self.fail(&why);
+                    return None;
+                }
+            };
+            match saved::read(&held.connection, self.clock) {
+                Ok(saved) => return Some((held, saved)),
+                Err(error) if is_damage(&error) => {
+                    let why = format!("cannot be read ({error})");
+                    let (path, connection, lock) = held.into_parts();
+                    drop(connection);
+                    let aside = file::put_aside(&path, &why, self.clock.unix_us(self.clock.at));
+                    drop(lock);
+                    match aside {
+                        Ok(line) => self.set_aside = Some(line),
+                        Err(error) => {
+                            self.fail(&format!("{} {why}, and stays: {error}", path.display()));
+                            return None;
+                        }
+                    }
+                    opened = (self.make)();
+                }
+                // It may be better the next time: nothing of it is given up.
+                Err(error) => {
+                    self.fail(&format!("{}: {error}", held.path.display()));
+                    return None;
+                }
             }
         }
+        None
+    }
+
+    fn write_to(&mut self, held: Held) {
+        self.open = Some(Open::new(held, self.clock));
     }
 
     /// Takes changes. They are committed with, or before, what comes later.
@@ -193,13 +203,16 @@ impl Writer {
         };
         let ticket = last.ticket;
         if self.open.is_none()
-            && let Some(held) = self.reopen()
+            && let Some((held, saved)) = self.reopen()
         {
-            match saved::read(&held.connection, self.clock) {
-                Ok(None) => self.open = Some(Open::new(held, self.clock)),
-                // The run began without what is in it.
-                Ok(Some(_)) => drop(self.begin_anew(held, "could not be read in time")),
-                Err(error) => drop(self.begin_anew(held, &format!("cannot be read ({error})"))),
+            if saved.is_some() {
+                // The run began without it: its attempts and numbers would be mixed with those of the file.
+                let path = held.path.display();
+                self.fail(&format!(
+                    "{path} could not be read when the run began, and can now: start hookbusd again, it goes on from there"
+                ));
+            } else {
+                self.write_to(held);
             }
         }
         let Some(open) = &mut self.open else { return };
@@ -340,6 +353,24 @@ impl Writer {
         connection
             .pragma_update(None, "max_page_count", pages)
             .expect("SQLite takes it");
+    }
+}
+
+/// What is in the file is not what was written; anything else may pass.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::{Error, ErrorCode};
+    match error {
+        Error::SqliteFailure(error, _) => {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+            )
+        }
+        Error::InvalidColumnType(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..) => true,
+        _ => false,
     }
 }
 
@@ -613,24 +644,29 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_began_without_its_file_does_not_write_on_it() {
+    fn a_file_that_could_not_be_read_at_the_start_is_not_written_over() {
         let bench = Bench::new();
         let mut writer = bench.open().writer;
         bench.begin(&mut writer);
         writer.push(2, bench.events(1, 4));
-        writer.close();
-        let at = |name: &str| bench.directory.path().join(name);
-        std::fs::rename(at("digits@1.db"), at("kept")).unwrap();
-        std::fs::create_dir(at("digits@1.db")).unwrap();
-        let mut writer = bench.open().writer;
-        assert!(writer.trouble().is_some());
-        std::fs::remove_dir(at("digits@1.db")).unwrap();
-        std::fs::rename(at("kept"), at("digits@1.db")).unwrap();
-        bench.begin(&mut writer);
-        writer.push(2, bench.events(1, 2));
         writer.commit();
-        assert_eq!((writer.committed(), writer.trouble()), (2, None));
-        assert_eq!(bench.numbers("SELECT seq FROM events"), [1, 2]);
+        drop(writer);
+        let (file, lock) = ("digits@1.db", "digits@1.db.lock");
+        let at = |name: &str| bench.directory.path().join(name);
+        std::fs::remove_file(at(lock)).unwrap();
+        std::fs::create_dir(at(lock)).unwrap();
+        let opened = bench.open();
+        assert!(opened.saved.is_none() && opened.writer.trouble().is_some());
+        let mut writer = opened.writer;
+        std::fs::remove_dir(at(lock)).unwrap();
+        bench.begin(&mut writer);
+        writer.push(2, bench.events(1, 9));
+        writer.commit();
+        assert_eq!(writer.committed(), 0);
+        assert!(writer.trouble().is_some_and(|why| why.contains(file)));
+        assert_eq!(bench.numbers("SELECT count(*) FROM events"), [4]);
+        drop(writer);
+        assert!(bench.open().saved.is_some());
     }
 
     #[test]
