@@ -20,6 +20,10 @@ use crate::snapshot::Board;
 use crate::store::Live;
 use crate::store::journal::{Archive, Journals, Thread};
 
+/// So long runs are taken back before anything is served.
+const TAKING_BACK: Duration = Duration::from_secs(3);
+/// At most this for the last words to the disk.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often old journals are looked for.
 const RETAIN: Duration = Duration::from_secs(3600);
 
@@ -81,8 +85,19 @@ pub async fn run(
         .map(|journals| Arc::clone(journals.counted()));
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
     if let Some(archive) = archive.filter(|_| !config.read_only) {
-        for run in archive.unfinished() {
-            hub.take_back(&run).await;
+        let (of, back) = (archive.clone(), hub.clone());
+        let taking_back = tokio::spawn(async move {
+            let unfinished = tokio::task::spawn_blocking(move || of.unfinished()).await;
+            for run in unfinished.unwrap_or_default() {
+                back.take_back(&run).await;
+            }
+        });
+        // A trainer that comes meanwhile has its run all the same. Many or large ones go on being read after that.
+        if tokio::time::timeout(TAKING_BACK, taking_back)
+            .await
+            .is_err()
+        {
+            tracing::info!("runs are still taken back while this daemon serves already");
         }
         let retained = move || archive.retain(Instant::now());
         tokio::spawn(retain(retained, lifetime.shutdown.clone()));
@@ -173,9 +188,12 @@ pub async fn run(
     kill.cancel();
     serving.await.context("the listener's task failed")?;
     // What the last sessions said is in their files before this ends.
-    tokio::task::spawn_blocking(move || journal.map(Thread::stop))
-        .await
-        .context("the journal's thread does not end")?;
+    let stopping = tokio::task::spawn_blocking(move || journal.map(Thread::stop));
+    if tokio::time::timeout(LAST_WORDS, stopping).await.is_err() {
+        tracing::error!(
+            "the disk does not answer; what was not acknowledged may be missing in the journal"
+        );
+    }
     if let Some(sampler) = sampler {
         sampler.stop();
     }

@@ -98,6 +98,13 @@ impl Inspector {
         self.clock
     }
 
+    /// The runs of this daemon that had a session.
+    pub fn live_runs(&self) -> Vec<Arc<RunSnapshot>> {
+        let mut runs = self.board.all();
+        runs.retain(|run| !run.archived);
+        runs
+    }
+
     /// Every run: those of this daemon, and those that were only written down. The oldest first.
     pub fn runs(&self) -> Vec<Arc<RunSnapshot>> {
         let mut runs = self.board.all();

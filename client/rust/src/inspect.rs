@@ -79,7 +79,16 @@ impl Inspector {
 
     /// Every run that the daemon knows.
     pub async fn runs(&mut self) -> Result<Vec<proto::RunSummary>, InspectError> {
-        let reply = self.inspect.runs(proto::RunsRequest {});
+        self.list(false).await
+    }
+
+    /// Those that had a session since the daemon started: no file is read for them.
+    pub async fn live_runs(&mut self) -> Result<Vec<proto::RunSummary>, InspectError> {
+        self.list(true).await
+    }
+
+    async fn list(&mut self, live: bool) -> Result<Vec<proto::RunSummary>, InspectError> {
+        let reply = self.inspect.runs(proto::RunsRequest { live });
         Ok(answer(&self.address, reply).await?.runs)
     }
 

@@ -68,7 +68,11 @@ impl Hub {
         let Some(journals) = &self.journals else {
             return;
         };
-        let opened = Keeping::open(journals, id, &self.rules).await;
+        let (keeping, run) = Keeping::open(journals, id, &self.rules).await;
+        if run.members.is_empty() {
+            return; // another daemon has taken it meanwhile
+        }
+        let opened = (keeping, run);
         let mut runs = self.lock();
         if !runs.contains_key(id) {
             self.start(id, &mut runs, Some(opened));

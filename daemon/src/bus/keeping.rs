@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Rules;
 use super::run::Run;
 use crate::domain::RunId;
-use crate::store::journal::{Journal, Journals, Written};
+use crate::store::journal::{Change, Journal, Journals, Written};
 
 /// A run whose file takes longer to open goes on without one: a trainer waits for it, 5 s at most.
 const OPENING: Duration = Duration::from_secs(2);
@@ -16,6 +16,8 @@ const OPENING: Duration = Duration::from_secs(2);
 const GROUP: Duration = Duration::from_millis(100);
 /// Or when it is so many rows.
 const GROUP_ROWS: usize = 1024;
+/// A disk that says nothing for so long is one that takes nothing.
+const HANGS: Duration = Duration::from_secs(5);
 
 /// Where what happens in a run is made to last.
 pub(super) struct Keeping {
@@ -23,6 +25,11 @@ pub(super) struct Keeping {
     seen: Written,
     /// When what the run has to say is handed on.
     due: Option<Instant>,
+    /// Handed on last, and since when something of it is not committed.
+    handed: u64,
+    uncommitted_since: Option<Instant>,
+    /// The disk does not even fail.
+    hangs: bool,
 }
 
 impl Keeping {
@@ -32,6 +39,9 @@ impl Keeping {
             journal: None,
             seen: Written::default(),
             due: None,
+            handed: 0,
+            uncommitted_since: None,
+            hangs: false,
         }
     }
 
@@ -61,6 +71,9 @@ impl Keeping {
             journal: Some(journal),
             seen: Written::default(),
             due: None,
+            handed: 0,
+            uncommitted_since: None,
+            hangs: false,
         };
         (keeping, run)
     }
@@ -84,8 +97,15 @@ impl Keeping {
         } else if rows > 0 {
             self.due.get_or_insert(now + GROUP);
         }
-        if !self.journal.as_ref().is_some_and(Journal::is_behind) {
-            run.tell_taken(tick && self.seen.trouble.is_some());
+        let hangs = self
+            .uncommitted_since
+            .is_some_and(|since| now - since > HANGS);
+        if hangs != self.hangs {
+            self.hangs = hangs;
+            self.report(run, now);
+        }
+        if hangs || !self.journal.as_ref().is_some_and(Journal::is_behind) {
+            run.tell_taken(tick && (hangs || self.seen.trouble.is_some()));
         }
     }
 
@@ -96,12 +116,17 @@ impl Keeping {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let changes = run.take_changes(now);
+        let mut changes = run.take_changes(now);
         if !changes.is_empty() || run.has_told() {
-            run.appended(journal.append(changes));
+            if self.hangs && journal.is_full() {
+                changes.iter_mut().for_each(Change::give_events_up);
+            }
+            self.handed = journal.append(changes);
+            self.uncommitted_since.get_or_insert(now);
+            run.appended(self.handed);
         }
         // An operator does not wait while nothing can be written.
-        if self.seen.trouble.is_some() {
+        if self.hangs || self.seen.trouble.is_some() {
             run.tell_up_to(u64::MAX);
         }
     }
@@ -124,12 +149,23 @@ impl Keeping {
         let Some(journal) = &mut self.journal else {
             return;
         };
+        let before = self.seen.committed;
         self.seen = journal.progress();
         run.committed(self.seen.committed);
-        if self.seen.trouble.is_some() {
+        if self.seen.committed == self.handed {
+            self.uncommitted_since = None;
+        } else if self.seen.committed != before {
+            self.uncommitted_since = Some(now);
+        }
+        self.hangs &= self
+            .uncommitted_since
+            .is_some_and(|since| now - since > HANGS);
+        let hangs = self.hangs.then_some("the disk has not answered for 5 s");
+        let trouble = self.seen.trouble.as_deref().or(hangs);
+        if trouble.is_some() {
             run.tell_up_to(u64::MAX);
         }
-        run.journal_trouble(self.seen.trouble.as_deref(), now);
+        run.journal_trouble(trouble, now);
     }
 
     /// Everything said so far is in the file when this has come; None: there is no file.

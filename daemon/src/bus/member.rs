@@ -27,6 +27,8 @@ pub(super) struct Member {
     pub(super) heartbeat: Heartbeat,
     pub(super) ended: Option<String>,
     pub(super) silent: bool,
+    /// It ended on purpose.
+    pub(super) said_bye: bool,
     pub(super) gates: u64,
     pub(super) position: Position,
     /// The facts with which its training begins, with their number, until they are answered.
@@ -89,6 +91,7 @@ impl Member {
             heartbeat: Heartbeat::default(),
             ended: None,
             silent: false,
+            said_bye: false,
             gates: 0,
             position: Position::default(),
             waits: None,
@@ -142,6 +145,10 @@ impl Member {
             .ok_or_else(|| "its process was not known to the daemon before this one".to_owned());
         Self {
             out: None,
+            said_bye: saved
+                .ended
+                .as_ref()
+                .is_some_and(|why| !why.starts_with("lost: ")),
             ended: saved.ended,
             gates: progress.gates,
             position: progress.position,
@@ -175,6 +182,7 @@ impl Member {
         self.serial = serial;
         self.out = Some(out);
         self.ended = None;
+        self.said_bye = false;
         self.heard(now);
     }
 

@@ -55,15 +55,19 @@ impl Inspect for InspectService {
     type RowsStream = Pin<Box<dyn Stream<Item = Result<RowsReply, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
 
-    async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
-        let reply = self.away(|inspector| {
+    async fn runs(&self, request: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
+        let live = request.into_inner().live;
+        let reply = self.away(move |inspector| {
             let now = inspector.now();
             RunsReply {
-                runs: inspector
-                    .runs()
-                    .iter()
-                    .map(|run| convert::run_summary(run, inspector.clock(), now))
-                    .collect(),
+                runs: (if live {
+                    inspector.live_runs()
+                } else {
+                    inspector.runs()
+                })
+                .iter()
+                .map(|run| convert::run_summary(run, inspector.clock(), now))
+                .collect(),
             }
         });
         reply.await.map(Response::new)

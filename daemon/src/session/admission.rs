@@ -28,11 +28,23 @@ pub enum Admission {
     Superseded,
 }
 
-/// Decides on a Hello for a rank of attempt `current`. `any` is false before the first rank of the run is there.
-/// `counted` is the launcher's own count, if it counts.
+/// The attempt that a Hello finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Current {
+    /// Its number.
+    pub attempt: u32,
+    /// The launcher's own count that opened it; None: the launcher did not count. Counts of two launches begin at 0 both,
+    /// so it is this one that is compared, not the attempt's number.
+    pub counted: Option<u32>,
+    /// A rank is, or was, there.
+    pub any: bool,
+    /// Nobody of it is left: all ranks have ended, or some of them without a goodbye and the rest is gone too.
+    pub over: bool,
+}
+
+/// Decides on a Hello for a rank. `counted` is the launcher's own count, if it counts.
 pub fn admit(
-    current: u32,
-    any: bool,
+    current: Current,
     counted: Option<u32>,
     held: Option<Held<'_>>,
     session: &str,
@@ -42,15 +54,24 @@ pub fn admit(
     {
         return Admission::Resumed;
     }
-    if !any {
-        return Admission::NextAttempt(counted.unwrap_or(current));
+    let next = current.attempt + 1;
+    if !current.any {
+        return Admission::NextAttempt(counted.unwrap_or(current.attempt));
     }
-    match (counted, held) {
-        (Some(counted), _) if counted < current => Admission::Superseded,
-        (Some(counted), _) if counted > current => Admission::NextAttempt(counted),
-        (_, None) => Admission::New,
-        (_, Some(held)) if held.gone => Admission::NextAttempt(current + 1),
-        (_, Some(_)) => Admission::Duplicate,
+    match (counted, current.counted) {
+        (Some(theirs), Some(ours)) if theirs > ours => {
+            return Admission::NextAttempt(theirs.max(next));
+        }
+        (Some(theirs), Some(ours)) if theirs < ours && !current.over => {
+            return Admission::Superseded;
+        }
+        _ if current.over => return Admission::NextAttempt(next),
+        _ => {}
+    }
+    match held {
+        None => Admission::New,
+        Some(held) if held.gone => Admission::NextAttempt(next),
+        Some(_) => Admission::Duplicate,
     }
 }
 
@@ -143,7 +164,31 @@ mod tests {
                 Admission::NextAttempt(3),
             ),
         ] {
-            assert_eq!(admit(2, any, counted, held, session), expected, "{what}");
+            let current = Current {
+                attempt: 2,
+                counted: Some(2),
+                any,
+                over: false,
+            };
+            assert_eq!(admit(current, counted, held, session), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_second_launch_with_the_same_id_counts_from_0_again() {
+        let current = |attempt, over| Current {
+            attempt,
+            counted: Some(0),
+            any: true,
+            over,
+        };
+        let first = admit(current(0, true), Some(0), None, "a");
+        assert_eq!(first, Admission::NextAttempt(1));
+        let others = admit(current(1, false), Some(0), None, "b");
+        assert_eq!(others, Admission::New);
+        let restarted = admit(current(1, false), Some(1), None, "c");
+        assert_eq!(restarted, Admission::NextAttempt(2));
+        let grown = admit(current(4, true), Some(0), None, "rank 8 of a larger one");
+        assert_eq!(grown, Admission::NextAttempt(5));
     }
 }

@@ -3,7 +3,7 @@
 mod admission;
 mod intake;
 
-pub use admission::{Admission, Held, admit};
+pub use admission::{Admission, Current, Held, admit};
 pub use intake::{Intake, Taken};
 
 /// How long a rank may be silent before it counts as gone.

@@ -1585,7 +1585,11 @@ pub struct WholeSchedule {
     pub schedule: ::core::option::Option<Schedule>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RunsRequest {}
+pub struct RunsRequest {
+    /// only runs with a session since the daemon started; else also those in the state directory
+    #[prost(bool, tag = "1")]
+    pub live: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunsReply {
     #[prost(message, repeated, tag = "1")]

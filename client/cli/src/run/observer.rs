@@ -82,7 +82,7 @@ impl Observer {
             empty => empty.insert(Inspector::connect(&self.address, LOOK).await?),
         };
         // What the journal has of earlier days is none of this training's.
-        let runs = inspector.runs().await?.into_iter();
+        let runs = inspector.live_runs().await?.into_iter();
         for run in runs.filter(|run| !run.archived) {
             if self.recorded.is_none() {
                 self.recorded = keeps_journal(inspector, &run.id).await;

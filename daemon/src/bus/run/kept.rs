@@ -31,7 +31,7 @@ pub(super) struct Kept {
     /// As they were written last; None: not yet in this attempt.
     revision: Option<u64>,
     phase: Option<(Phase, String)>,
-    attempt: Option<(u32, u32)>,
+    attempt: Option<(u32, u32, Option<u32>)>,
 }
 
 impl Kept {
@@ -51,7 +51,7 @@ impl Kept {
         revision: u64,
         phase: Phase,
         reason: String,
-        attempt: (u32, u32),
+        attempt: (u32, u32, Option<u32>),
     ) -> Self {
         Self {
             revision: Some(revision),
@@ -104,12 +104,13 @@ impl Run {
     }
 
     pub(super) fn write_attempt(&mut self, now: Instant) {
-        let attempt = (self.attempt, self.world_size);
+        let attempt = (self.attempt, self.world_size, self.uid);
         if self.kept.attempt != Some(attempt) {
             self.kept.attempt = Some(attempt);
             let kind = Kind::Attempt {
                 started: self.started,
                 world_size: self.world_size,
+                counted: self.counted,
                 uid: self.uid,
             };
             self.write(now, kind);
@@ -130,8 +131,17 @@ impl Run {
             settled: hello.next_seq.saturating_sub(1),
         };
         self.write(now, Kind::Rank(Box::new(attached)));
-        if verdict == Verdict::Lost {
-            let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
+        // What lies between is with another daemon, or in a hole of which the client tells next.
+        let known = match verdict {
+            Verdict::Lost => 0,
+            Verdict::Resumed => self
+                .members
+                .get(&rank)
+                .map_or(0, |member| member.intake.settled()),
+            Verdict::New => return,
+        };
+        if hello.next_seq > known + 1 {
+            let elsewhere = Dropped::elsewhere(known + 1, hello.next_seq - 1);
             self.write(now, Kind::Lost(rank, elsewhere, None));
         }
     }
@@ -167,9 +177,11 @@ impl Run {
         }
         let clock_us = events.last().map(|last| {
             let here = now.saturating_duration_since(started).as_micros() as i64;
+            let late = here - last.at.as_micros() as i64;
+            // The batch that was under way for the shortest time knows best.
             *member
                 .clock_us
-                .get_or_insert(here - last.at.as_micros() as i64)
+                .insert(member.clock_us.map_or(late, |least| least.min(late)))
         });
         member.unsettled += events.len() as u64;
         let settled = member.intake.settled();

@@ -32,6 +32,7 @@ impl Run {
         let Some(member) = self.live(link, now) else {
             return;
         };
+        member.said_bye = true;
         member.ended = Some(if reason.is_empty() {
             "finished".to_owned()
         } else {

@@ -29,7 +29,7 @@ use crate::domain::{
     EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId, TrainerResult,
 };
 use crate::hooks::Seen;
-use crate::session::{Admission, Held, admit};
+use crate::session::{Admission, Current, Held, admit};
 use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
 use crate::steering::{Desired, OrderUpdate, Steering};
 use crate::store::View;
@@ -45,6 +45,8 @@ pub(super) struct Run {
     id: RunId,
     rules: Arc<Rules>,
     attempt: u32,
+    /// The launcher's count that opened it.
+    counted: Option<u32>,
     world_size: u32,
     started: Instant,
     uid: Option<u32>,
@@ -96,6 +98,7 @@ impl Run {
             id,
             rules,
             attempt: 0,
+            counted: None,
             world_size: 1,
             started: now,
             uid: None,
@@ -259,22 +262,25 @@ impl Run {
             return fence(FenceReason::Superseded, text);
         }
         let rank = hello.rank;
+        let is_gone = |member: &Member| {
+            let process = member.process.as_ref();
+            member.is_gone(now) || process.is_ok_and(|process| !alive(*process))
+        };
         let held = self.members.get(&rank).map(|member| Held {
             session: &member.hello.session,
             process: &member.hello.process,
-            gone: member.is_gone(now)
-                || member
-                    .process
-                    .as_ref()
-                    .is_ok_and(|process| !alive(*process)),
+            gone: is_gone(member),
         });
-        let admission = admit(
-            self.attempt,
-            !self.members.is_empty(),
-            hello.attempt,
-            held,
-            &hello.session,
-        );
+        let current = Current {
+            attempt: self.attempt,
+            counted: self.counted,
+            any: !self.members.is_empty(),
+            // A rank that comes late, after others have finished, belongs to them.
+            over: self.members.values().all(is_gone)
+                && (self.members.len() >= self.world_size as usize
+                    || self.members.values().any(|member| !member.said_bye)),
+        };
+        let admission = admit(current, hello.attempt, held, &hello.session);
         match admission {
             Admission::Duplicate => {
                 let text = format!("another live process holds rank {rank} of run {}", self.id);
@@ -285,7 +291,7 @@ impl Run {
                 return fence(FenceReason::Superseded, text);
             }
             Admission::Resumed => return Ok(Verdict::Resumed),
-            Admission::NextAttempt(attempt) => self.open_attempt(attempt, now),
+            Admission::NextAttempt(attempt) => self.open_attempt(attempt, hello.attempt, now),
             Admission::New => {}
         }
         Ok(if hello.next_seq > 1 {
@@ -317,7 +323,7 @@ impl Run {
         )
     }
 
-    fn open_attempt(&mut self, attempt: u32, now: Instant) {
+    fn open_attempt(&mut self, attempt: u32, counted: Option<u32>, now: Instant) {
         for member in self.members.values_mut() {
             let text = format!("attempt {attempt} of run {} has started", self.id);
             member.send(ToTrainer::Fence(Fence {
@@ -340,6 +346,7 @@ impl Run {
         superseded.extend(sessions.cloned());
         *self = Self {
             attempt,
+            counted,
             uid,
             before,
             superseded,

@@ -18,6 +18,7 @@ impl Run {
         let seen = saved.attempt;
         run.attempt = seen.attempt;
         run.world_size = saved.world_size;
+        run.counted = saved.counted;
         run.uid = saved.uid;
         run.started = seen.started;
         run.over = seen.ended;
@@ -57,7 +58,7 @@ impl Run {
         for (rank, command, outcome) in saved.commands {
             run.take_command_back(rank, command, outcome);
         }
-        let attempt = (run.attempt, run.world_size);
+        let attempt = (run.attempt, run.world_size, run.uid);
         run.kept = Kept::restored(run.desired.revision(), seen.phase, seen.reason, attempt);
         run
     }

@@ -71,29 +71,37 @@ impl Archive {
             match self.read(&path) {
                 Ok(Some(saved)) => found.push((path, saved)),
                 Ok(None) => {}
-                Err(error) => {
-                    let unreadable = self.unreadable.lock();
-                    let mut unreadable = unreadable.unwrap_or_else(PoisonError::into_inner);
-                    if unreadable.insert(path.clone()) {
-                        tracing::warn!(path = %path.display(), %error, "a journal cannot be read");
-                    }
-                }
+                Err(error) => self.unread(&path, &error),
             }
         }
         found
     }
 
+    fn unread(&self, path: &Path, error: &rusqlite::Error) {
+        let unreadable = self.unreadable.lock();
+        let mut unreadable = unreadable.unwrap_or_else(PoisonError::into_inner);
+        if unreadable.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), %error, "a journal cannot be read");
+        }
+    }
+
     /// Runs that were under way on this machine when their daemon died, or was ended, and that no daemon has now.
     pub fn unfinished(&self) -> Vec<RunId> {
-        self.runs()
-            .into_iter()
-            .filter(|(path, saved)| {
-                saved.attempt.phase == Phase::Running
-                    && saved.node == self.settings.node
-                    && !file::is_held(path)
-            })
-            .map(|(_, saved)| saved.run)
-            .collect()
+        let mut found = Vec::new();
+        for path in self.files() {
+            let brief = file::open_to_read(&path).and_then(|connection| saved::brief(&connection));
+            match brief {
+                Ok(Some(brief)) => {
+                    let here = brief.node == self.settings.node;
+                    if brief.running && here && !file::is_held(&path) {
+                        found.push(brief.run);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.unread(&path, &error),
+            }
+        }
+        found
     }
 
     /// Where a run's file is. Several daemons may have one each: the one that began last.

@@ -1,5 +1,6 @@
 //! What happens to a run, as its journal takes it: one [`Change`] after the other, in the order in which they happened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,21 @@ pub struct Change {
     pub kind: Kind,
 }
 
+/// Why a hole is one where the daemon lost it.
+pub(super) const DISK: &str = "the daemon's disk took no more";
+
 impl Change {
+    /// Events become the hole that they leave; how far their rank is stays known.
+    pub fn give_events_up(&mut self) {
+        if let Kind::Events(events) = &mut self.kind
+            && let Some(lost) = lost(events)
+        {
+            events.events = Vec::new();
+            let progress = Events::clone(events);
+            self.kind = Kind::Lost(events.rank, lost, Some(Box::new(progress)));
+        }
+    }
+
     /// Rows that it makes, about.
     pub fn rows(&self) -> usize {
         match &self.kind {
@@ -38,6 +53,8 @@ pub enum Kind {
         started: Instant,
         /// How many ranks there shall be.
         world_size: u32,
+        /// The launcher's count that opened it.
+        counted: Option<u32>,
         /// Whose it is.
         uid: Option<u32>,
     },
@@ -197,4 +214,20 @@ pub struct SampleKept {
     pub source: &'static str,
     /// Where the training was.
     pub position: Position,
+}
+
+/// What a batch that is given up becomes.
+fn lost(events: &Events) -> Option<Dropped> {
+    let (first, last) = (events.events.first()?, events.events.last()?);
+    let mut points: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for event in &events.events {
+        let point = Arc::clone(&events.names.points[event.point as usize]);
+        *points.entry(point).or_default() += 1;
+    }
+    Some(Dropped {
+        first_seq: first.seq,
+        last_seq: last.seq,
+        points: points.into_iter().collect(),
+        why: DISK,
+    })
 }

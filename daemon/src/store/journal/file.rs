@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::{FlockOperation, flock, statfs};
 
-use super::schema;
+use super::{saved, schema};
 use crate::domain::RunId;
 
 /// What a file's name ends with.
@@ -71,6 +71,9 @@ pub(super) fn open(
 ) -> Result<Held, Unopened> {
     for n in 1..=TRIES {
         let path = directory.join(name(run, n));
+        if is_anothers(&path, run, node) {
+            continue;
+        }
         let mut held = lock(&path)?;
         for _ in 0..LOOKED_AT {
             if held.is_some() {
@@ -85,6 +88,17 @@ pub(super) fn open(
         tracing::debug!(path = %path.display(), "another daemon writes this file");
     }
     Err(Unopened::Held(directory.join(name(run, 1))))
+}
+
+/// Whether a file is of another run whose name is written alike, or is of this one, under way on another node.
+fn is_anothers(path: &Path, run: &RunId, node: &str) -> bool {
+    let read = || {
+        let connection = open_to_read(path).ok()?;
+        saved::brief(&connection).ok()?
+    };
+    // What cannot be read is looked at when it is opened.
+    let brief = if path.exists() { read() } else { None };
+    brief.is_some_and(|brief| brief.run != *run || (brief.running && brief.node != node))
 }
 
 /// The files that a run may have, as far as there are any.
@@ -323,7 +337,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// `digits@4711.db`; what has no place in a file's name is written as `%2F`. The second of a run is `digits@4711.2.db`.
+/// `digits@4711.db`; what has no place in a file's name is written as `%2F`. The second of a run is `digits@4711~2.db`.
 fn name(run: &RunId, n: u32) -> String {
     let mut text = String::new();
     for byte in run.to_string().bytes() {
@@ -343,7 +357,7 @@ fn name(run: &RunId, n: u32) -> String {
         text = format!("{text}~{digits}");
     }
     if n > 1 {
-        text = format!("{text}.{n}");
+        text = format!("{text}~{n}");
     }
     format!("{text}.{ENDING}")
 }
@@ -362,7 +376,7 @@ mod tests {
     #[test]
     fn names_of_files_are_safe_and_tell_runs_apart() {
         assert_eq!(name(&run("digits"), 1), "digits@1.db");
-        assert_eq!(name(&run("../a b"), 2), "%2E.%2Fa%20b@1.2.db");
+        assert_eq!(name(&run("../a b"), 2), "%2E.%2Fa%20b@1~2.db");
         let long = |end: char| name(&run(&format!("{}{end}", "x".repeat(900))), 64);
         assert!(long('a').len() < 240, "{}", long('a').len());
         assert_ne!(long('a'), long('b'));

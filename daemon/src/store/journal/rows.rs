@@ -97,13 +97,14 @@ impl Writing<'_> {
             Kind::Attempt {
                 started,
                 world_size,
+                counted,
                 uid,
             } => {
                 let started = self.clock.unix_us(*started);
-                let sql = "INSERT INTO attempts VALUES (?1, ?2, NULL, 'running', '', ?3, NULL)
+                let sql = "INSERT INTO attempts VALUES (?1, ?2, NULL, 'running', '', ?3, NULL, ?4)
                     ON CONFLICT (attempt) DO UPDATE SET world_size = excluded.world_size";
                 to.prepare_cached(sql)?
-                    .execute(params![attempt, started, world_size])?;
+                    .execute(params![attempt, started, world_size, counted])?;
                 to.prepare_cached("UPDATE run SET uid = ?1")?
                     .execute(params![uid])?;
             }

@@ -31,6 +31,8 @@ pub struct Saved {
     pub attempt: AttemptSeen,
     /// How many ranks it has.
     pub world_size: u32,
+    /// The launcher's count that opened it.
+    pub counted: Option<u32>,
     /// What is decided from.
     pub facts: Option<Facts>,
     /// Older ones, the oldest first.
@@ -97,6 +99,31 @@ pub struct SavedCause {
     pub ahead: bool,
 }
 
+/// What can be read of any file in no time.
+pub(super) struct Brief {
+    pub(super) run: RunId,
+    pub(super) node: String,
+    /// Its latest attempt has not ended.
+    pub(super) running: bool,
+}
+
+/// None: no run was ever written into it.
+pub(super) fn brief(connection: &Connection) -> rusqlite::Result<Option<Brief>> {
+    let sql = "SELECT name, launch, node, (SELECT phase FROM attempts ORDER BY attempt DESC LIMIT 1) FROM run";
+    let brief = connection.query_row(sql, [], |row| {
+        let phase: Option<String> = row.get(3)?;
+        Ok(Brief {
+            run: RunId {
+                name: row.get::<_, String>(0)?.into(),
+                launch: row.get::<_, String>(1)?.into(),
+            },
+            node: row.get(2)?,
+            running: phase.is_some_and(|phase| phase == Phase::Running.word()),
+        })
+    });
+    brief.optional()
+}
+
 /// Reads it. None: no rank ever came.
 pub(super) fn read(connection: &Connection, clock: Clock) -> rusqlite::Result<Option<Saved>> {
     let sql = "SELECT name, launch, node, uid FROM run";
@@ -111,7 +138,7 @@ pub(super) fn read(connection: &Connection, clock: Clock) -> rusqlite::Result<Op
         return Ok(None);
     };
     let mut attempts = attempts(connection, clock)?;
-    let Some((attempt, world_size, facts)) = attempts.pop() else {
+    let Some((attempt, world_size, facts, counted)) = attempts.pop() else {
         return Ok(None);
     };
     let number = attempt.attempt;
@@ -121,8 +148,9 @@ pub(super) fn read(connection: &Connection, clock: Clock) -> rusqlite::Result<Op
         node,
         uid,
         world_size,
+        counted,
         facts,
-        before: attempts.into_iter().map(|(seen, _, _)| seen).collect(),
+        before: attempts.into_iter().map(|(seen, ..)| seen).collect(),
         superseded: superseded(connection, number)?,
         ranks: ranks(connection, number)?,
         hooks: hooks(connection, number)?,
@@ -135,11 +163,11 @@ pub(super) fn read(connection: &Connection, clock: Clock) -> rusqlite::Result<Op
     }))
 }
 
-type AttemptRow = (AttemptSeen, u32, Option<Facts>);
+type AttemptRow = (AttemptSeen, u32, Option<Facts>, Option<u32>);
 
 fn attempts(connection: &Connection, clock: Clock) -> rusqlite::Result<Vec<AttemptRow>> {
     let sql = "SELECT a.attempt, phase, reason, started_unix_us, ended_unix_us, world_size, facts,
-        coalesce(max(r.epoch), 0), coalesce(max(r.iter), 0)
+        coalesce(max(r.epoch), 0), coalesce(max(r.iter), 0), counted
         FROM attempts a LEFT JOIN rank_rows r ON r.attempt = a.attempt GROUP BY a.attempt ORDER BY a.attempt";
     let mut rows = connection.prepare(sql)?;
     let each = rows.query_map([], |row| {
@@ -156,7 +184,12 @@ fn attempts(connection: &Connection, clock: Clock) -> rusqlite::Result<Vec<Attem
                 inner_iter: 0,
             },
         };
-        Ok((seen, row.get(5)?, facts.and_then(|facts| parsed(&facts))))
+        Ok((
+            seen,
+            row.get(5)?,
+            facts.and_then(|facts| parsed(&facts)),
+            row.get(9)?,
+        ))
     })?;
     each.collect()
 }
@@ -332,8 +365,11 @@ fn commands(
     connection: &Connection,
     attempt: u32,
 ) -> rusqlite::Result<Vec<(Rank, Command, Option<Outcome>)>> {
-    let sql = "SELECT rank, command, outcome FROM (SELECT rowid AS n, * FROM command_rows WHERE attempt = ?1
-        AND (outcome IS NULL OR rowid > (SELECT max(rowid) FROM command_rows) - ?2)) ORDER BY n";
+    let sql = "SELECT rank, command, outcome FROM (
+            SELECT rowid AS n, rank, command, outcome FROM command_rows WHERE attempt = ?1 AND outcome IS NULL
+            UNION SELECT * FROM (SELECT rowid AS n, rank, command, outcome FROM command_rows WHERE attempt = ?1
+                ORDER BY rowid DESC LIMIT ?2))
+        ORDER BY n";
     let mut rows = connection.prepare(sql)?;
     let each = rows.query_map((attempt, NEWEST as i64), |row| {
         let command: Option<Command> = parsed(&row.get::<_, String>(1)?);

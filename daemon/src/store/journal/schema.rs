@@ -16,7 +16,7 @@ const FIRST: &str = "
 CREATE TABLE run (name TEXT NOT NULL, launch TEXT NOT NULL, node TEXT NOT NULL, uid INTEGER, hookbusd TEXT NOT NULL,
     created_unix_us INTEGER NOT NULL);
 CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, started_unix_us INTEGER NOT NULL, ended_unix_us INTEGER,
-    phase TEXT NOT NULL, reason TEXT NOT NULL, world_size INTEGER NOT NULL, facts TEXT);
+    phase TEXT NOT NULL, reason TEXT NOT NULL, world_size INTEGER NOT NULL, facts TEXT, counted INTEGER);
 CREATE TABLE rank_rows (attempt INTEGER NOT NULL, rank INTEGER NOT NULL, session TEXT NOT NULL, node TEXT NOT NULL,
     local_rank INTEGER, pid INTEGER, start_ticks INTEGER, boot_id TEXT NOT NULL, ns_pids TEXT NOT NULL, command TEXT NOT NULL,
     client TEXT NOT NULL, attached_us INTEGER NOT NULL, ended_us INTEGER, ended TEXT, clock_us INTEGER,
@@ -36,6 +36,8 @@ CREATE INDEX hole_rows_by_rank ON hole_rows (attempt, rank);
 CREATE TABLE log_rows (n INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, at_us INTEGER NOT NULL, rank INTEGER,
     epoch INTEGER NOT NULL, iter INTEGER NOT NULL, inner_iter INTEGER NOT NULL, point TEXT NOT NULL, kind TEXT NOT NULL,
     id TEXT NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL, text TEXT NOT NULL, outcome TEXT, old TEXT, new TEXT);
+CREATE INDEX log_rows_results ON log_rows (attempt, n) WHERE kind = 'result';
+CREATE INDEX log_rows_incidents ON log_rows (attempt, n) WHERE kind = 'incident';
 CREATE TABLE causes (attempt INTEGER NOT NULL, id TEXT NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL,
     reason TEXT NOT NULL, ahead INTEGER NOT NULL, PRIMARY KEY (attempt, id));
 CREATE TABLE command_rows (attempt INTEGER NOT NULL, rank INTEGER NOT NULL, id TEXT NOT NULL, who TEXT NOT NULL,

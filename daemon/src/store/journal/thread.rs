@@ -182,6 +182,11 @@ impl Journal {
         flushed
     }
 
+    /// So much waits that no more events are to be kept in memory.
+    pub fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+    }
+
     /// More is said than can be written: whoever sends should wait.
     pub fn is_behind(&self) -> bool {
         self.progress.borrow().trouble.is_none()

@@ -3,16 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::change::{Change, Dropped, Events, Kind};
+use super::change::{Change, DISK, Dropped, Kind};
 use super::file::{self, Held};
 use super::rows::Rows;
 use super::{Settings, saved};
 use crate::domain::{Clock, RunId};
 
-/// Why a hole is one where the daemon lost it.
-pub(super) const DISK: &str = "the daemon's disk took no more";
 /// What one event costs in memory, with what it carries; other changes are taken for as much.
 const ROW_BYTES: usize = 200;
 
@@ -254,13 +251,7 @@ impl Writer {
         while self.bytes > self.most_bytes && at < self.waiting.len() {
             let group = &mut self.waiting[at];
             for change in &mut group.changes {
-                if let Kind::Events(events) = &mut change.kind
-                    && let Some(lost) = lost(events)
-                {
-                    events.events = Vec::new();
-                    let progress = Events::clone(events);
-                    change.kind = Kind::Lost(events.rank, lost, Some(Box::new(progress)));
-                }
+                change.give_events_up();
             }
             self.bytes -= group.count_again();
             at += 1;
@@ -378,22 +369,6 @@ fn bytes_of(change: &Change) -> usize {
     ROW_BYTES * change.rows()
 }
 
-/// What a batch that is given up becomes.
-fn lost(events: &Events) -> Option<Dropped> {
-    let (first, last) = (events.events.first()?, events.events.last()?);
-    let mut points: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-    for event in &events.events {
-        let point = Arc::clone(&events.names.points[event.point as usize]);
-        *points.entry(point).or_default() += 1;
-    }
-    Some(Dropped {
-        first_seq: first.seq,
-        last_seq: last.seq,
-        points: points.into_iter().collect(),
-        why: DISK,
-    })
-}
-
 fn nothing(seq: u64) -> Dropped {
     Dropped {
         first_seq: seq,
@@ -418,10 +393,12 @@ fn join(first: Dropped, second: Dropped) -> Dropped {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::domain::{Event, Names, Position, Rank};
+    use crate::store::journal::change::Events;
     use crate::store::journal::change::Progress;
 
     fn run() -> RunId {
@@ -475,6 +452,7 @@ mod tests {
             let attempt = self.change(Kind::Attempt {
                 started: self.clock.at,
                 world_size: 1,
+                counted: None,
                 uid: None,
             });
             let hello = crate::domain::Hello {
