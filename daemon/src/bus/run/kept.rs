@@ -391,8 +391,9 @@ impl Run {
 
     /// The journal cannot be written, or can again.
     pub(in crate::bus) fn journal_trouble(&mut self, trouble: Option<&str>, now: Instant) {
+        self.journal_stopped = trouble.map(str::to_owned);
         if self.members.is_empty() {
-            return;
+            return; // said when one comes
         }
         let id = format!("journal/{}", self.attempt);
         match trouble {

@@ -85,6 +85,8 @@ pub(super) struct Run {
     /// What goes to the journal.
     kept: Kept,
     about_journal: Option<String>,
+    /// Why it is not written now.
+    journal_stopped: Option<String>,
 }
 
 impl Run {
@@ -122,6 +124,7 @@ impl Run {
             superseded: BTreeSet::new(),
             kept: Kept::default(),
             about_journal: None,
+            journal_stopped: None,
         }
     }
 
@@ -177,6 +180,9 @@ impl Run {
         self.close_incident(&format!("lost/{}/{rank}", self.attempt), now);
         if let Some(line) = self.about_journal.take() {
             self.journal_set_aside(line, now);
+        }
+        if let Some(why) = self.journal_stopped.take() {
+            self.journal_trouble(Some(&why), now);
         }
         let plan = self.plan();
         let member = &self.members[&rank];
@@ -339,6 +345,7 @@ impl Run {
             superseded,
             kept: kept.next_attempt(),
             about_journal: self.about_journal.take(),
+            journal_stopped: self.journal_stopped.take(),
             desired: Desired::new(generation),
             followers: followers.restart(now),
             ..Self::new(id, rules, now)

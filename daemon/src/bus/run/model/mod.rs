@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Run;
 use crate::bus::{Asked, Attach, Link, OUTBOX, Order, Record, Rules, ToTrainer};
 use crate::domain::{
-    Base, Batch, Clock, Deed, Effective, Every, Facts, Hold, HookRequest, HostSample, ParamGroup,
-    Rank, RunId, Size, Value,
+    Base, Batch, Clock, Deed, Effective, Every, Facts, Hold, HookRequest, HostSample, IncidentKind,
+    ParamGroup, Rank, RunId, Size, Value,
 };
 use crate::store::View;
 use crate::store::journal::{Settings, Writer};
@@ -191,6 +191,8 @@ struct World {
     counted: bool,
     daemon: Option<Daemon>,
     full: bool,
+    /// The run was told that nothing is written.
+    stopped: bool,
     ranks: Vec<Trainer>,
     /// Processes that are gone.
     past: Vec<Trainer>,
@@ -245,6 +247,7 @@ impl World {
             counted,
             daemon: None,
             full: false,
+            stopped: false,
             ranks: Vec::new(),
             past: Vec::new(),
             sessions: 0,
@@ -376,6 +379,7 @@ impl World {
     /// Nothing more is written or said.
     fn kill(&mut self) {
         self.daemon = None;
+        self.stopped = false;
         for trainer in &mut self.ranks {
             trainer.disconnected();
         }
@@ -423,6 +427,7 @@ impl World {
             let trouble = daemon.writer.trouble().map(str::to_owned);
             daemon.run.committed(daemon.writer.committed());
             daemon.run.journal_trouble(trouble.as_deref(), self.now);
+            self.stopped = trouble.is_some();
             self.keep();
         }
     }
@@ -481,6 +486,10 @@ impl World {
                     serial: self.serial,
                 };
                 trainer.connected(link, inbox);
+                let incidents = daemon.run.incidents.all();
+                let mut kinds = incidents.iter().filter(|(one, _)| one.open);
+                let shown = kinds.any(|(one, _)| one.kind == IncidentKind::JournalStopped);
+                assert_eq!(shown, self.stopped, "a journal that stands still is shown");
                 let stands: Vec<_> = orders(daemon.run.desired.state()).collect();
                 for id in unheard {
                     assert!(stands.contains(&id), "{id} of the trainer is lost");
