@@ -62,6 +62,23 @@ impl Intake {
         self.holes.values()
     }
 
+    /// Of `count` numbers from `first_seq` on, those in no hole of the client: (first, last).
+    pub fn unsaid(&self, first_seq: u64, count: u64) -> Vec<(u64, u64)> {
+        let end = first_seq.saturating_add(count);
+        let mut spans = Vec::new();
+        let mut next = first_seq;
+        for hole in self.holes.values().filter(|hole| hole.first_seq < end) {
+            if hole.first_seq > next {
+                spans.push((next, hole.first_seq - 1));
+            }
+            next = next.max(hole.last_seq.saturating_add(1));
+        }
+        if next < end {
+            spans.push((next, end - 1));
+        }
+        spans
+    }
+
     /// Dropped events by point id.
     pub fn dropped(&self) -> BTreeMap<u32, u64> {
         let mut by_point = BTreeMap::new();
@@ -110,5 +127,9 @@ mod tests {
         intake.set_holes(vec![hole(1, 4, 4)]);
         intake.set_holes(vec![hole(1, 4, 4), hole(9, 10, 2)]);
         assert_eq!(intake.dropped(), BTreeMap::from([(5, 6)]));
+        assert_eq!(intake.unsaid(1, 10), [(5, 8)]);
+        assert_eq!(intake.unsaid(3, 4), [(5, 6)]);
+        assert_eq!(intake.unsaid(11, 2), [(11, 12)]);
+        assert_eq!(intake.unsaid(9, 0), []);
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::{
 };
 use crate::hooks::{Context, Decision, Policy, Seen};
 use crate::snapshot::{LogSeen, What};
+use crate::store::journal::{Dropped, Kind};
 
 impl Run {
     /// Takes a batch: each new event is recorded, seen by the hooks that are due, and written down with what they decided. It
@@ -32,6 +33,11 @@ impl Run {
             gates,
         } = batch;
         let taken = member.intake.take(first_seq, events.len());
+        // No number goes without a word, whatever the client says of it.
+        for (first, last) in member.intake.unsaid(first_seq - taken.gap, taken.gap) {
+            let unsaid = Dropped::elsewhere(first, last);
+            self.write(now, Kind::Lost(link.rank, unsaid, None));
+        }
         for event in &events[taken.skip..] {
             if let Some(member) = self.members.get_mut(&link.rank) {
                 member.record(event, &names, now);

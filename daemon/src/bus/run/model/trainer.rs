@@ -34,7 +34,7 @@ pub(super) enum Up {
     Holes(Vec<Hole>),
     Batch(u64, Vec<Event>, Vec<GateRequest>),
     Result(TrainerResult),
-    Bye,
+    Bye(bool),
 }
 
 #[derive(Clone)]
@@ -69,7 +69,8 @@ pub(super) struct Trainer {
     pub(super) connection: Option<Connection>,
     /// A newer attempt is there, or it said goodbye.
     pub(super) off: bool,
-    pub(super) leaves: bool,
+    /// true: an exception ended it.
+    pub(super) leaves: Option<bool>,
     /// Another process has its rank.
     pub(super) is_past: bool,
     /// A newer attempt is there, whether it knows or not.
@@ -121,7 +122,7 @@ impl Trainer {
             acked: 0,
             connection: None,
             off: false,
-            leaves: false,
+            leaves: None,
             superseded: false,
             is_past: false,
             begins_after: 0,
@@ -226,7 +227,7 @@ impl Trainer {
 
     /// Generates a batch. `nan`: each loss is one, and the last one waits at a gate.
     pub(super) fn emit(&mut self, count: u64, nan: bool) {
-        if self.off || self.leaves {
+        if self.off || self.leaves.is_some() {
             return;
         }
         if let Some(seq) = self.gate.take() {
@@ -381,9 +382,11 @@ impl Trainer {
             out.push(Up::Result(result.clone()));
             self.resend.push_back((self.sent_seq, result));
         }
-        if self.leaves && self.sent == self.kept.len() {
+        if let Some(failed) = self.leaves
+            && self.sent == self.kept.len()
+        {
             self.said_bye = true;
-            out.push(Up::Bye);
+            out.push(Up::Bye(failed));
         }
         let connection = self.connection.as_mut().expect("it is welcome");
         connection.up.extend(out);
@@ -435,6 +438,7 @@ impl Trainer {
             .into_iter()
             .partition(|(_, last)| *last <= taken);
         self.let_go = let_go;
+        self.sent_seq = taken.max(welcome.settled); // of what was sent to another daemon this one has seen nothing
         lost.into_iter()
             .for_each(|(first, last)| self.hole(first, last));
         self.rewind();
