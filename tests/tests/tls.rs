@@ -300,7 +300,7 @@ async fn a_client_that_does_not_mark_its_token_as_secret_finds_it_in_no_log_of_t
     let endpoint = Endpoint::from_shared(sandbox.tcp()).expect("a URI");
     let mut client = InspectClient::new(endpoint.connect().await.expect("it listens"));
     for (token, code) in [(VIEWER, None), (WRONG, Some(Code::Unauthenticated))] {
-        let mut request = tonic::Request::new(RunsRequest {});
+        let mut request = tonic::Request::new(RunsRequest::default());
         let value = format!("Bearer {token}").parse().expect("ASCII");
         request.metadata_mut().insert("authorization", value);
         let reply = client.runs(request).await;

@@ -258,12 +258,12 @@ impl Driver {
         self.fenced_as.clear();
         if welcome.verdict() == wire::Verdict::Lost {
             // Its number is only where this client said that it goes on: it settles nothing that was let go.
-            self.retained.judge();
+            self.retained.judge(0);
         } else {
             lock(&shared.inbox).settle(welcome.ack);
         }
         self.retained.settle(welcome.ack);
-        self.retained.judge();
+        self.retained.judge(welcome.taken.max(welcome.ack));
         self.retained.rewind();
         self.holes_changed = !self.retained.holes().is_empty();
         lock(&shared.inbox).rewind();

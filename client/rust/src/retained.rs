@@ -114,11 +114,19 @@ impl Retained {
         }
     }
 
-    /// A daemon has said what it has settled: what was let go beyond that is lost.
-    pub(crate) fn judge(&mut self) {
-        while let Some((first_seq, last_seq, points)) = self.let_go.pop_back() {
-            self.hole(first_seq, last_seq, points);
+    /// A daemon has said what it has, settled or not yet: what was let go beyond `taken` is lost. What it does not have was
+    /// not sent, as far as this daemon goes.
+    pub(crate) fn judge(&mut self, taken: u64) {
+        while self
+            .let_go
+            .back()
+            .is_some_and(|(_, last_seq, _)| *last_seq > taken)
+        {
+            if let Some((first_seq, last_seq, points)) = self.let_go.pop_back() {
+                self.hole(first_seq, last_seq, points);
+            }
         }
+        self.sent_seq = taken;
     }
 
     /// A new connection: nothing is under way.
@@ -300,7 +308,7 @@ mod tests {
         }
         assert_eq!((retained.dropped(), retained.holes().len()), (2, 1));
         retained.settle(1);
-        retained.judge();
+        retained.judge(1);
         let hole = &retained.holes()[0];
         assert_eq!((hole.first_seq, hole.last_seq), (2, 4));
         assert_eq!((hole.points.get(&5), retained.dropped()), (Some(&3), 3));

@@ -166,6 +166,8 @@ impl Member {
             dropped_before: saved.dropped,
             lost: saved.lost,
             step_before: progress.step,
+            // A client that has tried for long comes back within 7.5 s.
+            last_heard: now + SILENCE,
             ..Self::with(hello, process, 0, None, now)
         }
     }

@@ -348,6 +348,9 @@ pub struct Welcome {
     /// name@launch, as operators can name it
     #[prost(string, tag = "9")]
     pub run_id: ::prost::alloc::string::String,
+    /// this daemon has it up to here and will settle it; what was let go and is beyond is a
+    #[prost(uint64, tag = "10")]
+    pub taken: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {

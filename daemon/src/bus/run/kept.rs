@@ -131,17 +131,8 @@ impl Run {
             settled: hello.next_seq.saturating_sub(1),
         };
         self.write(now, Kind::Rank(Box::new(attached)));
-        // What lies between is with another daemon, or in a hole of which the client tells next.
-        let known = match verdict {
-            Verdict::Lost => 0,
-            Verdict::Resumed => self
-                .members
-                .get(&rank)
-                .map_or(0, |member| member.intake.settled()),
-            Verdict::New => return,
-        };
-        if hello.next_seq > known + 1 {
-            let elsewhere = Dropped::elsewhere(known + 1, hello.next_seq - 1);
+        if verdict == Verdict::Lost {
+            let elsewhere = Dropped::elsewhere(1, hello.next_seq - 1);
             self.write(now, Kind::Lost(rank, elsewhere, None));
         }
     }

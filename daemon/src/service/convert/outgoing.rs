@@ -98,6 +98,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
             metrics: bounded(limits.metrics),
         }),
         ack: welcome.settled,
+        taken: welcome.taken,
         refused: refusals(welcome.refused),
         daemon: format!(
             "hookbusd {} pid {}",
