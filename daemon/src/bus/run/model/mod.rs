@@ -674,7 +674,8 @@ impl World {
     fn end(&mut self) {
         self.start();
         self.disk(false);
-        for _ in 0..12 {
+        // A rank that nobody sees is held for 10 s after a daemon was started anew.
+        for _ in 0..20 {
             for rank in 0..self.ranks.len() {
                 self.exchange(rank);
             }
