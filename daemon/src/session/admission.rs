@@ -58,11 +58,13 @@ pub fn admit(
     if !current.any {
         return Admission::NextAttempt(counted.unwrap_or(current.attempt));
     }
-    match (counted, current.counted) {
-        (Some(theirs), Some(ours)) if theirs > ours => {
+    // Where nobody counted, the attempt's number is what there is to compare with.
+    let ours = current.counted.unwrap_or(current.attempt);
+    match counted {
+        Some(theirs) if theirs > ours => {
             return Admission::NextAttempt(theirs.max(next));
         }
-        (Some(theirs), Some(ours)) if theirs < ours && !current.over => {
+        Some(theirs) if theirs < ours && !current.over => {
             return Admission::Superseded;
         }
         _ if current.over => return Admission::NextAttempt(next),
@@ -186,6 +188,12 @@ mod tests {
         assert_eq!(first, Admission::NextAttempt(1));
         let others = admit(current(1, false), Some(0), None, "b");
         assert_eq!(others, Admission::New);
+        let uncounted = Current {
+            counted: None,
+            ..current(0, false)
+        };
+        let counts = admit(uncounted, Some(1), None, "a launcher that counts");
+        assert_eq!(counts, Admission::NextAttempt(1));
         let restarted = admit(current(1, false), Some(1), None, "c");
         assert_eq!(restarted, Admission::NextAttempt(2));
         let grown = admit(current(4, true), Some(0), None, "rank 8 of a larger one");
