@@ -169,10 +169,13 @@ impl Run {
         let clock_us = events.last().map(|last| {
             let here = now.saturating_duration_since(started).as_micros() as i64;
             let late = here - last.at.as_micros() as i64;
-            // The batch that was under way for the shortest time knows best.
-            *member
-                .clock_us
-                .insert(member.clock_us.map_or(late, |least| least.min(late)))
+            // A batch that was under way for far less time knows better; otherwise steps keep their lengths.
+            let better = member.clock_us.is_none_or(|known| late < known - 1_000_000);
+            *member.clock_us.insert(if better {
+                late
+            } else {
+                member.clock_us.unwrap_or(late)
+            })
         });
         member.unsettled += events.len() as u64;
         let settled = member.intake.settled();
