@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{Clock, GpuSample, HostSample, ProcessSample, Rank};
+use crate::domain::{Clock, GpuSample, HostSample, ProbeCost, ProcessSample, Rank, ShmSample};
 use crate::snapshot::{Board, Happening, RunSnapshot};
 use crate::store::journal::{Archive, Saved, Table};
 use crate::store::{Live, View};
@@ -46,6 +46,10 @@ pub struct Look {
     pub host: Result<HostSample, String>,
     /// Of the run's ranks: their processes, or why not known.
     pub processes: BTreeMap<Rank, Result<ProcessSample, String>>,
+    /// /dev/shm as the daemon sees it, or why not known.
+    pub host_shm: Result<ShmSample, String>,
+    /// What looking costs.
+    pub probes: Vec<ProbeCost>,
     /// The GPUs here, or why not known.
     pub gpus: Result<Vec<GpuSample>, String>,
 }
@@ -223,6 +227,8 @@ impl Inspector {
             processes: processes.collect(),
             run: run.clone(),
             host: self.live.host(),
+            host_shm: self.live.host_shm(),
+            probes: self.live.costs(),
             gpus: self.live.gpus(),
         })
     }

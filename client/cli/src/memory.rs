@@ -220,11 +220,13 @@ mod tests {
             pid: 8,
             command: "worker".into(),
             rss_bytes: bytes_reading(1048576.0),
+            ..Default::default()
         };
         let memory = ProcessMemory {
             rss_bytes: bytes_reading(3.5e9),
             children_rss_bytes: unknown,
             children: vec![child],
+            ..Default::default()
         };
         let reply = SnapshotReply {
             run: Some(RunSummary {

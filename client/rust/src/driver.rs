@@ -635,6 +635,7 @@ impl Driver {
             breaker_open: is_open,
             gate_wait_s: waited.as_secs_f64(),
             together,
+            memory: None,
         };
         // A full queue is a daemon that does not read; the next heartbeat tells the same.
         let _ = link.out.try_send(encode(Frame::Heartbeat(beat)));

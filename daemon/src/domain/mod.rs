@@ -6,9 +6,11 @@ pub mod counting;
 pub mod description;
 pub mod event;
 pub mod every;
+pub mod gpu;
 pub mod hex;
 pub mod ids;
 pub mod incident;
+pub mod memory;
 pub mod plan;
 pub mod role;
 pub mod sample;
@@ -23,11 +25,13 @@ pub use counting::Interval;
 pub use description::{Classes, Dataset, Description, Module, NumClasses};
 pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
 pub use every::{Base, Every};
+pub use gpu::{GpuProcess, GpuSample, MigSample};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
+pub use memory::{CgroupSample, ChildSample, Detail, ProcessRole, ProcessSample, ShmSample};
 pub use plan::{Otherwise, Plan, Subscription, Way, When};
 pub use role::{Role, Roles};
-pub use sample::{ChildSample, GpuProcess, GpuSample, HostSample, ProcessSample, Reading};
+pub use sample::{HostSample, ProbeCost, Reading};
 pub use schedule::{Curve, EncodedSchedule, Schedule, Size, SizeFrom, SizeStep, Standing};
 pub use state::{
     DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop, Wanted,

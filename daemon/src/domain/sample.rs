@@ -1,6 +1,6 @@
 //! Memory numbers. A number that could not be read is absent, with the reason; it is never 0.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One number with its source and the time it was taken, or why it is not known.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,47 @@ pub struct Reading {
     pub at: Instant,
     /// "/proc/meminfo", "nvml", "trainer".
     pub source: &'static str,
+}
+
+impl Reading {
+    /// A number.
+    pub fn known(value: f64, at: Instant, source: &'static str) -> Self {
+        Self {
+            value: Ok(value),
+            at,
+            source,
+        }
+    }
+
+    /// None, and why.
+    pub fn unknown(why: &str, at: Instant, source: &'static str) -> Self {
+        Self {
+            value: Err(why.to_owned()),
+            at,
+            source,
+        }
+    }
+}
+
+/// What one probe of the sampler costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeCost {
+    /// "host", "process", "children", "smaps", "cgroup", "shm", "gpu".
+    pub name: &'static str,
+    /// How often it is to look.
+    pub interval: Duration,
+    /// How often it looks now, where it would cost more than its budget else.
+    pub slowed_to: Option<Duration>,
+    /// How often it has looked.
+    pub reads: u64,
+    /// Processor time of them all.
+    pub cpu: Duration,
+    /// The longest one, by the clock.
+    pub longest: Duration,
+    /// Of one core, of late.
+    pub share_percent: f64,
+    /// It should not cost more.
+    pub budget_percent: f64,
 }
 
 /// Host memory and swap. All or none of these fields is known, since they come from one file.
@@ -32,60 +73,4 @@ pub struct HostSample {
     pub swap_used_bytes: u64,
     /// Rounded to one decimal; 0.0 without swap.
     pub swap_used_percent: f64,
-}
-
-/// One child of a trainer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChildSample {
-    /// As this daemon sees it.
-    pub pid: u32,
-    /// Its name.
-    pub command: String,
-    /// Resident set size.
-    pub rss_bytes: Reading,
-}
-
-/// A trainer's process and its children.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProcessSample {
-    /// The main process.
-    pub rss_bytes: Reading,
-    /// Its descendants; Err: why they are not known.
-    pub children: Result<Vec<ChildSample>, String>,
-    /// When the children were looked for.
-    pub children_at: Instant,
-}
-
-/// Memory of one process on a GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GpuProcess {
-    /// As the driver sees it.
-    pub pid: u32,
-    /// Device memory that it uses.
-    pub used_bytes: Reading,
-}
-
-/// One GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GpuSample {
-    /// NVML's index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its UUID.
-    pub uuid: String,
-    /// Device memory.
-    pub total_bytes: Reading,
-    /// Device memory in use by anybody.
-    pub used_bytes: Reading,
-    /// Device memory free.
-    pub free_bytes: Reading,
-    /// Share of time that a kernel ran.
-    pub utilization_percent: Reading,
-    /// Die temperature.
-    pub temperature_celsius: Reading,
-    /// Board power.
-    pub power_watts: Reading,
-    /// Per process; Err: why not known.
-    pub processes: Result<Vec<GpuProcess>, String>,
 }

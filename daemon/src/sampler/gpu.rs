@@ -88,6 +88,10 @@ fn sample(nvml: &Nvml, index: u32, now: Instant) -> Result<GpuSample, NvmlError>
         total_bytes: reading(memory(), |memory| memory.total as f64, now),
         used_bytes: reading(memory(), |memory| memory.used as f64, now),
         free_bytes: reading(memory(), |memory| memory.free as f64, now),
+        reserved_bytes: reading(memory(), |memory| memory.reserved as f64, now),
+        memory_busy_percent: reading(device.utilization_rates(), |rates| rates.memory.into(), now),
+        mig: Vec::new(),
+        unified: false,
         utilization_percent: reading(device.utilization_rates(), |rates| rates.gpu.into(), now),
         temperature_celsius: reading(device.temperature(TemperatureSensor::Gpu), f64::from, now),
         power_watts: reading(
@@ -110,6 +114,8 @@ fn processes(device: &Device<'_>, now: Instant) -> Result<Vec<GpuProcess>, Strin
         };
         GpuProcess {
             pid: process.pid,
+            gpu_instance: process.gpu_instance_id,
+            command: String::new(),
             used_bytes: Reading {
                 value,
                 at: now,

@@ -5,19 +5,22 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procfs::FromRead;
 use procfs::process::Stat;
 
-use crate::domain::{ChildSample, ProcessSample, Reading};
+use crate::domain::{ChildSample, Detail, ProcessRole, ProcessSample, Reading};
 use crate::store::{Live, ProcessKey};
 
 const SOURCE: &str = "/proc/PID/statm";
+const SMAPS: &str = "/proc/PID/smaps_rollup";
+const NOT_READ: &str = "not read yet";
 
 struct Main {
     statm: Option<File>,
-    children: Result<Vec<ChildSample>, String>,
+    children: Result<Arc<[ChildSample]>, String>,
     children_at: Instant,
 }
 
@@ -65,13 +68,13 @@ impl Processes {
             if let Some(scan) = &scan {
                 main.children_at = now;
                 main.children = match scan {
-                    Ok(processes) => Ok(descendants(
+                    Ok(processes) => Ok(Arc::from(descendants(
                         &self.root,
                         key.0,
                         processes,
                         self.page_bytes,
                         now,
-                    )),
+                    ))),
                     Err(why) => Err(why.clone()),
                 };
             }
@@ -81,8 +84,12 @@ impl Processes {
                     at: now,
                     source: SOURCE,
                 },
+                detail: Detail::unknown(NOT_READ, now, SMAPS),
                 children: main.children.clone(),
                 children_at: main.children_at,
+                cgroup: Err(NOT_READ.to_owned()),
+                shm: Err(NOT_READ.to_owned()),
+                visible_devices: None,
             };
             live.set_process(key, sample);
         }
@@ -193,6 +200,8 @@ fn descendants(
             ChildSample {
                 pid: *pid,
                 command: command.clone(),
+                role: ProcessRole::Child,
+                detail: Detail::unknown(NOT_READ, now, SMAPS),
                 rss_bytes: Reading {
                     value,
                     at: now,

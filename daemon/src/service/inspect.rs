@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hookbus_proto::v1::inspect_server::Inspect;
 use hookbus_proto::v1::{
-    AboutReply, AboutRequest, FollowRequest, Happening, HooksReply, HooksRequest, RowsReply,
-    RowsRequest, RunsReply, RunsRequest, SnapshotReply, SnapshotRequest, WatchRequest,
+    AboutReply, AboutRequest, FollowRequest, Happening, HistoryReply, HistoryRequest, HooksReply,
+    HooksRequest, RowsReply, RowsRequest, RunsReply, RunsRequest, SnapshotReply, SnapshotRequest,
+    WatchRequest,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -123,6 +124,10 @@ impl Inspect for InspectService {
             Ok(reply)
         });
         Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn history(&self, _: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
+        Err(Status::unimplemented("History"))
     }
 
     async fn follow(

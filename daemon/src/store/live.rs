@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::View;
-use crate::domain::{GpuSample, HostSample, ProcessSample};
+use crate::domain::{GpuSample, HostSample, ProbeCost, ProcessSample, ShmSample};
 
 /// A process: its id and when it started.
 pub type ProcessKey = (u32, u64);
@@ -12,7 +12,9 @@ pub type ProcessKey = (u32, u64);
 #[derive(Debug)]
 struct Newest {
     host: Result<HostSample, String>,
+    shm: Result<ShmSample, String>,
     gpus: Result<Vec<GpuSample>, String>,
+    costs: Vec<ProbeCost>,
     /// Watched processes: how often asked for, and the newest sample.
     processes: BTreeMap<ProcessKey, (usize, Option<ProcessSample>)>,
 }
@@ -26,7 +28,9 @@ impl Default for Live {
         let none = || "not sampled yet".to_owned();
         Self(Arc::new(Mutex::new(Newest {
             host: Err(none()),
+            shm: Err(none()),
             gpus: Err(none()),
+            costs: Vec::new(),
             processes: BTreeMap::new(),
         })))
     }
@@ -63,6 +67,16 @@ impl Live {
         self.lock().host = host;
     }
 
+    /// A new sample of the daemon's own /dev/shm, or why there is none.
+    pub fn set_host_shm(&self, shm: Result<ShmSample, String>) {
+        self.lock().shm = shm;
+    }
+
+    /// What the probes cost by now.
+    pub fn set_costs(&self, costs: Vec<ProbeCost>) {
+        self.lock().costs = costs;
+    }
+
     /// New GPU samples, or why there are none.
     pub fn set_gpus(&self, gpus: Result<Vec<GpuSample>, String>) {
         self.lock().gpus = gpus;
@@ -82,6 +96,16 @@ impl Live {
             Some((_, None)) => Err("not sampled yet".to_owned()),
             None => Err("it is not watched".to_owned()),
         }
+    }
+
+    /// The newest sample of the daemon's own /dev/shm, or why there is none.
+    pub fn host_shm(&self) -> Result<ShmSample, String> {
+        self.lock().shm.clone()
+    }
+
+    /// What the probes cost.
+    pub fn costs(&self) -> Vec<ProbeCost> {
+        self.lock().costs.clone()
     }
 
     /// The newest GPU samples, or why there are none.

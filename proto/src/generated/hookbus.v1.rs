@@ -351,6 +351,11 @@ pub struct Welcome {
     /// this daemon has it up to here and will settle it; what was let go and is beyond is a
     #[prost(uint64, tag = "10")]
     pub taken: u64,
+    /// hole. Below ack: ack
+    ///
+    /// this daemon cannot see the trainer's process: heartbeats are to have `memory`
+    #[prost(bool, tag = "11")]
+    pub own_memory: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
@@ -982,6 +987,42 @@ pub struct Heartbeat {
     /// the ranks of this job act together: what rank 0 is told reaches every one
     #[prost(bool, tag = "13")]
     pub together: bool,
+    /// where Welcome asks for it
+    #[prost(message, optional, tag = "14")]
+    pub memory: ::core::option::Option<OwnMemory>,
+}
+/// The trainer's memory as its client's own thread reads it. What could not be read is absent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OwnMemory {
+    /// since it was read
+    #[prost(double, tag = "1")]
+    pub age_s: f64,
+    #[prost(uint64, optional, tag = "2")]
+    pub rss_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub pss_bytes: ::core::option::Option<u64>,
+    /// sum over its descendants
+    #[prost(uint64, optional, tag = "4")]
+    pub children_rss_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub children_pss_bytes: ::core::option::Option<u64>,
+    #[prost(uint32, tag = "6")]
+    pub children: u32,
+    /// the trainer's own group, as it sees it
+    #[prost(string, tag = "7")]
+    pub cgroup: ::prost::alloc::string::String,
+    /// 2^64 - 1: no limit
+    #[prost(uint64, optional, tag = "8")]
+    pub cgroup_limit_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub cgroup_current_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    pub cgroup_working_set_bytes: ::core::option::Option<u64>,
+    /// /dev/shm
+    #[prost(uint64, optional, tag = "11")]
+    pub shm_total_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "12")]
+    pub shm_used_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Bye {
@@ -1643,6 +1684,11 @@ pub struct RunSummary {
     /// read from the journal: no session of it was open since this daemon started
     #[prost(bool, tag = "17")]
     pub archived: bool,
+    #[prost(uint64, optional, tag = "18")]
+    pub iters_per_epoch: ::core::option::Option<u64>,
+    /// until max_epochs or max_iters, at the pace of the last steps
+    #[prost(double, optional, tag = "19")]
+    pub left_s: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotRequest {
@@ -1693,6 +1739,44 @@ pub struct SnapshotReply {
     /// every start of the run that the journal knows, this one too, the oldest first
     #[prost(message, repeated, tag = "13")]
     pub attempts: ::prost::alloc::vec::Vec<Attempt>,
+    /// Only what is new since the reply before. `run` and `host`: as they are now. `ranks`: those that changed, each whole. A list
+    /// that is here takes the place of the one before; one that is not here is as it was, and what was read grows older.
+    #[prost(bool, tag = "14")]
+    pub changes: bool,
+    /// what looking at memory costs
+    #[prost(message, repeated, tag = "15")]
+    pub probes: ::prost::alloc::vec::Vec<Probe>,
+    /// by the daemon's clock
+    #[prost(double, tag = "16")]
+    pub at_unix_s: f64,
+}
+/// One probe of the sampler, and what it costs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Probe {
+    /// "host", "process", "children", "smaps", "cgroup", "shm", "gpu"
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// how often it looks
+    #[prost(double, tag = "2")]
+    pub interval_s: f64,
+    /// since the daemon started
+    #[prost(uint64, tag = "3")]
+    pub reads: u64,
+    /// processor time that they took
+    #[prost(double, tag = "4")]
+    pub cpu_s: f64,
+    /// the longest one, by the clock
+    #[prost(double, tag = "5")]
+    pub longest_s: f64,
+    /// of one core, of late
+    #[prost(double, tag = "6")]
+    pub share_percent: f64,
+    /// as configured: beyond it the probe looks less often
+    #[prost(double, tag = "7")]
+    pub budget_percent: f64,
+    /// how often it looks now because of that; 0: as configured
+    #[prost(double, tag = "8")]
+    pub slowed_to_s: f64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attempt {
@@ -1866,6 +1950,9 @@ pub struct Rank {
     /// the largest resident set size that the trainer sent of itself
     #[prost(uint64, optional, tag = "22")]
     pub peak_rss_bytes: ::core::option::Option<u64>,
+    /// median of the last waits for data, from after_train_iter to before_train_iter
+    #[prost(double, optional, tag = "23")]
+    pub data_wait_s: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HookStatus {
@@ -1961,7 +2048,14 @@ pub struct HostMemory {
     pub swap_used_bytes: ::core::option::Option<Reading>,
     #[prost(message, optional, tag = "7")]
     pub swap_used_percent: ::core::option::Option<Reading>,
+    /// /dev/shm as the daemon sees it
+    #[prost(message, optional, tag = "8")]
+    pub shm: ::core::option::Option<SharedMemory>,
+    #[prost(string, tag = "9")]
+    pub shm_unknown: ::prost::alloc::string::String,
 }
+/// RSS counts a page in every process that has it; PSS counts it once, shared out among them; USS is what would be freed if the
+/// process ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProcessMemory {
     /// the main process
@@ -1972,6 +2066,46 @@ pub struct ProcessMemory {
     pub children_rss_bytes: ::core::option::Option<Reading>,
     #[prost(message, repeated, tag = "3")]
     pub children: ::prost::alloc::vec::Vec<ChildMemory>,
+    /// the main process, from smaps_rollup, seldom
+    #[prost(message, optional, tag = "4")]
+    pub pss_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "5")]
+    pub uss_bytes: ::core::option::Option<Reading>,
+    /// its share of swap (SwapPss)
+    #[prost(message, optional, tag = "6")]
+    pub swap_bytes: ::core::option::Option<Reading>,
+    /// resident shared memory
+    #[prost(message, optional, tag = "7")]
+    pub shmem_bytes: ::core::option::Option<Reading>,
+    /// sum over its data-loader workers
+    #[prost(message, optional, tag = "8")]
+    pub workers_pss_bytes: ::core::option::Option<Reading>,
+    /// sum over it and all its descendants: every page once
+    #[prost(message, optional, tag = "9")]
+    pub tree_pss_bytes: ::core::option::Option<Reading>,
+    /// data-loader workers now
+    #[prost(uint32, tag = "10")]
+    pub workers: u32,
+    #[prost(message, optional, tag = "11")]
+    pub cgroup: ::core::option::Option<CgroupMemory>,
+    #[prost(string, tag = "12")]
+    pub cgroup_unknown: ::prost::alloc::string::String,
+    /// /dev/shm as the trainer sees it
+    #[prost(message, optional, tag = "13")]
+    pub shm: ::core::option::Option<SharedMemory>,
+    #[prost(string, tag = "14")]
+    pub shm_unknown: ::prost::alloc::string::String,
+    /// "daemon": read here, from /proc; "trainer": sent by the trainer's client of itself
+    #[prost(string, tag = "15")]
+    pub seen_by: ::prost::alloc::string::String,
+    /// absent: the trainer has sent none
+    #[prost(message, optional, tag = "16")]
+    pub allocator: ::core::option::Option<Allocator>,
+    /// what it and its descendants use of each GPU, as the driver says
+    #[prost(message, repeated, tag = "17")]
+    pub gpus: ::prost::alloc::vec::Vec<DeviceUse>,
+    #[prost(string, tag = "18")]
+    pub gpus_unknown: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChildMemory {
@@ -1981,6 +2115,96 @@ pub struct ChildMemory {
     pub command: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub rss_bytes: ::core::option::Option<Reading>,
+    #[prost(enumeration = "ProcessRole", tag = "4")]
+    pub role: i32,
+    #[prost(message, optional, tag = "5")]
+    pub pss_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "6")]
+    pub uss_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "7")]
+    pub swap_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "8")]
+    pub shmem_bytes: ::core::option::Option<Reading>,
+}
+/// The memory cgroup that binds the trainer: the group on its path with the smallest limit, else its own.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CgroupMemory {
+    /// the trainer's own group
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// 1 or 2
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    /// the group whose numbers these are
+    #[prost(string, tag = "3")]
+    pub limit_path: ::prost::alloc::string::String,
+    /// infinite: no limit
+    #[prost(message, optional, tag = "4")]
+    pub limit_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "5")]
+    pub current_bytes: ::core::option::Option<Reading>,
+    /// current - inactive_file: what cannot be given back easily
+    #[prost(message, optional, tag = "6")]
+    pub working_set_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "7")]
+    pub peak_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "8")]
+    pub swap_bytes: ::core::option::Option<Reading>,
+    /// page cache
+    #[prost(message, optional, tag = "9")]
+    pub file_bytes: ::core::option::Option<Reading>,
+    /// processes that the kernel killed for want of memory in this group
+    #[prost(message, optional, tag = "10")]
+    pub oom_kills: ::core::option::Option<Reading>,
+    /// times that the limit was reached and nothing could be reclaimed
+    #[prost(message, optional, tag = "11")]
+    pub ooms: ::core::option::Option<Reading>,
+    /// of the last 10 s that some task stood still for want of memory
+    #[prost(message, optional, tag = "12")]
+    pub pressure_some_percent: ::core::option::Option<Reading>,
+    /// that all did
+    #[prost(message, optional, tag = "13")]
+    pub pressure_full_percent: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SharedMemory {
+    #[prost(message, optional, tag = "1")]
+    pub total_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "2")]
+    pub used_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "3")]
+    pub free_bytes: ::core::option::Option<Reading>,
+}
+/// What the framework's caching allocator holds on the trainer's device, as its client sent it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Allocator {
+    /// in live tensors
+    #[prost(message, optional, tag = "1")]
+    pub allocated_bytes: ::core::option::Option<Reading>,
+    /// taken from the device: allocated and cached
+    #[prost(message, optional, tag = "2")]
+    pub reserved_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "3")]
+    pub active_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "4")]
+    pub retries: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "5")]
+    pub ooms: ::core::option::Option<Reading>,
+    /// the ordinal as the trainer counts
+    #[prost(uint32, optional, tag = "6")]
+    pub device: ::core::option::Option<u32>,
+    /// Gpu.index, where the ordinal could be mapped
+    #[prost(uint32, optional, tag = "7")]
+    pub gpu: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceUse {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    #[prost(string, tag = "2")]
+    pub uuid: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub used_bytes: ::core::option::Option<Reading>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Gpu {
@@ -2006,6 +2230,18 @@ pub struct Gpu {
     pub processes: ::prost::alloc::vec::Vec<GpuProcess>,
     #[prost(string, tag = "11")]
     pub processes_unknown: ::prost::alloc::string::String,
+    /// by the driver and firmware; not in used
+    #[prost(message, optional, tag = "12")]
+    pub reserved_bytes: ::core::option::Option<Reading>,
+    /// share of time that memory was read or written
+    #[prost(message, optional, tag = "13")]
+    pub memory_busy_percent: ::core::option::Option<Reading>,
+    /// its slices, where it is sliced
+    #[prost(message, repeated, tag = "14")]
+    pub mig: ::prost::alloc::vec::Vec<MigDevice>,
+    /// it has no memory of its own: it uses the host's
+    #[prost(bool, tag = "15")]
+    pub unified: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GpuProcess {
@@ -2013,6 +2249,159 @@ pub struct GpuProcess {
     pub pid: u32,
     #[prost(message, optional, tag = "2")]
     pub used_bytes: ::core::option::Option<Reading>,
+    #[prost(string, tag = "3")]
+    pub command: ::prost::alloc::string::String,
+    /// whose trainer's it is, or its descendants'; empty: nobody's that is attached
+    #[prost(string, tag = "4")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "5")]
+    pub rank: ::core::option::Option<u32>,
+    /// MIG
+    #[prost(uint32, optional, tag = "6")]
+    pub gpu_instance: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MigDevice {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(string, tag = "2")]
+    pub uuid: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub gpu_instance: u32,
+    #[prost(uint32, tag = "4")]
+    pub compute_instance: u32,
+    #[prost(message, optional, tag = "5")]
+    pub total_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "6")]
+    pub used_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "7")]
+    pub free_bytes: ::core::option::Option<Reading>,
+    #[prost(message, optional, tag = "8")]
+    pub reserved_bytes: ::core::option::Option<Reading>,
+}
+/// Of what and when. Where nothing is said of a bound it is as wide as what is known.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryRequest {
+    /// as in SnapshotRequest; empty and no run: host and GPUs
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    /// "host_used_bytes", as in HistoryReply; empty: all
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// empty: all
+    #[prost(uint32, repeated, tag = "3")]
+    pub ranks: ::prost::alloc::vec::Vec<u32>,
+    /// no point is to be finer; 0: the finest that has the whole range
+    #[prost(double, tag = "7")]
+    pub resolution_s: f64,
+    /// of each series; 0: 1,000. Points are merged until so many are left
+    #[prost(uint32, tag = "8")]
+    pub max_points: u32,
+    #[prost(oneof = "history_request::Range", tags = "4, 5, 6")]
+    pub range: ::core::option::Option<history_request::Range>,
+}
+/// Nested message and enum types in `HistoryRequest`.
+pub mod history_request {
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Range {
+        #[prost(message, tag = "4")]
+        Time(super::TimeRange),
+        #[prost(message, tag = "5")]
+        Iters(super::IterRange),
+        #[prost(message, tag = "6")]
+        Epochs(super::EpochRange),
+    }
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct TimeRange {
+    /// seconds before now
+    #[prost(double, optional, tag = "1")]
+    pub from_s: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "2")]
+    pub to_s: ::core::option::Option<f64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IterRange {
+    #[prost(uint64, optional, tag = "1")]
+    pub from: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub to: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EpochRange {
+    #[prost(uint64, optional, tag = "1")]
+    pub from: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub to: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryReply {
+    /// now, by the daemon's clock
+    #[prost(double, tag = "1")]
+    pub at_unix_s: f64,
+    #[prost(message, repeated, tag = "2")]
+    pub series: ::prost::alloc::vec::Vec<Series>,
+    /// when each epoch in the range began, of the rank with the lowest number
+    #[prost(message, repeated, tag = "3")]
+    pub epochs: ::prost::alloc::vec::Vec<EpochMark>,
+    /// why there is nothing of what is older; empty: this is all
+    #[prost(string, tag = "4")]
+    pub older_unknown: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Series {
+    /// "host_used_bytes", "process_rss_bytes", "gpu_used_bytes" …
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "bytes", "percent"
+    #[prost(string, tag = "2")]
+    pub unit: ::prost::alloc::string::String,
+    /// absent: not a rank's
+    #[prost(uint32, optional, tag = "3")]
+    pub rank: ::core::option::Option<u32>,
+    /// a GPU's index; else empty
+    #[prost(string, tag = "4")]
+    pub device: ::prost::alloc::string::String,
+    /// the coarsest of its points
+    #[prost(double, tag = "5")]
+    pub resolution_s: f64,
+    /// the oldest first; none where nothing is known
+    #[prost(message, repeated, tag = "6")]
+    pub points: ::prost::alloc::vec::Vec<SeriesPoint>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeriesPoint {
+    /// of its end: seconds before at_unix_s
+    #[prost(double, tag = "1")]
+    pub age_s: f64,
+    /// how long a time it stands for
+    #[prost(double, tag = "2")]
+    pub seconds: f64,
+    #[prost(double, tag = "3")]
+    pub min: f64,
+    #[prost(double, tag = "4")]
+    pub mean: f64,
+    #[prost(double, tag = "5")]
+    pub max: f64,
+    /// that it is made of; 0: none could be taken, `unknown` says why
+    #[prost(uint32, tag = "6")]
+    pub readings: u32,
+    #[prost(string, tag = "7")]
+    pub unknown: ::prost::alloc::string::String,
+    /// where the rank was then (of host and GPUs: the lowest rank)
+    #[prost(uint64, optional, tag = "8")]
+    pub epoch: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub iter: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct EpochMark {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(double, tag = "2")]
+    pub age_s: f64,
+    #[prost(uint64, tag = "3")]
+    pub iter: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RowsRequest {
@@ -2169,6 +2558,41 @@ impl RunPhase {
         }
     }
 }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProcessRole {
+    /// not known
+    Unspecified = 0,
+    Main = 1,
+    /// of a data loader
+    Worker = 2,
+    /// anything else below the main process
+    Child = 3,
+}
+impl ProcessRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROCESS_ROLE_UNSPECIFIED",
+            Self::Main => "PROCESS_ROLE_MAIN",
+            Self::Worker => "PROCESS_ROLE_WORKER",
+            Self::Child => "PROCESS_ROLE_CHILD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROCESS_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROCESS_ROLE_MAIN" => Some(Self::Main),
+            "PROCESS_ROLE_WORKER" => Some(Self::Worker),
+            "PROCESS_ROLE_CHILD" => Some(Self::Child),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod inspect_client {
     #![allow(
@@ -2300,7 +2724,8 @@ pub mod inspect_client {
                 .insert(GrpcMethod::new("hookbus.v1.Inspect", "Snapshot"));
             self.inner.unary(req, path, codec).await
         }
-        /// A full snapshot first and then one each interval; a slow reader gets the newest, with a count of what it missed.
+        /// A full snapshot first, and then each interval what has changed; a slow reader gets the newest, with a count of what it
+        /// missed.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -2321,6 +2746,29 @@ pub mod inspect_client {
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Watch"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Memory over time, of the host, the GPUs and the ranks: by time or by position, from memory where it reaches so far back
+        /// and from the journal before that.
+        pub async fn history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HistoryRequest>,
+        ) -> std::result::Result<tonic::Response<super::HistoryReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hookbus.v1.Inspect/History",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hookbus.v1.Inspect", "History"));
+            self.inner.unary(req, path, codec).await
         }
         /// What happens in a run from now on, as it happens: events, decisions with their reasons, state, commands, results,
         /// incidents. A slow reader loses some, with a count of how many.
@@ -2438,11 +2886,18 @@ pub mod inspect_server {
             >
             + std::marker::Send
             + 'static;
-        /// A full snapshot first and then one each interval; a slow reader gets the newest, with a count of what it missed.
+        /// A full snapshot first, and then each interval what has changed; a slow reader gets the newest, with a count of what it
+        /// missed.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
+        /// Memory over time, of the host, the GPUs and the ranks: by time or by position, from memory where it reaches so far back
+        /// and from the journal before that.
+        async fn history(
+            &self,
+            request: tonic::Request<super::HistoryRequest>,
+        ) -> std::result::Result<tonic::Response<super::HistoryReply>, tonic::Status>;
         /// Server streaming response type for the Follow method.
         type FollowStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Happening, tonic::Status>,
@@ -2682,6 +3137,49 @@ pub mod inspect_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hookbus.v1.Inspect/History" => {
+                    #[allow(non_camel_case_types)]
+                    struct HistorySvc<T: Inspect>(pub Arc<T>);
+                    impl<T: Inspect> tonic::server::UnaryService<super::HistoryRequest>
+                    for HistorySvc<T> {
+                        type Response = super::HistoryReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Inspect>::history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HistorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

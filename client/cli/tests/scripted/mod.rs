@@ -249,6 +249,10 @@ impl Inspect for Scripted {
         self.run(&request.into_inner().run).map(Response::new)
     }
 
+    async fn history(&self, _: Request<HistoryRequest>) -> Answer<HistoryReply> {
+        Ok(Response::new(HistoryReply::default()))
+    }
+
     type WatchStream = Replies<SnapshotReply>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
@@ -284,7 +288,10 @@ impl Inspect for Scripted {
         Ok(Response::new(Box::pin(iter(all))))
     }
 
-    async fn hooks(&self, _: Request<HooksRequest>) -> Answer<HooksReply> {
+    async fn hooks(
+        &self,
+        _: Request<HooksRequest>,
+    ) -> Answer<HistoryReply, HistoryRequest, HooksReply> {
         let hook = HookInfo {
             r#type: "CheckInvalidLossHook".into(),
             ..Default::default()

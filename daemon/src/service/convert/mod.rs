@@ -2,8 +2,10 @@
 
 mod follow;
 mod incoming;
+mod memory;
 mod orders;
 mod outgoing;
+mod reading;
 mod state;
 mod tables;
 mod views;

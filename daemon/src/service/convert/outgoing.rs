@@ -99,6 +99,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
         }),
         ack: welcome.settled,
         taken: welcome.taken,
+        own_memory: false,
         refused: refusals(welcome.refused),
         daemon: format!(
             "hookbusd {} pid {}",

@@ -5,42 +5,15 @@ use std::time::{Duration, Instant};
 use hookbus_proto::v1 as wire;
 
 use super::follow::{rank_result, wanted};
+use super::memory;
 use super::outgoing::position;
-use crate::domain::{Clock, GpuSample, HostSample, Incident, ProcessSample, Rank, Reading};
+use crate::domain::{Clock, Incident, ProcessSample, Rank};
 use crate::hooks;
 use crate::inspect::{About, Look};
 use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, RankSnapshot, RunSnapshot};
 
-fn age_s(now: Instant, at: Instant) -> f64 {
+pub(super) fn age_s(now: Instant, at: Instant) -> f64 {
     now.saturating_duration_since(at).as_secs_f64()
-}
-
-fn known(value: f64, at: Instant, source: &str, now: Instant) -> Option<wire::Reading> {
-    Some(wire::Reading {
-        value: Some(value),
-        unknown: String::new(),
-        age_s: age_s(now, at),
-        source: source.to_owned(),
-    })
-}
-
-fn unknown(why: &str, source: &str) -> Option<wire::Reading> {
-    Some(wire::Reading {
-        value: None,
-        unknown: why.to_owned(),
-        age_s: 0.0,
-        source: source.to_owned(),
-    })
-}
-
-fn reading(reading: &Reading, now: Instant) -> Option<wire::Reading> {
-    match &reading.value {
-        Ok(value) => known(*value, reading.at, reading.source, now),
-        Err(why) => Some(wire::Reading {
-            age_s: age_s(now, reading.at),
-            ..unknown(why, reading.source)?
-        }),
-    }
 }
 
 fn unix_s(clock: Clock, at: Instant) -> f64 {
@@ -86,6 +59,8 @@ pub(in crate::service) fn run_summary(
         started_unix_s: unix_s(clock, run.started),
         ended_unix_s: run.ended.map(|at| unix_s(clock, at)),
         archived: run.archived,
+        iters_per_epoch: run.facts.iters_per_epoch,
+        left_s: None,
     }
 }
 
@@ -122,14 +97,16 @@ fn attempts(run: &RunSnapshot, clock: Clock) -> Vec<wire::Attempt> {
 pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
     let now = look.now;
     let mut reply = wire::SnapshotReply {
-        host: Some(host(&look.host, now)),
+        host: Some(memory::host(&look.host, &look.host_shm, now)),
         gpus: look
             .gpus
             .iter()
             .flatten()
-            .map(|card| gpu(card, now))
+            .map(|card| memory::gpu(card, now))
             .collect(),
         gpu_unknown: look.gpus.as_ref().err().cloned().unwrap_or_default(),
+        probes: look.probes.iter().map(memory::probe).collect(),
+        at_unix_s: unix_s(look.clock, now),
         ..Default::default()
     };
     let Some(run) = &look.run else { return reply };
@@ -213,7 +190,7 @@ fn rank(
         step_s: seen.step.as_ref().map(Duration::as_secs_f64),
         last_heard_s: age_s(now, seen.last_heard),
         reason: seen.ended.clone().unwrap_or_default(),
-        memory: Some(process(seen, sample, now)),
+        memory: Some(memory::process(seen, sample, now)),
         children: sample
             .and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok())
             .map_or(0, |children| children.len() as u32),
@@ -222,99 +199,7 @@ fn rank(
         gate_wait_s: beat.gate_wait.as_secs_f64(),
         breaker_open: beat.breaker_open,
         peak_rss_bytes: seen.peak_rss_bytes,
-    }
-}
-
-fn process(
-    seen: &RankSnapshot,
-    sample: Option<&Result<ProcessSample, String>>,
-    now: Instant,
-) -> wire::ProcessMemory {
-    let sample = match sample {
-        Some(Ok(sample)) => sample,
-        why => {
-            let why = why
-                .and_then(|why| why.as_ref().err())
-                .map_or("it was not sampled", String::as_str);
-            // The trainer's own word, where it said one, is better than none; it is marked as such.
-            let own = seen.own_rss_bytes.filter(|_| seen.ended.is_none());
-            let rss_bytes = own.map_or_else(
-                || unknown(why, "/proc"),
-                |(rss, at)| known(rss as f64, at, "trainer", now),
-            );
-            return wire::ProcessMemory {
-                rss_bytes,
-                children_rss_bytes: unknown(why, "/proc"),
-                children: Vec::new(),
-            };
-        }
-    };
-    let (children_rss_bytes, children) = match &sample.children {
-        Err(why) => (unknown(why, "/proc"), Vec::new()),
-        Ok(children) => {
-            let unread = children
-                .iter()
-                .find_map(|child| child.rss_bytes.value.as_ref().err());
-            // Not `sum`: of nothing that is -0.0.
-            let sum = children
-                .iter()
-                .filter_map(|child| child.rss_bytes.value.as_ref().ok())
-                .fold(0.0, |sum, bytes| sum + bytes);
-            let each = children.iter().map(|child| wire::ChildMemory {
-                pid: child.pid,
-                command: child.command.clone(),
-                rss_bytes: reading(&child.rss_bytes, now),
-            });
-            let total = match unread {
-                Some(why) => unknown(&format!("a child could not be read: {why}"), "/proc"),
-                None => known(sum, sample.children_at, "/proc", now),
-            };
-            (total, each.collect())
-        }
-    };
-    wire::ProcessMemory {
-        rss_bytes: reading(&sample.rss_bytes, now),
-        children_rss_bytes,
-        children,
-    }
-}
-
-fn host(host: &Result<HostSample, String>, now: Instant) -> wire::HostMemory {
-    let source = "/proc/meminfo";
-    let each = |get: fn(&HostSample) -> f64| match host {
-        Ok(host) => known(get(host), host.at, source, now),
-        Err(why) => unknown(why, source),
-    };
-    wire::HostMemory {
-        total_bytes: each(|host| host.total_bytes as f64),
-        available_bytes: each(|host| host.available_bytes as f64),
-        used_bytes: each(|host| host.used_bytes as f64),
-        used_percent: each(|host| host.used_percent),
-        swap_total_bytes: each(|host| host.swap_total_bytes as f64),
-        swap_used_bytes: each(|host| host.swap_used_bytes as f64),
-        swap_used_percent: each(|host| host.swap_used_percent),
-    }
-}
-
-fn gpu(card: &GpuSample, now: Instant) -> wire::Gpu {
-    let processes = card.processes.iter().flatten();
-    wire::Gpu {
-        index: card.index,
-        name: card.name.clone(),
-        uuid: card.uuid.clone(),
-        total_bytes: reading(&card.total_bytes, now),
-        used_bytes: reading(&card.used_bytes, now),
-        free_bytes: reading(&card.free_bytes, now),
-        utilization_percent: reading(&card.utilization_percent, now),
-        temperature_celsius: reading(&card.temperature_celsius, now),
-        power_watts: reading(&card.power_watts, now),
-        processes: processes
-            .map(|process| wire::GpuProcess {
-                pid: process.pid,
-                used_bytes: reading(&process.used_bytes, now),
-            })
-            .collect(),
-        processes_unknown: card.processes.as_ref().err().cloned().unwrap_or_default(),
+        data_wait_s: None,
     }
 }
 
