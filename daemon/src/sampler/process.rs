@@ -257,8 +257,8 @@ mod tests {
         let children: Vec<_> = sample
             .children
             .expect("found")
-            .into_iter()
-            .map(|child| (child.pid, child.rss_bytes.value))
+            .iter()
+            .map(|child| (child.pid, child.rss_bytes.value.clone()))
             .collect();
         assert_eq!(children, [(11, Ok(7.0 * page)), (12, Ok(5.0 * page))]);
         for (pid, what) in [(20, "a reused pid"), (30, "no such process")] {

@@ -288,10 +288,7 @@ impl Inspect for Scripted {
         Ok(Response::new(Box::pin(iter(all))))
     }
 
-    async fn hooks(
-        &self,
-        _: Request<HooksRequest>,
-    ) -> Answer<HistoryReply, HistoryRequest, HooksReply> {
+    async fn hooks(&self, _: Request<HooksRequest>) -> Answer<HooksReply> {
         let hook = HookInfo {
             r#type: "CheckInvalidLossHook".into(),
             ..Default::default()

@@ -280,6 +280,8 @@ mod tests {
             clock: Clock { at: now, unix },
             run: None,
             host: Err("there is no /proc".to_owned()),
+            host_shm: Err("there is no /proc".to_owned()),
+            probes: Vec::new(),
             processes: Default::default(),
             gpus: Err("no driver".to_owned()),
         };
