@@ -19,6 +19,7 @@ use crate::connect::{connect_with, words};
 use crate::filling::Filling;
 use crate::hot::SPARES;
 use crate::identity;
+use crate::own_memory::OwnMemory;
 use crate::ranks::{Standing, asked};
 use crate::retained::Retained;
 use crate::schedules::Assembly;
@@ -73,6 +74,8 @@ pub(crate) struct Driver {
     unfit_for: String,
     /// The last desired state of this attempt.
     last_state: wire::State,
+    /// Where the daemon cannot see this process.
+    own_memory: Option<OwnMemory>,
 }
 
 fn encode(frame: Frame) -> Bytes {
@@ -105,6 +108,7 @@ impl Driver {
             assembly: Assembly::default(),
             unfit_for: String::new(),
             last_state: wire::State::default(),
+            own_memory: None,
         }
     }
 
@@ -253,6 +257,11 @@ impl Driver {
     }
 
     fn welcome(&mut self, welcome: wire::Welcome) {
+        if welcome.own_memory {
+            self.own_memory.get_or_insert_with(OwnMemory::new);
+        } else {
+            self.own_memory = None;
+        }
         let shared = Arc::clone(&self.shared);
         self.backoff = BACKOFF.0;
         self.fenced_as.clear();
@@ -635,7 +644,7 @@ impl Driver {
             breaker_open: is_open,
             gate_wait_s: waited.as_secs_f64(),
             together,
-            memory: None,
+            memory: self.own_memory.as_mut().map(|own| own.read(now)),
         };
         // A full queue is a daemon that does not read; the next heartbeat tells the same.
         let _ = link.out.try_send(encode(Frame::Heartbeat(beat)));

@@ -41,6 +41,7 @@ pub mod identity;
 mod inbox;
 pub mod inspect;
 mod options;
+mod own_memory;
 pub mod plan;
 mod position;
 mod ranks;

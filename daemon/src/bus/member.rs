@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
-use crate::domain::{Description, Event, Facts, Heartbeat, Hello, Hole, Names, Position, RunId};
+use crate::domain::{
+    Description, Event, Facts, Heartbeat, Hello, Hole, Names, OwnMemory, Position, RunId,
+};
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
@@ -44,6 +46,7 @@ pub(super) struct Member {
     last_step_at: Option<Duration>,
     steps: VecDeque<Duration>,
     own_rss_bytes: Option<(u64, Instant)>,
+    own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
     shown: Option<Arc<RankSnapshot>>,
     /// From its clock to the attempt's, in microseconds.
@@ -104,6 +107,7 @@ impl Member {
             last_step_at: None,
             steps: VecDeque::new(),
             own_rss_bytes: None,
+            own_memory: None,
             peak_rss_bytes: None,
             shown: None,
             clock_us: None,
@@ -253,6 +257,15 @@ impl Member {
         self.shown = None;
     }
 
+    /// The trainer's client says what it sees of its own memory.
+    pub(super) fn saw_own(&mut self, memory: OwnMemory, now: Instant) {
+        if let Some(rss) = memory.rss_bytes {
+            self.own_rss_bytes = Some((rss, now));
+            self.saw_rss(rss);
+        }
+        self.own_memory = Some((memory, now));
+    }
+
     /// A resident set size was read, here or there.
     pub(super) fn saw_rss(&mut self, rss_bytes: u64) {
         if self.peak_rss_bytes.is_none_or(|peak| peak < rss_bytes) {
@@ -359,6 +372,7 @@ impl Member {
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),
             own_rss_bytes: self.own_rss_bytes,
+            own_memory: self.own_memory.clone(),
             peak_rss_bytes: self.peak_rss_bytes,
             gates: self.gates,
             ended: self.ended.clone(),

@@ -56,6 +56,8 @@ pub struct Welcome {
     pub settled: u64,
     /// Taken up to here: what was let go below it is not lost.
     pub taken: u64,
+    /// Its process cannot be seen from here: its client is to say what it sees of its memory.
+    pub own_memory: bool,
     /// What it asked for and does not get: (what, why).
     pub refused: Vec<(String, String)>,
 }

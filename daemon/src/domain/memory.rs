@@ -1,7 +1,7 @@
 //! A trainer's memory: its process and those below it, the cgroup that binds it, its /dev/shm.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Reading;
 
@@ -118,4 +118,29 @@ pub struct ShmSample {
     pub used_bytes: u64,
     /// Free.
     pub free_bytes: u64,
+}
+
+/// A trainer's memory as its own client reads it, where this daemon cannot see the process. What it could not read is None.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnMemory {
+    /// Since it was read, but for `rss_bytes`, which was new.
+    pub age: Duration,
+    /// Its resident set size.
+    pub rss_bytes: Option<u64>,
+    /// The sum over its descendants.
+    pub children_rss_bytes: Option<u64>,
+    /// So many descendants.
+    pub children: u32,
+    /// Its own group, as it sees it; None: it does not know.
+    pub cgroup: Option<String>,
+    /// The smallest on the path; `u64::MAX`: no limit.
+    pub cgroup_limit_bytes: Option<u64>,
+    /// Of the group that has the limit.
+    pub cgroup_current_bytes: Option<u64>,
+    /// current - inactive_file.
+    pub cgroup_working_set_bytes: Option<u64>,
+    /// /dev/shm.
+    pub shm_total_bytes: Option<u64>,
+    /// In use.
+    pub shm_used_bytes: Option<u64>,
 }

@@ -28,7 +28,9 @@ pub use every::{Base, Every};
 pub use gpu::{GpuProcess, GpuSample, MigSample};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
-pub use memory::{CgroupSample, ChildSample, Detail, ProcessRole, ProcessSample, ShmSample};
+pub use memory::{
+    CgroupSample, ChildSample, Detail, OwnMemory, ProcessRole, ProcessSample, ShmSample,
+};
 pub use plan::{Otherwise, Plan, Subscription, Way, When};
 pub use role::{Role, Roles};
 pub use sample::{HostSample, ProbeCost, Reading};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DesiredState, HookRequest, Position, Rank, RunId};
+use super::{DesiredState, HookRequest, OwnMemory, Position, Rank, RunId};
 
 /// The process of a rank, as it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +118,8 @@ pub struct Heartbeat {
     pub gate_wait: Duration,
     /// The ranks of its job act together: what rank 0 is told reaches every one.
     pub together: bool,
+    /// Where it was asked for: the trainer's memory as its client sees it.
+    pub memory: Option<OwnMemory>,
 }
 
 /// Numbers that were generated and dropped.

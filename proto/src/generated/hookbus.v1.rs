@@ -994,34 +994,31 @@ pub struct Heartbeat {
 /// The trainer's memory as its client's own thread reads it. What could not be read is absent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OwnMemory {
-    /// since it was read
+    /// since it was read, but for rss_bytes, which is of now
     #[prost(double, tag = "1")]
     pub age_s: f64,
     #[prost(uint64, optional, tag = "2")]
     pub rss_bytes: ::core::option::Option<u64>,
-    #[prost(uint64, optional, tag = "3")]
-    pub pss_bytes: ::core::option::Option<u64>,
     /// sum over its descendants
-    #[prost(uint64, optional, tag = "4")]
+    #[prost(uint64, optional, tag = "3")]
     pub children_rss_bytes: ::core::option::Option<u64>,
-    #[prost(uint64, optional, tag = "5")]
-    pub children_pss_bytes: ::core::option::Option<u64>,
-    #[prost(uint32, tag = "6")]
+    #[prost(uint32, tag = "4")]
     pub children: u32,
-    /// the trainer's own group, as it sees it
-    #[prost(string, tag = "7")]
+    /// the trainer's own group, as it sees it; empty: not known
+    #[prost(string, tag = "5")]
     pub cgroup: ::prost::alloc::string::String,
-    /// 2^64 - 1: no limit
-    #[prost(uint64, optional, tag = "8")]
+    /// the smallest on the path; 2^64 - 1: no limit
+    #[prost(uint64, optional, tag = "6")]
     pub cgroup_limit_bytes: ::core::option::Option<u64>,
-    #[prost(uint64, optional, tag = "9")]
+    /// of the group that has the limit
+    #[prost(uint64, optional, tag = "7")]
     pub cgroup_current_bytes: ::core::option::Option<u64>,
-    #[prost(uint64, optional, tag = "10")]
+    #[prost(uint64, optional, tag = "8")]
     pub cgroup_working_set_bytes: ::core::option::Option<u64>,
     /// /dev/shm
-    #[prost(uint64, optional, tag = "11")]
+    #[prost(uint64, optional, tag = "9")]
     pub shm_total_bytes: ::core::option::Option<u64>,
-    #[prost(uint64, optional, tag = "12")]
+    #[prost(uint64, optional, tag = "10")]
     pub shm_used_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2095,7 +2092,7 @@ pub struct ProcessMemory {
     pub shm: ::core::option::Option<SharedMemory>,
     #[prost(string, tag = "14")]
     pub shm_unknown: ::prost::alloc::string::String,
-    /// "daemon": read here, from /proc; "trainer": sent by the trainer's client of itself
+    /// "daemon": read here, from /proc; "trainer": sent by the trainer's client of itself; empty: by nobody
     #[prost(string, tag = "15")]
     pub seen_by: ::prost::alloc::string::String,
     /// absent: the trainer has sent none
@@ -2132,10 +2129,10 @@ pub struct CgroupMemory {
     /// the trainer's own group
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
-    /// 1 or 2
+    /// 1 or 2; 0: the trainer's client, which sent this, does not say
     #[prost(uint32, tag = "2")]
     pub version: u32,
-    /// the group whose numbers these are
+    /// the group whose numbers these are; empty: likewise
     #[prost(string, tag = "3")]
     pub limit_path: ::prost::alloc::string::String,
     /// infinite: no limit

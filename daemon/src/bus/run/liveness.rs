@@ -12,6 +12,9 @@ impl Run {
             if heartbeat.position > member.position {
                 member.position = heartbeat.position;
             }
+            if let Some(memory) = &heartbeat.memory {
+                member.saw_own(memory.clone(), now);
+            }
             member.heartbeat = heartbeat;
             member.touch();
         }

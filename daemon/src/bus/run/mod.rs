@@ -197,6 +197,7 @@ impl Run {
             state: self.desired.state().clone(),
             settled: member.settled,
             taken: member.intake.settled(),
+            own_memory: member.process.is_err(),
             refused,
         };
         tracing::info!(run = %self.id, %rank, attempt = self.attempt, ?verdict, "a rank attached");

@@ -12,6 +12,7 @@ use crate::domain::{
 use crate::snapshot::RankSnapshot;
 
 const PROC: &str = "/proc";
+const TRAINER: &str = "trainer";
 
 pub(super) fn process(
     seen: &RankSnapshot,
@@ -66,14 +67,15 @@ pub(super) fn process(
 
 /// The trainer's own word, where it said one, is better than none; it is marked as such.
 fn unseen(seen: &RankSnapshot, why: &str, now: Instant) -> wire::ProcessMemory {
-    let own = seen.own_rss_bytes.filter(|_| seen.ended.is_none());
-    let rss_bytes = own.map_or_else(
-        || unknown(why, PROC),
-        |(rss, at)| known(rss as f64, at, "trainer", now),
-    );
+    let (sent, rss) = (seen.own_memory.as_ref(), seen.own_rss_bytes);
+    let (sent, rss) = if seen.ended.is_none() {
+        (sent, rss)
+    } else {
+        (None, None)
+    };
     let not = || unknown(why, PROC);
-    wire::ProcessMemory {
-        rss_bytes,
+    let mut memory = wire::ProcessMemory {
+        rss_bytes: rss.map_or_else(not, |(rss, at)| known(rss as f64, at, TRAINER, now)),
         children_rss_bytes: not(),
         pss_bytes: not(),
         uss_bytes: not(),
@@ -83,9 +85,56 @@ fn unseen(seen: &RankSnapshot, why: &str, now: Instant) -> wire::ProcessMemory {
         tree_pss_bytes: not(),
         cgroup_unknown: why.to_owned(),
         shm_unknown: why.to_owned(),
-        seen_by: "trainer".to_owned(),
+        gpus_unknown: why.to_owned(),
+        seen_by: if sent.is_some() || rss.is_some() {
+            TRAINER
+        } else {
+            ""
+        }
+        .to_owned(),
         ..Default::default()
+    };
+    let Some((own, came)) = sent else {
+        return memory;
+    };
+    let at = came.checked_sub(own.age).unwrap_or(*came);
+    let said = |bytes: Option<u64>| match bytes {
+        Some(bytes) => known(bytes as f64, at, TRAINER, now),
+        None => unknown("the trainer's client could not read it", TRAINER),
+    };
+    memory.children_rss_bytes = said(own.children_rss_bytes);
+    if let Some(path) = &own.cgroup {
+        let not = || unknown("the trainer's client does not send it", TRAINER);
+        let limit = match own.cgroup_limit_bytes {
+            Some(u64::MAX) => known(f64::INFINITY, at, TRAINER, now),
+            limit => said(limit),
+        };
+        memory.cgroup_unknown.clear();
+        memory.cgroup = Some(wire::CgroupMemory {
+            path: path.clone(),
+            version: 0,
+            limit_path: String::new(),
+            limit_bytes: limit,
+            current_bytes: said(own.cgroup_current_bytes),
+            working_set_bytes: said(own.cgroup_working_set_bytes),
+            peak_bytes: not(),
+            swap_bytes: not(),
+            file_bytes: not(),
+            oom_kills: not(),
+            ooms: not(),
+            pressure_some_percent: not(),
+            pressure_full_percent: not(),
+        });
     }
+    if let (Some(total), Some(used)) = (own.shm_total_bytes, own.shm_used_bytes) {
+        memory.shm_unknown.clear();
+        memory.shm = Some(wire::SharedMemory {
+            total_bytes: said(Some(total)),
+            used_bytes: said(Some(used)),
+            free_bytes: said(Some(total.saturating_sub(used))),
+        });
+    }
+    memory
 }
 
 /// Of nothing it is 0; with one that is not known it is not known.

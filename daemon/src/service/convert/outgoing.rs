@@ -99,7 +99,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
         }),
         ack: welcome.settled,
         taken: welcome.taken,
-        own_memory: false,
+        own_memory: welcome.own_memory,
         refused: refusals(welcome.refused),
         daemon: format!(
             "hookbusd {} pid {}",

@@ -193,7 +193,9 @@ fn rank(
         memory: Some(memory::process(seen, sample, now)),
         children: sample
             .and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok())
-            .map_or(0, |children| children.len() as u32),
+            .map(|children| children.len() as u32)
+            .or_else(|| Some(seen.own_memory.as_ref()?.0.children))
+            .unwrap_or(0),
         gates: seen.gates,
         gate_timeouts: beat.gate_timeouts,
         gate_wait_s: beat.gate_wait.as_secs_f64(),

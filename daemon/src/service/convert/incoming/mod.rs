@@ -25,7 +25,7 @@ use crate::domain::Heartbeat;
 use batch::batch;
 use description::description;
 use field::{invalid, position, seconds};
-use reports::{facts, hole, result};
+use reports::{facts, hole, own_memory, result};
 
 pub(super) use field::{name, text};
 pub(in crate::service) use hello::hello;
@@ -75,6 +75,10 @@ pub(in crate::service) fn client_frame(
                     breaker_open: beat.breaker_open,
                     gate_wait: seconds(beat.gate_wait_s),
                     together: beat.together,
+                    memory: beat
+                        .memory
+                        .map(|memory| own_memory(memory, limits))
+                        .transpose()?,
                 },
             ),
             Frame::Bye(bye) => {

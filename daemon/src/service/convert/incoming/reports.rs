@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use hookbus_proto::v1 as wire;
 use tonic::Status;
 
-use super::field::{invalid, name, position, text};
-use crate::domain::{Facts, Hole, Outcome, ParamGroup, TrainerResult};
+use super::field::{invalid, name, position, seconds, text};
+use crate::domain::{Facts, Hole, Outcome, OwnMemory, ParamGroup, TrainerResult};
 use crate::service::convert::Limits;
 
 pub(super) fn hole(hole: wire::Hole) -> Result<Hole, Status> {
@@ -21,6 +21,22 @@ pub(super) fn hole(hole: wire::Hole) -> Result<Hole, Status> {
         first_seq: hole.first_seq,
         last_seq: hole.last_seq,
         points: hole.points.into_iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+pub(super) fn own_memory(said: wire::OwnMemory, limits: &Limits) -> Result<OwnMemory, Status> {
+    let cgroup = text("OwnMemory.cgroup", said.cgroup, limits)?;
+    Ok(OwnMemory {
+        age: seconds(said.age_s),
+        rss_bytes: said.rss_bytes,
+        children_rss_bytes: said.children_rss_bytes,
+        children: said.children,
+        cgroup: (!cgroup.is_empty()).then_some(cgroup),
+        cgroup_limit_bytes: said.cgroup_limit_bytes,
+        cgroup_current_bytes: said.cgroup_current_bytes,
+        cgroup_working_set_bytes: said.cgroup_working_set_bytes,
+        shm_total_bytes: said.shm_total_bytes,
+        shm_used_bytes: said.shm_used_bytes,
     })
 }
 

@@ -1,0 +1,314 @@
+//! The trainer's memory as this client reads it, on its own thread, for a daemon that cannot see the process: another pid
+//! namespace, another host. What cannot be read is absent.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hookbus_proto::v1 as wire;
+use tokio::time::Instant;
+
+/// All but the own resident set size is read at most so often.
+const SELDOM: Duration = Duration::from_secs(5);
+/// A v1 group without a limit says a number near 2^63.
+const V1_UNLIMITED: u64 = 1 << 62;
+/// Who has more descendants gets no sum of them: it would hold up the thread that answers gates.
+const MOST_CHILDREN: usize = 256;
+
+/// Where a file system of cgroups is, and which files of it say what.
+struct Group {
+    root: PathBuf,
+    path: PathBuf,
+    limit: &'static str,
+    current: &'static str,
+    inactive_file: &'static str,
+}
+
+pub(crate) struct OwnMemory {
+    proc_root: PathBuf,
+    cgroup_root: PathBuf,
+    shm: PathBuf,
+    statm: Option<File>,
+    page_bytes: u64,
+    seldom: Option<(Instant, wire::OwnMemory)>,
+}
+
+impl OwnMemory {
+    pub(crate) fn new() -> Self {
+        Self::at("/proc", "/sys/fs/cgroup", "/dev/shm")
+    }
+
+    fn at(
+        proc_root: impl Into<PathBuf>,
+        cgroup_root: impl Into<PathBuf>,
+        shm: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            proc_root: proc_root.into(),
+            cgroup_root: cgroup_root.into(),
+            shm: shm.into(),
+            statm: None,
+            page_bytes: rustix::param::page_size() as u64,
+            seldom: None,
+        }
+    }
+
+    /// What a heartbeat says.
+    pub(crate) fn read(&mut self, now: Instant) -> wire::OwnMemory {
+        let is_old = |(at, _): &(Instant, _)| now.duration_since(*at) >= SELDOM;
+        if self.seldom.as_ref().is_none_or(is_old) {
+            self.seldom = Some((now, self.seldom()));
+        }
+        let (at, seldom) = self
+            .seldom
+            .clone()
+            .unwrap_or_else(|| (now, wire::OwnMemory::default()));
+        wire::OwnMemory {
+            age_s: now.duration_since(at).as_secs_f64(),
+            rss_bytes: self.rss_bytes(),
+            ..seldom
+        }
+    }
+
+    fn rss_bytes(&mut self) -> Option<u64> {
+        if self.statm.is_none() {
+            self.statm = File::open(self.proc_root.join("self/statm")).ok();
+        }
+        let mut text = [0; 128];
+        let read = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;
+        Some(resident_pages(&text[..read])? * self.page_bytes)
+    }
+
+    fn seldom(&self) -> wire::OwnMemory {
+        let mut said = wire::OwnMemory::default();
+        if let Some(children) = self.children() {
+            let rss = |pid: &u32| {
+                let statm = fs::read(self.proc_root.join(pid.to_string()).join("statm")).ok()?;
+                Some(resident_pages(&statm)? * self.page_bytes)
+            };
+            // One that has just ended has no memory.
+            said.children_rss_bytes = Some(children.iter().filter_map(rss).sum());
+            said.children = children.len() as u32;
+        }
+        if let Some(group) = self.group() {
+            said.cgroup = format!("/{}", group.path.display());
+            let (limit, binding) = group.tightest();
+            said.cgroup_limit_bytes = limit;
+            said.cgroup_current_bytes = number(&binding.join(group.current));
+            said.cgroup_working_set_bytes = said.cgroup_current_bytes.and_then(|current| {
+                let stat = fs::read_to_string(binding.join("memory.stat")).ok()?;
+                let inactive = field(&stat, group.inactive_file)?;
+                Some(current.saturating_sub(inactive))
+            });
+        }
+        if let Ok(shm) = rustix::fs::statvfs(&self.shm) {
+            said.shm_total_bytes = Some(shm.f_blocks * shm.f_frsize);
+            said.shm_used_bytes = Some((shm.f_blocks - shm.f_bfree) * shm.f_frsize);
+        }
+        said
+    }
+
+    /// Every descendant; None: this kernel does not say, or there are too many.
+    fn children(&self) -> Option<Vec<u32>> {
+        let mut found = Vec::new();
+        let mut below = self.children_of("self")?;
+        while let Some(pid) = below.pop() {
+            if found.len() == MOST_CHILDREN {
+                return None;
+            }
+            // One that has just ended has no children.
+            below.extend(self.children_of(&pid.to_string()).unwrap_or_default());
+            found.push(pid);
+        }
+        Some(found)
+    }
+
+    fn children_of(&self, process: &str) -> Option<Vec<u32>> {
+        let mut pids = Vec::new();
+        for task in fs::read_dir(self.proc_root.join(process).join("task")).ok()? {
+            let text = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
+            pids.extend(
+                text.split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        Some(pids)
+    }
+
+    fn group(&self) -> Option<Group> {
+        let text = fs::read_to_string(self.proc_root.join("self/cgroup")).ok()?;
+        let mut v2 = None;
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+            if controllers.split(',').any(|name| name == "memory") {
+                let root = self.cgroup_root.join("memory");
+                return Some(Group {
+                    path: below(&root, path),
+                    root,
+                    limit: "memory.limit_in_bytes",
+                    current: "memory.usage_in_bytes",
+                    inactive_file: "total_inactive_file",
+                });
+            }
+            if controllers.is_empty() {
+                v2 = Some(path);
+            }
+        }
+        Some(Group {
+            path: below(&self.cgroup_root, v2?),
+            root: self.cgroup_root.clone(),
+            limit: "memory.max",
+            current: "memory.current",
+            inactive_file: "inactive_file",
+        })
+    }
+}
+
+/// In a container the file system's root is the container's own group, whatever its path outside is.
+fn below(root: &Path, path: &str) -> PathBuf {
+    if !path.contains("..") && root.join(path).is_dir() {
+        PathBuf::from(path)
+    } else {
+        PathBuf::new()
+    }
+}
+
+impl Group {
+    /// The smallest limit on the path, and the group that has it; without a limit the own group.
+    fn tightest(&self) -> (Option<u64>, PathBuf) {
+        let own = self.root.join(&self.path);
+        let mut best: (Option<u64>, PathBuf) = (None, own.clone());
+        for folder in own.ancestors() {
+            let said = fs::read_to_string(folder.join(self.limit)).ok();
+            let limit = said.and_then(|text| match text.trim() {
+                "max" => Some(u64::MAX),
+                number => number.parse().ok(),
+            });
+            let limit = limit.map(|bytes| {
+                if bytes >= V1_UNLIMITED {
+                    u64::MAX
+                } else {
+                    bytes
+                }
+            });
+            if let Some(bytes) = limit
+                && best.0.is_none_or(|least| bytes < least)
+            {
+                let binding = if bytes == u64::MAX {
+                    own.clone()
+                } else {
+                    folder.to_path_buf()
+                };
+                best = (Some(bytes), binding);
+            }
+            if folder == self.root {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// Field 2 of a statm.
+fn resident_pages(statm: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(statm).ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn memory(root: &Path) -> wire::OwnMemory {
+        OwnMemory::at(root.join("proc"), root.join("cgroup"), root.join("shm")).read(Instant::now())
+    }
+
+    #[test]
+    fn the_smallest_limit_on_the_path_binds() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        put(root, "proc/self/cgroup", "0::/pod/trainer\n");
+        put(root, "cgroup/pod/memory.max", "1000\n");
+        put(root, "cgroup/pod/memory.current", "700\n");
+        put(
+            root,
+            "cgroup/pod/memory.stat",
+            "anon 1\ninactive_file 100\n",
+        );
+        put(root, "cgroup/pod/trainer/memory.max", "max\n");
+        put(root, "cgroup/pod/trainer/memory.current", "600\n");
+        let said = memory(root);
+        assert_eq!(said.cgroup, "/pod/trainer");
+        assert_eq!(said.cgroup_limit_bytes, Some(1000));
+        assert_eq!(said.cgroup_current_bytes, Some(700));
+        assert_eq!(said.cgroup_working_set_bytes, Some(600));
+        assert_eq!(said.rss_bytes, None, "there is no statm");
+        assert_eq!(said.children_rss_bytes, None, "this kernel does not say");
+    }
+
+    #[test]
+    fn in_a_container_the_root_is_the_group() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        put(
+            root,
+            "proc/self/cgroup",
+            "9:cpu:/docker/1\n7:memory:/docker/1\n0::/\n",
+        );
+        put(
+            root,
+            "cgroup/memory/memory.limit_in_bytes",
+            "9223372036854771712\n",
+        );
+        put(root, "cgroup/memory/memory.usage_in_bytes", "50\n");
+        put(
+            root,
+            "cgroup/memory/memory.stat",
+            "inactive_file 1\ntotal_inactive_file 20\n",
+        );
+        let said = memory(root);
+        assert_eq!(said.cgroup, "/");
+        assert_eq!(said.cgroup_limit_bytes, Some(u64::MAX), "no limit");
+        assert_eq!(said.cgroup_working_set_bytes, Some(30));
+    }
+
+    #[test]
+    fn descendants_are_summed_where_the_kernel_says_them() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        put(root, "proc/self/statm", "9 5 1 0 0 0 0\n");
+        put(root, "proc/self/task/1/children", "11 ");
+        put(root, "proc/self/task/2/children", "");
+        put(root, "proc/11/task/11/children", "12 13 ");
+        put(root, "proc/11/statm", "9 2 1\n");
+        put(root, "proc/12/statm", "9 3 1\n");
+        let said = memory(root);
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(said.rss_bytes, Some(5 * page));
+        assert_eq!(
+            (said.children, said.children_rss_bytes),
+            (3, Some(5 * page))
+        );
+        assert_eq!(said.cgroup, "", "no cgroup is known");
+        assert_eq!(said.shm_total_bytes, None);
+    }
+}
