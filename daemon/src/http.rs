@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
@@ -44,12 +44,12 @@ pub fn routes(
         )
         .route(
             "/metrics",
-            get(async move || {
+            get(async move |headers: HeaderMap| {
                 let journal = journal.as_ref().map(|counted| counted.now());
-                match metrics::text(&board.all(), &live, journal) {
-                    Ok(text) => {
-                        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
-                    }
+                let accept = headers.get(header::ACCEPT);
+                let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or("");
+                match metrics::text(&board.all(), &live, journal, accept) {
+                    Ok((kind, text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
                     Err(error) => {
                         (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
                     }

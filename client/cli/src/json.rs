@@ -96,7 +96,16 @@ pub(crate) fn memory(reply: &proto::SnapshotReply) -> Value {
         })),
         "gpus": list(&reply.gpus, gpu),
         "gpu_unknown": (!reply.gpu_unknown.is_empty()).then_some(&reply.gpu_unknown),
-        "missed": reply.missed,
+        "probes": list(&reply.probes, probe), "missed": reply.missed,
+    })
+}
+
+fn probe(probe: &proto::Probe) -> Value {
+    json!({
+        "name": probe.name, "interval_s": number(probe.interval_s), "reads": probe.reads, "cpu_s": number(probe.cpu_s),
+        "longest_s": number(probe.longest_s), "share_percent": number(probe.share_percent),
+        "budget_percent": number(probe.budget_percent),
+        "slowed_to_s": (probe.slowed_to_s > 0.0).then(|| number(probe.slowed_to_s)),
     })
 }
 
@@ -160,17 +169,73 @@ fn host(host: &proto::HostMemory) -> Value {
         "swap_total_bytes": reading(host.swap_total_bytes.as_ref()),
         "swap_used_bytes": reading(host.swap_used_bytes.as_ref()),
         "swap_used_percent": reading(host.swap_used_percent.as_ref()),
+        "shm": host.shm.as_ref().map(shm), "shm_unknown": why(&host.shm_unknown),
     })
 }
 
 fn process(process: Option<&proto::ProcessMemory>) -> Value {
     process.map_or(Value::Null, |p| {
         json!({
-            "rss_bytes": reading(p.rss_bytes.as_ref()), "children_rss_bytes": reading(p.children_rss_bytes.as_ref()),
-            "children": list(&p.children, |c| json!({
-                "pid": c.pid, "command": c.command, "rss_bytes": reading(c.rss_bytes.as_ref()),
+            "rss_bytes": reading(p.rss_bytes.as_ref()), "pss_bytes": reading(p.pss_bytes.as_ref()),
+            "uss_bytes": reading(p.uss_bytes.as_ref()), "swap_bytes": reading(p.swap_bytes.as_ref()),
+            "shmem_bytes": reading(p.shmem_bytes.as_ref()),
+            "children_rss_bytes": reading(p.children_rss_bytes.as_ref()), "workers": p.workers,
+            "workers_pss_bytes": reading(p.workers_pss_bytes.as_ref()),
+            "tree_pss_bytes": reading(p.tree_pss_bytes.as_ref()),
+            "children": list(&p.children, child),
+            "cgroup": p.cgroup.as_ref().map(cgroup), "cgroup_unknown": why(&p.cgroup_unknown),
+            "shm": p.shm.as_ref().map(shm), "shm_unknown": why(&p.shm_unknown), "seen_by": p.seen_by,
+            "allocator": p.allocator.as_ref().map(allocator),
+            "gpus": list(&p.gpus, |one| json!({
+                "gpu": one.gpu, "uuid": one.uuid, "used_bytes": reading(one.used_bytes.as_ref()),
             })),
+            "gpus_unknown": why(&p.gpus_unknown),
         })
+    })
+}
+
+fn why(unknown: &str) -> Option<&str> {
+    (!unknown.is_empty()).then_some(unknown)
+}
+
+fn child(child: &proto::ChildMemory) -> Value {
+    let role = match child.role() {
+        proto::ProcessRole::Unspecified => "unknown",
+        proto::ProcessRole::Main => "main",
+        proto::ProcessRole::Worker => "worker",
+        proto::ProcessRole::Child => "child",
+    };
+    json!({
+        "pid": child.pid, "command": child.command, "role": role, "rss_bytes": reading(child.rss_bytes.as_ref()),
+        "pss_bytes": reading(child.pss_bytes.as_ref()), "uss_bytes": reading(child.uss_bytes.as_ref()),
+        "swap_bytes": reading(child.swap_bytes.as_ref()), "shmem_bytes": reading(child.shmem_bytes.as_ref()),
+    })
+}
+
+fn cgroup(group: &proto::CgroupMemory) -> Value {
+    json!({
+        "path": group.path, "version": group.version, "limit_path": group.limit_path,
+        "limit_bytes": reading(group.limit_bytes.as_ref()), "current_bytes": reading(group.current_bytes.as_ref()),
+        "working_set_bytes": reading(group.working_set_bytes.as_ref()), "peak_bytes": reading(group.peak_bytes.as_ref()),
+        "swap_bytes": reading(group.swap_bytes.as_ref()), "file_bytes": reading(group.file_bytes.as_ref()),
+        "oom_kills": reading(group.oom_kills.as_ref()), "ooms": reading(group.ooms.as_ref()),
+        "pressure_some_percent": reading(group.pressure_some_percent.as_ref()),
+        "pressure_full_percent": reading(group.pressure_full_percent.as_ref()),
+    })
+}
+
+fn shm(shm: &proto::SharedMemory) -> Value {
+    json!({
+        "total_bytes": reading(shm.total_bytes.as_ref()), "used_bytes": reading(shm.used_bytes.as_ref()),
+        "free_bytes": reading(shm.free_bytes.as_ref()),
+    })
+}
+
+fn allocator(held: &proto::Allocator) -> Value {
+    json!({
+        "allocated_bytes": reading(held.allocated_bytes.as_ref()), "reserved_bytes": reading(held.reserved_bytes.as_ref()),
+        "active_bytes": reading(held.active_bytes.as_ref()), "retries": reading(held.retries.as_ref()),
+        "ooms": reading(held.ooms.as_ref()), "device": held.device, "gpu": held.gpu,
     })
 }
 

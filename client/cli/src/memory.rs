@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use hookbus_client::inspect::proto::{Gpu, HostMemory, Rank, Reading, SnapshotReply};
+use hookbus_client::inspect::proto::{
+    CgroupMemory, Gpu, HostMemory, ProcessMemory, ProcessRole, Rank, Reading, SnapshotReply,
+};
 
 use crate::args::MemoryArgs;
 use crate::failure::Failure;
@@ -114,6 +116,16 @@ impl Readings {
         ]);
     }
 
+    fn unknown(&mut self, what: &str, why: &str) {
+        let why = if why.is_empty() {
+            format::NOT_SENT
+        } else {
+            why
+        };
+        let text = format!("unknown: {}", one_line(why));
+        self.0.row([what, &text, "", ""]);
+    }
+
     fn render(&self) -> String {
         self.0.render()
     }
@@ -152,18 +164,104 @@ fn processes(ranks: &[Rank]) -> String {
             continue;
         };
         table.add(&title, memory.rss_bytes.as_ref(), format::bytes);
-        let title = format!("  its {} children", rank.children);
-        table.add(&title, memory.children_rss_bytes.as_ref(), format::bytes);
-        for child in &memory.children {
-            let command: String = child.command.chars().take(40).collect();
-            table.add(
-                &format!("    {} {command}", child.pid),
-                child.rss_bytes.as_ref(),
-                format::bytes,
-            );
-        }
+        of_rank(&mut table, rank, memory);
     }
     table.render()
+}
+
+fn of_rank(table: &mut Readings, rank: &Rank, memory: &ProcessMemory) {
+    let mut add = |what: &str, reading: &Option<Reading>| {
+        table.add(what, reading.as_ref(), format::bytes);
+    };
+    add("  PSS", &memory.pss_bytes);
+    let title = format!("  its {} children", rank.children);
+    add(&title, &memory.children_rss_bytes);
+    if !memory.children.is_empty() {
+        let workers = format!("  PSS of {} workers", memory.workers);
+        add(&workers, &memory.workers_pss_bytes);
+        add("  PSS of all, shared pages once", &memory.tree_pss_bytes);
+    }
+    for child in &memory.children {
+        let command: String = child.command.chars().take(40).collect();
+        let role = match child.role() {
+            ProcessRole::Worker => " (worker)",
+            _ => "",
+        };
+        add(
+            &format!("    {} {command}{role}", child.pid),
+            &child.rss_bytes,
+        );
+        if child
+            .pss_bytes
+            .as_ref()
+            .is_some_and(|pss| pss.value.is_some())
+        {
+            add("      PSS", &child.pss_bytes);
+        }
+    }
+    match (&memory.shm, &memory.shm_unknown) {
+        (Some(shm), _) => {
+            add("  /dev/shm used", &shm.used_bytes);
+            add("  /dev/shm size", &shm.total_bytes);
+        }
+        (None, why) => table.unknown("  /dev/shm", why),
+    }
+    match (&memory.cgroup, &memory.cgroup_unknown) {
+        (Some(group), _) => cgroup(table, group),
+        (None, why) => table.unknown("  cgroup", why),
+    }
+    if let Some(held) = &memory.allocator {
+        table.add(
+            "  allocator allocated",
+            held.allocated_bytes.as_ref(),
+            format::bytes,
+        );
+        table.add(
+            "  allocator reserved",
+            held.reserved_bytes.as_ref(),
+            format::bytes,
+        );
+    }
+}
+
+fn cgroup(table: &mut Readings, group: &CgroupMemory) {
+    let path = if group.limit_path.is_empty() {
+        &group.path
+    } else {
+        &group.limit_path
+    };
+    table.add(
+        &format!("  cgroup {path} limit"),
+        group.limit_bytes.as_ref(),
+        limit,
+    );
+    for (what, reading) in [
+        ("    working set", &group.working_set_bytes),
+        ("    charged", &group.current_bytes),
+        ("    peak", &group.peak_bytes),
+        ("    page cache", &group.file_bytes),
+        ("    swap", &group.swap_bytes),
+    ] {
+        table.add(what, reading.as_ref(), format::bytes);
+    }
+    table.add(
+        "    killed by the kernel",
+        group.oom_kills.as_ref(),
+        |kills| format!("{kills:.0}"),
+    );
+    table.add(
+        "    pressure, some",
+        group.pressure_some_percent.as_ref(),
+        percent,
+    );
+}
+
+fn limit(bytes: f64) -> String {
+    if bytes.is_finite() {
+        format::bytes(bytes)
+    } else {
+        "none".to_owned()
+    }
 }
 
 fn gpu_table(gpu: &Gpu) -> String {
@@ -197,7 +295,7 @@ fn gpu_table(gpu: &Gpu) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hookbus_client::inspect::proto::{ChildMemory, ProcessMemory, RunSummary};
+    use hookbus_client::inspect::proto::{ChildMemory, RunSummary};
 
     use super::*;
 

@@ -8,12 +8,14 @@ use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
 use crate::domain::{
-    Description, Event, Facts, Heartbeat, Hello, Hole, Names, OwnMemory, Position, RunId,
+    Description, Event, Facts, Heartbeat, Hello, Hole, Names, OwnMemory, Position, RunId, StepTimes,
 };
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 
+/// So long what a lost rank leaves behind is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(10);
 /// How many steps the shown step time is the median of.
 const STEPS: usize = 33;
 
@@ -27,6 +29,8 @@ pub(super) struct Member {
     pub(super) names: Arc<Names>,
     pub(super) last_heard: Instant,
     pub(super) heartbeat: Heartbeat,
+    /// When it went without a goodbye.
+    pub(super) lost_at: Option<Instant>,
     pub(super) ended: Option<String>,
     pub(super) silent: bool,
     /// It ended on purpose.
@@ -45,6 +49,7 @@ pub(super) struct Member {
     events: u64,
     last_step_at: Option<Duration>,
     steps: VecDeque<Duration>,
+    step_times: StepTimes,
     own_rss_bytes: Option<(u64, Instant)>,
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
@@ -92,6 +97,7 @@ impl Member {
             names: Arc::default(),
             last_heard: now,
             heartbeat: Heartbeat::default(),
+            lost_at: None,
             ended: None,
             silent: false,
             said_bye: false,
@@ -106,6 +112,7 @@ impl Member {
             events: 0,
             last_step_at: None,
             steps: VecDeque::new(),
+            step_times: StepTimes::default(),
             own_rss_bytes: None,
             own_memory: None,
             peak_rss_bytes: None,
@@ -215,6 +222,12 @@ impl Member {
         self.ended.is_some() || now.duration_since(self.last_heard) > SILENCE
     }
 
+    /// Its process, or what is left of its cgroup, is to be sampled: why it was lost may be written there.
+    pub(super) fn is_looked_at(&self, now: Instant) -> bool {
+        let is_new = |lost| now.saturating_duration_since(lost) < LOOKED_AT;
+        self.ended.is_none() || self.lost_at.is_some_and(is_new)
+    }
+
     /// The latest description, whole. An older one comes too late.
     pub(super) fn describe(&mut self, said: Description) {
         let is_older = |held: &Arc<Description>| said.number < held.number;
@@ -250,7 +263,9 @@ impl Member {
                 if self.steps.len() == STEPS {
                     self.steps.pop_front();
                 }
-                self.steps.push_back(event.at.saturating_sub(before));
+                let step = event.at.saturating_sub(before);
+                self.steps.push_back(step);
+                self.step_times.add(step);
             }
             self.last_step_at = Some(event.at);
         }
@@ -369,6 +384,7 @@ impl Member {
             acked: self.settled,
             dropped,
             step: self.step(),
+            steps: self.step_times.clone(),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),
             own_rss_bytes: self.own_rss_bytes,

@@ -115,6 +115,7 @@ async fn task(
                 run.tick(Instant::now().into_std(), alive);
                 force = true;
                 let now = Instant::now();
+                run.look_at_memory(&live, now.into_std());
                 if sampled.is_none_or(|at| now - at >= rules.sample_every)
                     && run.sample(&live, now.into_std())
                 {
@@ -126,7 +127,7 @@ async fn task(
             () = tokio::time::sleep_until(published + PUBLISH), if dirty => {}
         }
         keeping.keep(&mut run, force, Instant::now().into_std());
-        watch_processes(&mut run, &live, &mut watched);
+        watch_processes(&mut run, &live, Instant::now().into_std(), &mut watched);
         if force || (dirty && published.elapsed() >= PUBLISH) {
             publish.send_replace(Arc::new(run.snapshot()));
             published = Instant::now();
@@ -167,16 +168,17 @@ fn handle(
     }
 }
 
-/// The sampler looks at the processes of ranks that have not ended.
+/// The sampler looks at the processes of ranks that have not ended, and a while at what is left of one that is lost.
 fn watch_processes(
     run: &mut Run,
     live: &Live,
+    now: std::time::Instant,
     watched: &mut std::collections::BTreeSet<(u32, u64)>,
 ) {
     let mut wanted = std::collections::BTreeSet::new();
     for member in run.members.values_mut() {
         if let Ok(process) = member.process
-            && member.ended.is_none()
+            && member.is_looked_at(now)
         {
             wanted.insert(process);
         }

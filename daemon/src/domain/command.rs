@@ -72,7 +72,7 @@ pub struct Command {
 }
 
 /// What a rank did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Done.
     Applied,

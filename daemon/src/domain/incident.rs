@@ -25,11 +25,13 @@ pub enum IncidentKind {
     JournalStopped,
     /// A journal of this run could not be read, and was set aside.
     JournalSetAside,
+    /// The kernel killed in a trainer's cgroup for want of memory.
+    OutOfMemory,
 }
 
 impl IncidentKind {
     /// Every kind.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::InvalidLoss,
         Self::ClassMismatch,
         Self::MixedResults,
@@ -40,6 +42,7 @@ impl IncidentKind {
         Self::GateTimedOut,
         Self::JournalStopped,
         Self::JournalSetAside,
+        Self::OutOfMemory,
     ];
 
     /// The word on the wire and in `hookbus show`.
@@ -55,6 +58,7 @@ impl IncidentKind {
             Self::GateTimedOut => "gate_timed_out",
             Self::JournalStopped => "journal_stopped",
             Self::JournalSetAside => "journal_set_aside",
+            Self::OutOfMemory => "out_of_memory",
         }
     }
 

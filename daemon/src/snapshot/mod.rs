@@ -12,7 +12,8 @@ use tokio::sync::watch;
 pub use happening::{Happening, What};
 
 use crate::domain::{
-    Facts, Heartbeat, Incident, OwnMemory, Position, Rank, RunId, TrainerResult, Wanted,
+    Facts, Heartbeat, Incident, Outcome, OwnMemory, Position, Rank, RunId, StepTimes,
+    TrainerResult, Wanted,
 };
 
 /// Where a run is in its life.
@@ -86,6 +87,8 @@ pub struct RankSnapshot {
     pub dropped: BTreeMap<Arc<str>, u64>,
     /// Median time from one after_train_iter to the next, of the last ones.
     pub step: Option<Duration>,
+    /// All steps that this daemon has seen of it.
+    pub steps: StepTimes,
     /// When a frame last came.
     pub last_heard: Instant,
     /// The client's own counters.
@@ -203,6 +206,8 @@ pub struct RunSnapshot {
     pub wanted: Vec<Wanted>,
     /// The newest last.
     pub results: VecDeque<ResultSeen>,
+    /// What ranks did since this daemon has the run, by what was asked and how it went.
+    pub outcomes: BTreeMap<(Cow<'static, str>, Outcome), u64>,
     /// Open and closed.
     pub incidents: Vec<(Incident, Instant)>,
     /// The newest last.

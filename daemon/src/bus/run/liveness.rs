@@ -107,6 +107,7 @@ impl Run {
             return;
         };
         member.ended = Some(format!("lost: {why}"));
+        member.lost_at = Some(now);
         member.out = None;
         member.touch();
         let (at, ended) = (member.position, member.ended.clone());

@@ -6,6 +6,7 @@ mod events;
 mod kept;
 mod liveness;
 mod orders;
+mod out_of_memory;
 mod restored;
 mod results;
 
@@ -26,7 +27,7 @@ use super::messages::{
 };
 use super::roster::Roster;
 use crate::domain::{
-    EncodedSchedule, Facts, Hello, IncidentKind, Position, Rank, RunId, TrainerResult,
+    EncodedSchedule, Facts, Hello, IncidentKind, Outcome, Position, Rank, RunId, TrainerResult,
 };
 use crate::hooks::Seen;
 use crate::session::{Admission, Current, Held, admit};
@@ -66,6 +67,8 @@ pub(super) struct Run {
     steering: Steering<Updates>,
     answers: Answers,
     results: VecDeque<ResultSeen>,
+    outcomes: BTreeMap<(Cow<'static, str>, Outcome), u64>,
+    memory: BTreeMap<Rank, out_of_memory::Watched>,
     /// Of what is not known here, or not yet.
     early: VecDeque<(Rank, TrainerResult)>,
     incidents: Incidents,
@@ -112,6 +115,8 @@ impl Run {
             steering: Steering::default(),
             answers: Answers::default(),
             results: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            memory: BTreeMap::new(),
             early: VecDeque::new(),
             incidents: Incidents::default(),
             logs: VecDeque::new(),
@@ -429,6 +434,7 @@ impl Run {
             refused: self.refused.iter().cloned().chain(ahead).collect(),
             wanted: self.desired.state().lines(),
             results: self.results.clone(),
+            outcomes: self.outcomes.clone(),
             incidents: self.incidents.all(),
             logs: self.logs.clone(),
         }

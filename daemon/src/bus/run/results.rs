@@ -68,10 +68,16 @@ impl Run {
         let (by, what) = match &cause {
             Some(cause) => (cause.by.clone(), cause.what.clone()),
             None if is_stop => (local.unwrap_or_default().to_owned(), Cow::Borrowed("stop")),
-            // A log line that arrived is no news.
-            None if result.outcome == Outcome::Applied => return,
             None => (String::new(), Cow::Borrowed("command")),
         };
+        *self
+            .outcomes
+            .entry((what.clone(), result.outcome))
+            .or_default() += 1;
+        // A log line that arrived is no news.
+        if cause.is_none() && !is_stop && result.outcome == Outcome::Applied {
+            return;
+        }
         if what == "warning" && result.outcome == Outcome::Applied {
             return;
         }

@@ -1,0 +1,202 @@
+//! The kernel kills for want of memory: which group it was, and what grew before.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Run;
+use crate::domain::{IncidentKind, ProcessRole, ProcessSample, Rank};
+use crate::store::Live;
+
+/// What grew is looked for within this.
+const LOOKED_BACK: Duration = Duration::from_secs(60);
+/// Less is not called growth.
+const GROWTH_BYTES: f64 = 1_048_576.0;
+
+/// What a rank's processes have, by role. None: not known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Taken {
+    at: Instant,
+    each: [Option<f64>; 4],
+}
+
+const ROLES: [&str; 4] = [
+    "the main process",
+    "the data-loader workers",
+    "other child processes",
+    "/dev/shm",
+];
+
+/// One rank's memory of late, and how many kills its group had.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    kills: Option<(String, f64)>,
+    taken: VecDeque<Taken>,
+}
+
+impl Run {
+    /// Once a second.
+    pub(in crate::bus) fn look_at_memory(&mut self, live: &Live, now: Instant) {
+        let ranks = self.members.iter().filter_map(|(rank, member)| {
+            let (pid, start_ticks) = *member.process.as_ref().ok()?;
+            Some((*rank, live.process(pid, start_ticks).ok()?))
+        });
+        let seen: Vec<_> = ranks.collect();
+        for (rank, sample) in seen {
+            self.look_at(rank, &sample, now);
+        }
+    }
+
+    fn look_at(&mut self, rank: Rank, sample: &ProcessSample, now: Instant) {
+        let watched = self.memory.entry(rank).or_default();
+        watched.add(Taken::of(sample, now));
+        let Ok(group) = &sample.cgroup else { return };
+        let Ok(kills) = group.oom_kills.value else {
+            return;
+        };
+        let before = watched.kills.replace((group.limit_path.clone(), kills));
+        let Some((_, before)) = before.filter(|(path, _)| *path == group.limit_path) else {
+            return;
+        };
+        if kills <= before {
+            return;
+        }
+        let (more, path) = (kills - before, &group.limit_path);
+        let processes = if more == 1.0 {
+            "a process"
+        } else {
+            "processes"
+        };
+        let limit = match group.limit_bytes.value {
+            Ok(bytes) if bytes.is_finite() => format!("limit {}", mib(bytes)),
+            Ok(_) => "no limit of its own".to_owned(),
+            Err(_) => "limit unknown".to_owned(),
+        };
+        let grew = watched.growth();
+        let text = format!(
+            "the kernel killed {processes} for want of memory ({more} in cgroup {path}, {limit}): {grew}"
+        );
+        // Ranks that share a group tell of one kill once.
+        let id = format!("oom/{}/{path}/{kills}", self.attempt);
+        let at = self.members[&rank].position;
+        tracing::warn!(run = %self.id, %rank, text, "out of memory");
+        self.open_incident(id, IncidentKind::OutOfMemory, text, Some(rank), at, now);
+    }
+}
+
+impl Taken {
+    fn of(sample: &ProcessSample, now: Instant) -> Self {
+        let sum = |role: ProcessRole| {
+            let children = sample.children.as_ref().ok()?;
+            let of_role = children.iter().filter(|child| child.role == role);
+            of_role
+                .map(|child| child.rss_bytes.value.as_ref().ok().copied())
+                .sum::<Option<f64>>()
+        };
+        Self {
+            at: now,
+            each: [
+                sample.rss_bytes.value.as_ref().ok().copied(),
+                sum(ProcessRole::Worker),
+                sum(ProcessRole::Child),
+                sample.shm.as_ref().ok().map(|shm| shm.used_bytes as f64),
+            ],
+        }
+    }
+}
+
+impl Watched {
+    fn add(&mut self, taken: Taken) {
+        let is_old = |first: &Taken| taken.at.duration_since(first.at) > LOOKED_BACK;
+        while self.taken.front().is_some_and(is_old) {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(taken);
+    }
+
+    /// From the least to the most after it, by role, the largest growth first.
+    fn growth(&self) -> String {
+        let mut grew: Vec<_> = (0..ROLES.len())
+            .filter_map(|role| {
+                let (mut least, mut best) = (f64::INFINITY, (0.0, 0.0));
+                for value in self.taken.iter().filter_map(|taken| taken.each[role]) {
+                    least = least.min(value);
+                    if value - least > best.0 {
+                        best = (value - least, value);
+                    }
+                }
+                (best.0 >= GROWTH_BYTES).then_some((ROLES[role], best.0, best.1))
+            })
+            .collect();
+        grew.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let span = match (self.taken.front(), self.taken.back()) {
+            (Some(first), Some(last)) => last.at.duration_since(first.at).as_secs(),
+            _ => 0,
+        };
+        if grew.is_empty() {
+            return format!(
+                "nothing of this trainer was seen growing in the last {span} s; what grows faster than it is looked at is not seen"
+            );
+        }
+        let each: Vec<_> = grew
+            .iter()
+            .map(|(role, by, to)| format!("{role} grew by {} to {}", mib(*by), mib(*to)))
+            .collect();
+        format!("in the last {span} s {} when last seen", each.join(", "))
+    }
+}
+
+fn mib(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / GROWTH_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: f64 = 1_048_576.0;
+
+    #[test]
+    fn what_grew_most_is_named_first_and_what_is_old_is_forgotten() {
+        let start = Instant::now();
+        let mut watched = Watched::default();
+        let taken = |s: u64, main: f64, workers: Option<f64>| Taken {
+            at: start + Duration::from_secs(s),
+            each: [
+                Some(main * MIB),
+                workers.map(|mib| mib * MIB),
+                Some(0.0),
+                None,
+            ],
+        };
+        watched.add(taken(0, 1.0, Some(0.0)));
+        for s in 0..30 {
+            watched.add(taken(
+                70 + s,
+                100.0 + s as f64,
+                Some(50.0 + 10.0 * s as f64),
+            ));
+        }
+        // Killed: what is left is not what grew.
+        watched.add(taken(100, 100.0, Some(0.0)));
+        watched.add(taken(101, 100.0, None));
+        assert_eq!(
+            watched.growth(),
+            "in the last 31 s the data-loader workers grew by 290.0 MiB to 340.0 MiB, the main process grew by 29.0 MiB to \
+             129.0 MiB when last seen"
+        );
+    }
+
+    #[test]
+    fn what_was_not_seen_is_said() {
+        let mut watched = Watched::default();
+        watched.add(Taken {
+            at: Instant::now(),
+            each: [None; 4],
+        });
+        assert!(
+            watched
+                .growth()
+                .starts_with("nothing of this trainer was seen growing")
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Memory of the trainers: processes by role, the cgroup that binds them, shared memory.
+
+use super::machine::known;
+use super::page::{Labels, Page, bytes, plain, ratio};
+use super::runs;
+use crate::domain::{CgroupSample, ChildSample, Detail, ProcessRole, ProcessSample, Reading};
+use crate::snapshot::RunSnapshot;
+use crate::store::Live;
+
+pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
+    let id = run.id.to_string();
+    for rank in run.ranks.values().filter(|rank| rank.ended.is_none()) {
+        let sample = rank
+            .process
+            .and_then(|(pid, ticks)| live.process(pid, ticks).ok());
+        let Some(sample) = sample else { continue };
+        let labels = runs::labels(&id, rank);
+        processes(page, &labels, &sample);
+        if let Ok(group) = &sample.cgroup {
+            cgroup(page, &labels, group);
+        }
+        if let Ok(shm) = &sample.shm {
+            page.gauge(
+                bytes("shm_total", "Size of /dev/shm as the trainer sees it"),
+                labels.clone(),
+                shm.total_bytes as f64,
+            );
+            page.gauge(
+                bytes("shm_used", "In use in the trainer's /dev/shm"),
+                labels,
+                shm.used_bytes as f64,
+            );
+        }
+    }
+}
+
+fn with(labels: &Labels, more: &[(&'static str, &str)]) -> Labels {
+    let more = more
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()));
+    labels.iter().cloned().chain(more).collect()
+}
+
+fn put(page: &mut Page, labels: &Labels, role: &str, kind: &str, value: Option<f64>) {
+    let help = "Memory of a trainer's processes by role (main, worker, child) and kind (rss, pss, uss, swap, shmem); rss \
+                counts shared pages in each process, pss once";
+    let labels = with(labels, &[("role", role), ("kind", kind)]);
+    page.gauge(bytes("process_memory", help), labels, value);
+}
+
+fn kinds(detail: &Detail) -> [(&'static str, &Reading); 4] {
+    [
+        ("pss", &detail.pss_bytes),
+        ("uss", &detail.uss_bytes),
+        ("swap", &detail.swap_bytes),
+        ("shmem", &detail.shmem_bytes),
+    ]
+}
+
+fn processes(page: &mut Page, labels: &Labels, sample: &ProcessSample) {
+    put(page, labels, "main", "rss", known(&sample.rss_bytes));
+    for (kind, reading) in kinds(&sample.detail) {
+        put(page, labels, "main", kind, known(reading));
+    }
+    let Ok(children) = &sample.children else {
+        return;
+    };
+    for (word, role) in [
+        ("worker", ProcessRole::Worker),
+        ("child", ProcessRole::Child),
+    ] {
+        let of_role: Vec<&ChildSample> =
+            children.iter().filter(|child| child.role == role).collect();
+        page.gauge(
+            plain("processes", "Processes below a trainer, by role"),
+            with(labels, &[("role", word)]),
+            of_role.len() as f64,
+        );
+        // With one that is not known the sum is not known.
+        let rss: Option<f64> = of_role.iter().map(|child| known(&child.rss_bytes)).sum();
+        put(page, labels, word, "rss", rss.map(plus_zero));
+        for at in 0..4 {
+            let readings = of_role.iter().map(|child| kinds(&child.detail)[at].1);
+            let sum: Option<f64> = readings.map(known).sum();
+            let kind = ["pss", "uss", "swap", "shmem"][at];
+            put(page, labels, word, kind, sum.map(plus_zero));
+        }
+    }
+}
+
+/// The sum of nothing is -0.0.
+fn plus_zero(value: f64) -> f64 {
+    value + 0.0
+}
+
+fn cgroup(page: &mut Page, labels: &Labels, group: &CgroupSample) {
+    for (of, reading) in [
+        (
+            bytes(
+                "cgroup_memory_limit",
+                "The smallest limit on the path of the trainer's cgroup; +Inf: there is none",
+            ),
+            &group.limit_bytes,
+        ),
+        (
+            bytes("cgroup_memory_current", "Charged to the group"),
+            &group.current_bytes,
+        ),
+        (
+            bytes(
+                "cgroup_memory_working_set",
+                "Charged to the group, less inactive page cache",
+            ),
+            &group.working_set_bytes,
+        ),
+        (
+            bytes("cgroup_memory_peak", "The most ever charged to the group"),
+            &group.peak_bytes,
+        ),
+        (
+            bytes("cgroup_memory_file", "Page cache of the group"),
+            &group.file_bytes,
+        ),
+        (
+            bytes("cgroup_swap", "Swap that the group uses"),
+            &group.swap_bytes,
+        ),
+    ] {
+        page.gauge(of, labels.clone(), known(reading));
+    }
+    page.counter(
+        plain(
+            "cgroup_oom_kills",
+            "Processes of the group that the kernel killed for want of memory",
+        ),
+        labels.clone(),
+        known(&group.oom_kills),
+    );
+    for (kind, reading) in [
+        ("some", &group.pressure_some_percent),
+        ("full", &group.pressure_full_percent),
+    ] {
+        page.gauge(
+            ratio(
+                "cgroup_memory_pressure",
+                "Share of the last 10 s that some tasks, or all, stood still for want of memory",
+            ),
+            with(labels, &[("kind", kind)]),
+            known(reading).map(|percent| percent / 100.0),
+        );
+    }
+}
