@@ -18,6 +18,7 @@ import gates
 import journal
 import peers
 import steering
+import watching
 from hookbusd import ROOT, Daemon
 from measure import compare, head, info, loops, no_drops, not_measured, one_ms_loop, plain, row, settle
 
@@ -156,6 +157,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "resident": resident,
     "journal": journal.rows,
     "memory": memory_line,
+    "watching": watching.rows,
     "mmengine": mmengine,
     "grpcio-gate": gates.grpcio,
     "peers": peers.rows,

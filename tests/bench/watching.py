@@ -1,0 +1,122 @@
+"""What looking costs: the probes of memory, and many ranks with viewers attached."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import gates
+from hookbusd import BINARY, Daemon
+from measure import info, not_measured, row
+
+
+OPERATOR = BINARY.with_name("hookbus")
+RANKS = BINARY.parent / "examples" / "ranks"
+CHILDREN = 8
+SAMPLED_S = 20.0
+VIEWERS = 8
+# forks children that do nothing, says so, and waits
+PARENT = f"""
+import multiprocessing, sys, time
+fork = multiprocessing.get_context("fork")
+stop = fork.Event()
+for _ in range({CHILDREN}):
+    fork.Process(target=stop.wait, daemon=True).start()
+with hookbus.attach("bench", address=sys.argv[1]) as bus:
+    bus.event("before_train")
+    print("ready", flush=True)
+    input()
+stop.set()
+"""
+
+
+def ask(daemon: Daemon, *words: str) -> dict:
+    done = subprocess.run([OPERATOR, "--address", daemon.address, *words, "--json"], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def trainer(daemon: Daemon) -> Iterator[None]:
+    command = [sys.executable, "-c", PARENT, daemon.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.stdin.write("\n")
+        process.stdin.close()
+
+
+def probes() -> None:
+    """Processor time of each probe beside a trainer with eight children, as the sampler counts it on its own thread."""
+    with Daemon() as daemon, trainer(daemon):
+        before = {probe["name"]: probe for probe in ask(daemon, "memory", "bench")["probes"]}
+        start, whole = time.perf_counter(), daemon.cpu_seconds()
+        time.sleep(SAMPLED_S)
+        after = {probe["name"]: probe for probe in ask(daemon, "memory", "bench")["probes"]}
+        lasted, whole = time.perf_counter() - start, daemon.cpu_seconds() - whole
+    share = {
+        name: (probe["cpu_s"] - before.get(name, {}).get("cpu_s", 0.0)) / lasted * 100 for name, probe in after.items()
+    }
+    if not share:
+        not_measured("probes", "the daemon tells of none")
+        return
+    fast = sum(share.get(name, 0.0) for name in ("host", "process", "children"))
+    text = f"{fast:.4f} % of a core"
+    row(f"host and main process at 10 Hz, {CHILDREN} children at 1 Hz", text, fast, 0.05, "%")
+    for name in sorted(share):
+        if name not in ("host", "process", "children"):
+            row(f"  {name}, beside its budget", f"{share[name]:.4f} %", share[name], after[name]["budget_percent"], "%")
+    info("  the whole daemon meanwhile", f"{whole / lasted * 100:.2f} % of a core")
+
+
+def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
+    """Gates of ranks that take turns, while viewers watch every rank ten times a second."""
+    if not RANKS.exists():
+        not_measured(f"{ranks} ranks", f"{RANKS} is not built: make bench builds it")
+        return
+    with ExitStack() as stack:
+        daemon = stack.enter_context(Daemon(gates.TOML))
+        idle = daemon.resident_bytes()
+        command = [RANKS, daemon.address, str(ranks), str(gates_asked)]
+        process = stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        assert process.stdin is not None and process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            not_measured(f"{ranks} ranks", "they did not attach")
+            return
+        watching = []
+        for _ in range(viewers):
+            watch = [OPERATOR, "--address", daemon.address, "memory", "ranks", "--watch", "0.1", "--json"]
+            watching.append(stack.enter_context(subprocess.Popen(watch, stdout=subprocess.PIPE)))
+        for watch in watching:
+            assert watch.stdout is not None
+            watch.stdout.readline()
+            # what they print is nobody's; a full pipe would only make them slow viewers
+            stack.enter_context(subprocess.Popen(["cat"], stdin=watch.stdout, stdout=subprocess.DEVNULL))
+            watch.stdout.close()
+        resident = daemon.resident_bytes()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        measured = json.loads(process.stdout.readline())
+        for watch in watching:
+            watch.terminate()
+    what = f"{ranks} ranks, {viewers} viewers: gate p99 / median"
+    if measured["timeouts"] or not measured["gates"]:
+        not_measured(what, f"{measured['timeouts']} of {measured['gates']} gates had no answer in time")
+    else:
+        median, p99 = measured["median_us"], measured["p99_us"]
+        row(what, f"{p99:.0f} / {median:.0f} us", p99 / median, 3.0)
+    info("  daemon, resident / idle", f"{resident / 1e6:.1f} / {idle / 1e6:.1f} MB")
+    info("  resident, each rank", f"{(resident - idle) / ranks / 1e3:.0f} KB")
+
+
+def rows() -> None:
+    probes()
+    for ranks in (64, 512):
+        many(ranks, 0)
+        many(ranks, VIEWERS)
