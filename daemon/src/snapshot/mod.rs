@@ -84,6 +84,8 @@ pub struct RankSnapshot {
     pub dropped: BTreeMap<Arc<str>, u64>,
     /// Median time from one after_train_iter to the next, of the last ones.
     pub step: Option<Duration>,
+    /// Median time from an after_train_iter to the before_train_iter that follows at once, of the last ones.
+    pub data_wait: Option<Duration>,
     /// When a frame last came.
     pub last_heard: Instant,
     /// The client's own counters.
