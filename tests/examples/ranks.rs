@@ -39,7 +39,10 @@ fn main() {
         }
     }
     println!("ready");
-    std::io::stdin().lock().read_line(&mut String::new()).expect("a line");
+    std::io::stdin()
+        .lock()
+        .read_line(&mut String::new())
+        .expect("a line");
     let each = (gates / sessions.len()).max(1) + WARM;
     for turn in 0..each {
         for session in &sessions {
@@ -63,7 +66,11 @@ fn main() {
     }
     let timeouts: u64 = sessions.iter().map(Session::gate_timeouts).sum();
     times.sort();
-    let us = |share: usize| times.get(times.len() * share / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6);
+    let us = |share: usize| {
+        times
+            .get(times.len() * share / 100)
+            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    };
     println!(
         "{{\"gates\": {}, \"median_us\": {:.1}, \"p99_us\": {:.1}, \"timeouts\": {timeouts}}}",
         times.len(),

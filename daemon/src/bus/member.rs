@@ -16,7 +16,7 @@ use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 
 /// So long what a lost rank leaves behind is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(10);
-/// How many steps the shown step time is the median of.
+/// How many steps the shown step time is the median of, and how many waits the data wait.
 const STEPS: usize = 33;
 
 /// Ranks of a run.
@@ -44,12 +44,14 @@ pub(super) struct Member {
     /// The latest one; hooks see it with each event.
     pub(super) description: Option<Arc<Description>>,
     point: u32,
+    before_train_iter: Option<u32>,
     after_train_iter: Option<u32>,
     last: HashMap<u32, f64>,
     events: u64,
     last_step_at: Option<Duration>,
     steps: VecDeque<Duration>,
     step_times: StepTimes,
+    data_waits: VecDeque<Duration>,
     own_rss_bytes: Option<(u64, Instant)>,
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
@@ -107,12 +109,14 @@ impl Member {
             facts: None,
             description: None,
             point: u32::MAX,
+            before_train_iter: None,
             after_train_iter: None,
             last: HashMap::new(),
             events: 0,
             last_step_at: None,
             steps: VecDeque::new(),
             step_times: StepTimes::default(),
+            data_waits: VecDeque::new(),
             own_rss_bytes: None,
             own_memory: None,
             peak_rss_bytes: None,
@@ -240,11 +244,15 @@ impl Member {
     pub(super) fn record(&mut self, event: &Event, names: &Arc<Names>, now: Instant) {
         if !Arc::ptr_eq(&self.names, names) {
             self.names = Arc::clone(names);
-            self.after_train_iter = names
-                .points
-                .iter()
-                .position(|name| &**name == "after_train_iter")
-                .map(|at| at as u32);
+            let id_of = |point: &str| {
+                let at = names.points.iter().position(|name| &**name == point);
+                at.map(|at| at as u32)
+            };
+            self.before_train_iter = id_of("before_train_iter");
+            self.after_train_iter = id_of("after_train_iter");
+        }
+        if Some(event.point) == self.before_train_iter {
+            self.waited_for_data(event);
         }
         self.events += 1;
         self.position = event.position;
@@ -260,11 +268,8 @@ impl Member {
             if let Some(before) = self.last_step_at
                 && event.position.inner_iter > 0
             {
-                if self.steps.len() == STEPS {
-                    self.steps.pop_front();
-                }
                 let step = event.at.saturating_sub(before);
-                self.steps.push_back(step);
+                keep(&mut self.steps, step);
                 self.step_times.add(step);
             }
             self.last_step_at = Some(event.at);
@@ -279,6 +284,19 @@ impl Member {
             self.saw_rss(rss);
         }
         self.own_memory = Some((memory, now));
+    }
+
+    /// An iteration begins where the one before it has just ended: between them the loop asked for the next batch. With
+    /// anything else between them (a validation, a checkpoint, a hole, an epoch's end) it is no wait for data.
+    fn waited_for_data(&mut self, begins: &Event) {
+        let (before, now) = (self.position, begins.position);
+        let follows = Some(self.point) == self.after_train_iter
+            && (now.iter, now.inner_iter) == (before.iter + 1, before.inner_iter + 1);
+        if let Some(ended) = self.last_step_at
+            && follows
+        {
+            keep(&mut self.data_waits, begins.at.saturating_sub(ended));
+        }
     }
 
     /// A resident set size was read, here or there.
@@ -344,9 +362,7 @@ impl Member {
     }
 
     fn step(&self) -> Option<Duration> {
-        let mut steps: Vec<_> = self.steps.iter().copied().collect();
-        steps.sort_unstable();
-        steps.get(steps.len() / 2).copied().or(self.step_before)
+        median(&self.steps).or(self.step_before)
     }
 
     /// For readers; made anew only after a change.
@@ -385,6 +401,7 @@ impl Member {
             dropped,
             step: self.step(),
             steps: self.step_times.clone(),
+            data_wait: median(&self.data_waits),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),
             own_rss_bytes: self.own_rss_bytes,
@@ -393,5 +410,98 @@ impl Member {
             gates: self.gates,
             ended: self.ended.clone(),
         }
+    }
+}
+
+/// Among the last ones.
+fn keep(last: &mut VecDeque<Duration>, one: Duration) {
+    if last.len() == STEPS {
+        last.pop_front();
+    }
+    last.push_back(one);
+}
+
+/// None: of nothing.
+fn median(last: &VecDeque<Duration>) -> Option<Duration> {
+    let mut sorted: Vec<_> = last.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ProcessIdentity, Rank};
+
+    #[test]
+    fn a_wait_for_data_is_from_the_end_of_an_iteration_to_the_next_one_at_once() {
+        let hello = Hello {
+            run: RunId {
+                name: "digits".into(),
+                launch: "1".into(),
+            },
+            attempt: None,
+            rank: Rank(0),
+            world_size: 1,
+            local_rank: None,
+            node: String::new(),
+            process: ProcessIdentity::default(),
+            session: String::new(),
+            points: Vec::new(),
+            capabilities: Vec::new(),
+            next_seq: 1,
+            applied: Vec::new(),
+            state: None,
+            hooks: Vec::new(),
+            client: String::new(),
+        };
+        let now = Instant::now();
+        let (out, _inbox) = mpsc::channel(1);
+        let mut member = Member::new(hello, Err("a test".to_owned()), 1, out, now);
+        let names = Arc::new(Names {
+            points: [
+                "before_train_iter",
+                "after_train_iter",
+                "after_save_checkpoint",
+            ]
+            .map(Arc::from)
+            .into(),
+            metrics: Vec::new(),
+        });
+        let (before, after, saved) = (0, 1, 2);
+        let mut seen = |point: u32, iter: u64, inner_iter: u64, at_ms: u64| {
+            let event = Event {
+                point,
+                position: Position {
+                    epoch: iter / 100,
+                    iter,
+                    inner_iter,
+                },
+                at: Duration::from_millis(at_ms),
+                ..Event::default()
+            };
+            member.record(&event, &names, now);
+            member.snapshot().data_wait.map(|wait| wait.as_millis())
+        };
+        assert_eq!(
+            seen(before, 0, 0, 50),
+            None,
+            "nothing was before the first one"
+        );
+        assert_eq!(seen(after, 0, 0, 60), None);
+        assert_eq!(seen(before, 1, 1, 63), Some(3));
+        seen(after, 1, 1, 70);
+        seen(saved, 1, 1, 570);
+        assert_eq!(
+            seen(before, 2, 2, 571),
+            Some(3),
+            "saving is no wait for data"
+        );
+        seen(after, 2, 2, 580);
+        assert_eq!(seen(before, 4, 4, 980), Some(3), "iterations are missing");
+        seen(after, 4, 4, 990);
+        assert_eq!(seen(before, 5, 0, 1990), Some(3), "another epoch begins");
+        seen(after, 5, 0, 2000);
+        assert_eq!(seen(before, 6, 1, 2009), Some(9));
     }
 }

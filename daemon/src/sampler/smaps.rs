@@ -21,7 +21,9 @@ pub(super) fn read(process: &mut Process, root: &Path, now: Instant) -> Result<D
     let read = match process.file(root, "smaps_rollup")? {
         Ok(file) => sums(&mut BufReader::new(file.take(MOST_BYTES))).map(|sums| (sums, ROLLUP)),
         Err(error) if error.kind() == ErrorKind::NotFound => match process.file(root, "smaps")? {
-            Ok(file) => sums(&mut BufReader::with_capacity(64 << 10, file)).map(|sums| (sums, SMAPS)),
+            Ok(file) => {
+                sums(&mut BufReader::with_capacity(64 << 10, file)).map(|sums| (sums, SMAPS))
+            }
             Err(error) => Err(error),
         },
         Err(error) => Err(error),
@@ -171,7 +173,10 @@ Pss:                   5 kB
 Private_Clean:         0 kB
 Private_Dirty:         5 kB
 ";
-        let files = [("smaps", smaps), ("status", "VmRSS:\t 9 kB\nRssShmem:\t 7 kB\n")];
+        let files = [
+            ("smaps", smaps),
+            ("status", "VmRSS:\t 9 kB\nRssShmem:\t 7 kB\n"),
+        ];
         let mut process = recorded(root.path(), &files);
         let detail = read(&mut process, root.path(), Instant::now()).expect("it lives");
         let no_swap = Err("this kernel's smaps has no SwapPss".to_owned());

@@ -1947,7 +1947,8 @@ pub struct Rank {
     /// the largest resident set size that the trainer sent of itself
     #[prost(uint64, optional, tag = "22")]
     pub peak_rss_bytes: ::core::option::Option<u64>,
-    /// median of the last waits for data, from after_train_iter to before_train_iter
+    /// Median of the last waits for data: from an after_train_iter to the before_train_iter that follows it at once. What a plain
+    /// loop does after its report is in it.
     #[prost(double, optional, tag = "23")]
     pub data_wait_s: ::core::option::Option<f64>,
 }

@@ -60,8 +60,16 @@ pub(in crate::service) fn run_summary(
         ended_unix_s: run.ended.map(|at| unix_s(clock, at)),
         archived: run.archived,
         iters_per_epoch: run.facts.iters_per_epoch,
-        left_s: None,
+        left_s: first.and_then(|rank| left_s(run, rank)),
     }
+}
+
+/// Until the training's end at the pace of the last steps. None: it does not go on, or end or pace are not known.
+fn left_s(run: &RunSnapshot, rank: &RankSnapshot) -> Option<f64> {
+    let end = run.facts.total_iters()?;
+    let goes_on = run.phase == Phase::Running && rank.ended.is_none();
+    let step = rank.step.filter(|_| goes_on)?;
+    Some(end.saturating_sub(rank.position.iter) as f64 * step.as_secs_f64())
 }
 
 /// Every start of a run.
@@ -201,7 +209,7 @@ fn rank(
         gate_wait_s: beat.gate_wait.as_secs_f64(),
         breaker_open: beat.breaker_open,
         peak_rss_bytes: seen.peak_rss_bytes,
-        data_wait_s: None,
+        data_wait_s: seen.data_wait.as_ref().map(Duration::as_secs_f64),
     }
 }
 
@@ -272,6 +280,75 @@ pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rank_at(iter: u64, step_ms: Option<u64>) -> RankSnapshot {
+        RankSnapshot {
+            rank: Rank(0),
+            local_rank: None,
+            node: String::new(),
+            connected: true,
+            process: None,
+            process_unknown: String::new(),
+            position: crate::domain::Position {
+                iter,
+                ..Default::default()
+            },
+            point: "".into(),
+            last: Default::default(),
+            events: 0,
+            acked: 0,
+            dropped: Default::default(),
+            step: step_ms.map(Duration::from_millis),
+            data_wait: Some(Duration::from_millis(3)),
+            last_heard: Instant::now(),
+            heartbeat: Default::default(),
+            own_rss_bytes: None,
+            peak_rss_bytes: None,
+            gates: 0,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn the_time_left_is_what_is_to_do_at_the_pace_of_the_last_steps() {
+        let facts = crate::domain::Facts {
+            max_epochs: Some(2),
+            iters_per_epoch: Some(50),
+            ..Default::default()
+        };
+        let run = |phase| RunSnapshot {
+            id: crate::domain::RunId {
+                name: "digits".into(),
+                launch: "1".into(),
+            },
+            attempt: 0,
+            world_size: 1,
+            phase,
+            reason: String::new(),
+            started: Instant::now(),
+            ended: None,
+            archived: false,
+            before: Vec::new(),
+            facts: facts.clone(),
+            ranks: Default::default(),
+            hooks: Vec::new(),
+            refused: Vec::new(),
+            wanted: Vec::new(),
+            results: Default::default(),
+            incidents: Vec::new(),
+            logs: Default::default(),
+        };
+        let running = run(Phase::Running);
+        assert_eq!(left_s(&running, &rank_at(60, Some(500))), Some(20.0));
+        assert_eq!(left_s(&running, &rank_at(130, Some(500))), Some(0.0));
+        assert_eq!(left_s(&running, &rank_at(60, None)), None);
+        assert_eq!(left_s(&run(Phase::Lost), &rank_at(60, Some(500))), None);
+        let mut endless = run(Phase::Running);
+        endless.facts.iters_per_epoch = None;
+        assert_eq!(left_s(&endless, &rank_at(60, Some(500))), None);
+        let seen = rank(&rank_at(60, None), None, Instant::now());
+        assert_eq!((seen.step_s, seen.data_wait_s), (None, Some(0.003)));
+    }
 
     #[test]
     fn what_is_not_known_has_no_value_and_a_reason() {
