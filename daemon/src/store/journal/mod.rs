@@ -6,12 +6,13 @@
 //! | `schema` | the tables, and how an older file becomes a newer one |
 //! | `file` | a file's name, lock and state of health |
 //! | `rows`, `logged`, `numbers` | a change as rows |
-//! | `writer` | what waits, what is committed, what is lost where the disk takes no more |
+//! | `writer`, `backlog` | what waits, what is committed, what is lost where the disk takes no more |
 //! | `thread`, `counted` | one thread for all runs, and what it costs |
 //! | `saved` | what a file says of its run |
 //! | `archive` | the files of a directory: which runs there are, what is in them, which go |
 
 mod archive;
+mod backlog;
 mod change;
 mod counted;
 mod file;
@@ -27,10 +28,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use archive::{Archive, Cell, Table};
-pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept};
+pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept, Unkept};
 pub use counted::{Counted, Counts};
 pub use rows::BY_CLIENT;
 pub use saved::{Saved, SavedCause, SavedRank};
+#[cfg(test)]
+pub(crate) use thread::Hand;
 pub use thread::{Journal, Journals, Progress as Written, Thread};
 pub use writer::{Opened, Writer};
 

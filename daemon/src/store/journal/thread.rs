@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::backlog::Backlog;
 use super::change::Change;
 use super::counted::Counted;
 use super::writer::{Opened, Writer};
@@ -74,14 +75,18 @@ impl Journals {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || serve(&inbox))?;
-        let journals = Self {
+        let journals = Self::new(settings, clock, messages.clone());
+        Ok((journals, Thread { messages, thread }))
+    }
+
+    fn new(settings: Settings, clock: Clock, messages: mpsc::Sender<Message>) -> Self {
+        Self {
             settings: Arc::new(settings),
             clock,
-            messages: messages.clone(),
+            messages,
             counted: Arc::default(),
             next: Arc::default(),
-        };
-        Ok((journals, Thread { messages, thread }))
+        }
     }
 
     /// Opens a run's file and reads it. Blocks on the disk.
@@ -100,10 +105,11 @@ impl Journals {
         if writer.trouble().is_some() {
             latest.mark_changed(); // it has to be told, though nothing is further
         }
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (queued, waiting) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let kept = Kept {
             writer,
             publish,
+            queued: Arc::clone(&queued),
             waiting: Arc::clone(&waiting),
             counted: Arc::clone(&self.counted),
             due: None,
@@ -115,6 +121,8 @@ impl Journals {
             messages: self.messages.clone(),
             progress: latest,
             ticket: 0,
+            held: Backlog::new(0),
+            queued,
             waiting,
         };
         (journal, saved, set_aside)
@@ -142,7 +150,11 @@ pub struct Journal {
     messages: mpsc::Sender<Message>,
     progress: watch::Receiver<Progress>,
     ticket: u64,
-    /// Events and other rows that are said and not committed.
+    /// What the thread is not to be handed now.
+    held: Backlog,
+    /// Events and other rows that the thread has not taken yet.
+    queued: Arc<AtomicUsize>,
+    /// And those that it has taken, and are not committed.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -150,12 +162,40 @@ impl Journal {
     /// Takes changes. They are committed when [`Journal::progress`] is at the number that this returns.
     pub fn append(&mut self, changes: Vec<Change>) -> u64 {
         self.ticket += 1;
-        self.waiting.fetch_add(rows(&changes), Ordering::Relaxed);
+        self.held.push(self.ticket, changes);
+        self.release();
+        self.ticket
+    }
+
+    /// The same while the thread takes nothing and too much waits for it: of these changes as little as possible is kept,
+    /// and it goes with what is appended next.
+    pub fn hold(&mut self, changes: Vec<Change>) -> u64 {
+        self.ticket += 1;
+        self.held.push(self.ticket, changes);
+        self.held.make_room();
+        self.ticket
+    }
+
+    /// Whether something is held.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.held.rows()
+    }
+
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let changes = self.held.take();
+        self.queued.fetch_add(rows(&changes), Ordering::Relaxed);
         // The thread lives as long as this.
         let _ = self
             .messages
             .send(Message::Write(self.id, self.ticket, changes));
-        self.ticket
     }
 
     /// Whether it is further than when it was looked at last.
@@ -176,7 +216,8 @@ impl Journal {
     }
 
     /// Everything said so far is in the file when this has come.
-    pub fn flush(&self) -> tokio::sync::oneshot::Receiver<()> {
+    pub fn flush(&mut self) -> tokio::sync::oneshot::Receiver<()> {
+        self.release();
         let (done, flushed) = tokio::sync::oneshot::channel();
         let _ = self.messages.send(Message::Flush(self.id, done));
         flushed
@@ -184,18 +225,18 @@ impl Journal {
 
     /// So much waits that no more events are to be kept in memory.
     pub fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+        self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
     }
 
     /// More is said than can be written: whoever sends should wait.
     pub fn is_behind(&self) -> bool {
-        self.progress.borrow().trouble.is_none()
-            && self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+        self.progress.borrow().trouble.is_none() && self.is_full()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
+        self.release();
         let _ = self.messages.send(Message::Close(self.id));
     }
 }
@@ -208,6 +249,7 @@ fn rows(changes: &[Change]) -> usize {
 struct Kept {
     writer: Writer,
     publish: watch::Sender<Progress>,
+    queued: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
     counted: Arc<Counted>,
     /// When what failed is tried again.
@@ -215,57 +257,111 @@ struct Kept {
 }
 
 fn serve(inbox: &mpsc::Receiver<Message>) {
-    let mut runs: HashMap<u64, Kept> = HashMap::new();
+    let mut serving = Serving::default();
     loop {
-        let due = runs.values().filter_map(|kept| kept.due).min();
-        let message = match due {
+        let message = match serving.due() {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match message {
-            Ok(Message::Open(id, kept)) => {
-                runs.insert(id, *kept);
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(message) => serving.take(message),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        serving.try_again();
+    }
+    for kept in serving.runs.into_values() {
+        kept.writer.close();
+    }
+}
+
+/// What the thread does.
+#[derive(Default)]
+struct Serving {
+    runs: HashMap<u64, Kept>,
+}
+
+impl Serving {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Open(id, kept) => {
+                self.runs.insert(id, *kept);
             }
-            Ok(Message::Write(id, ticket, changes)) => {
-                if let Some(kept) = runs.get_mut(&id) {
-                    kept.writer.push(ticket, changes);
-                    if kept.writer.trouble().is_none() {
-                        kept.commit();
-                    } else {
-                        // It may be that nothing was tried yet: the file could not be opened.
-                        kept.due.get_or_insert(Instant::now() + RETRY);
-                    }
+            Message::Write(id, ticket, changes) => {
+                if let Some(kept) = self.runs.get_mut(&id) {
+                    kept.push(ticket, changes);
                 }
             }
-            Ok(Message::Flush(id, done)) => {
-                if let Some(kept) = runs.get_mut(&id) {
+            Message::Flush(id, done) => {
+                if let Some(kept) = self.runs.get_mut(&id) {
                     kept.commit();
                 }
                 // Whoever waits may have left.
                 let _ = done.send(());
             }
-            Ok(Message::Close(id)) => {
-                if let Some(kept) = runs.remove(&id) {
+            Message::Close(id) => {
+                if let Some(kept) = self.runs.remove(&id) {
                     kept.writer.close();
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-        }
-        let now = Instant::now();
-        for kept in runs
-            .values_mut()
-            .filter(|kept| kept.due.is_some_and(|due| due <= now))
-        {
-            kept.commit();
+            Message::Stop => {}
         }
     }
-    for kept in runs.into_values() {
-        kept.writer.close();
+
+    /// When something is to be tried again.
+    fn due(&self) -> Option<Instant> {
+        self.runs.values().filter_map(|kept| kept.due).min()
+    }
+
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        for kept in self.runs.values_mut() {
+            if kept.due.is_some_and(|due| due <= now) {
+                kept.commit();
+            }
+        }
+    }
+}
+
+/// For tests: the journals' thread, which works when it is told to. Dropped, it has ended.
+#[cfg(test)]
+pub(crate) struct Hand {
+    inbox: mpsc::Receiver<Message>,
+    serving: Serving,
+}
+
+#[cfg(test)]
+impl Hand {
+    pub(crate) fn start(settings: Settings, clock: Clock) -> (Journals, Self) {
+        let (messages, inbox) = mpsc::channel();
+        let serving = Serving::default();
+        (
+            Journals::new(settings, clock, messages),
+            Self { inbox, serving },
+        )
+    }
+
+    /// Does everything that it was handed.
+    pub(crate) fn work(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.serving.take(message);
+        }
     }
 }
 
 impl Kept {
+    fn push(&mut self, ticket: u64, changes: Vec<Change>) {
+        self.queued.fetch_sub(rows(&changes), Ordering::Relaxed);
+        self.writer.push(ticket, changes);
+        if self.writer.trouble().is_none() {
+            self.commit();
+        } else {
+            self.waiting.store(self.writer.rows(), Ordering::Relaxed);
+            // It may be that nothing was tried yet: the file could not be opened.
+            self.due.get_or_insert(Instant::now() + RETRY);
+        }
+    }
+
     fn commit(&mut self) {
         let (rows, begun) = (self.writer.rows(), Instant::now());
         self.writer.commit();
