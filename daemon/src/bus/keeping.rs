@@ -197,8 +197,10 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::bus::{Attach, Link, OUTBOX, Record, ToTrainer};
-    use crate::domain::{Batch, Clock, Event, Hello, Incident, IncidentKind, Names, Rank};
+    use crate::bus::{Asked, Attach, Link, OUTBOX, Order, Record, ToTrainer};
+    use crate::domain::{
+        Batch, Clock, Effective, Event, Hello, Incident, IncidentKind, Names, Rank,
+    };
     use crate::store::Live;
     use crate::store::journal::{Hand, Settings};
 
@@ -383,6 +385,50 @@ mod tests {
         assert_eq!(bench.incident(), None);
         assert_eq!(bench.acknowledged(), Some((4, 4)));
         assert_eq!(bench.number("SELECT count(*) FROM events"), 4);
+    }
+
+    #[tokio::test]
+    async fn a_journal_whose_thread_has_ended_is_an_incident_and_keeps_nothing() {
+        let mut bench = Bench::new();
+        bench.events(200_000);
+        bench.hand = None;
+        bench.keeping.changed().await;
+        let (told, mut updates) = mpsc::channel(1);
+        let order = Order {
+            id: "o".to_owned(),
+            by: "me".to_owned(),
+            uid: None,
+            asked: Asked::Stop("enough".to_owned()),
+            effective: Effective::Next,
+            ranks: Default::default(),
+            timeout: Duration::from_secs(60),
+            updates: told,
+        };
+        bench.run.order(order, bench.now);
+        bench.pass(Duration::ZERO);
+        assert!(updates.try_recv().is_ok(), "no operator waits");
+        let text = bench.incident().expect("it is told");
+        assert!(text.contains("the journal's thread has ended"), "{text}");
+        assert_eq!(bench.acknowledged(), Some((0, 200_000)));
+        tokio::select! {
+            biased;
+            () = bench.keeping.changed() => panic!("it is told once"),
+            () = std::future::ready(()) => {}
+        }
+        for _ in 0..5000 {
+            bench.events(100);
+            bench.pass(GROUP);
+        }
+        let all = 200_000 + 500_000;
+        assert_eq!(
+            bench.acknowledged(),
+            Some((0, all)),
+            "the live view goes on"
+        );
+        let journal = bench.keeping.journal.as_ref().expect("it has one");
+        assert_eq!(journal.held(), 0);
+        assert!(bench.run.waiting() <= 4097);
+        assert!(bench.incident().is_some());
     }
 
     #[test]

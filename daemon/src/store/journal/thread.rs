@@ -19,6 +19,8 @@ use crate::domain::{Clock, RunId};
 
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Why nothing is written, where the thread panicked.
+const ENDED: &str = "the journal's thread has ended";
 /// Beyond so many rows the writer is behind, and whoever sends more is held back.
 const BEHIND_ROWS: usize = 100_000;
 
@@ -114,13 +116,14 @@ impl Journals {
             counted: Arc::clone(&self.counted),
             due: None,
         };
-        // The thread lives as long as anybody can send.
+        // A thread that has ended drops it, and the journal says so.
         let _ = self.messages.send(Message::Open(id, Box::new(kept)));
         let journal = Journal {
             id,
             messages: self.messages.clone(),
             progress: latest,
             ticket: 0,
+            ended: false,
             held: Backlog::new(0),
             queued,
             waiting,
@@ -150,6 +153,8 @@ pub struct Journal {
     messages: mpsc::Sender<Message>,
     progress: watch::Receiver<Progress>,
     ticket: u64,
+    /// There is no thread any more.
+    ended: bool,
     /// What the thread is not to be handed now.
     held: Backlog,
     /// Events and other rows that the thread has not taken yet.
@@ -191,28 +196,36 @@ impl Journal {
             return;
         }
         let changes = self.held.take();
-        self.queued.fetch_add(rows(&changes), Ordering::Relaxed);
-        // The thread lives as long as this.
-        let _ = self
-            .messages
-            .send(Message::Write(self.id, self.ticket, changes));
+        let rows = rows(&changes);
+        let message = Message::Write(self.id, self.ticket, changes);
+        // A thread that has ended takes nothing: what is said to it goes, for nobody will write it.
+        if self.messages.send(message).is_ok() {
+            self.queued.fetch_add(rows, Ordering::Relaxed);
+        }
     }
 
-    /// Whether it is further than when it was looked at last.
+    /// Whether it is further than when it was looked at last, or has ended since.
     pub fn has_changed(&self) -> bool {
-        self.progress.has_changed().unwrap_or(false)
+        self.progress.has_changed().unwrap_or(!self.ended)
     }
 
     /// How far it is.
     pub fn progress(&mut self) -> Progress {
-        self.progress.borrow_and_update().clone()
+        self.ended = self.progress.has_changed().is_err();
+        let mut progress = self.progress.borrow_and_update().clone();
+        if self.ended {
+            progress.trouble = Some(ENDED.into());
+        }
+        progress
     }
 
-    /// Waits until it is further. Cancel safe.
+    /// Waits until it is further, or has ended. Cancel safe.
     pub async fn changed(&mut self) {
-        if self.progress.changed().await.is_err() {
+        if self.ended {
             std::future::pending::<()>().await;
         }
+        // An error says that it has ended.
+        let _ = self.progress.changed().await;
     }
 
     /// Everything said so far is in the file when this has come.
@@ -225,7 +238,8 @@ impl Journal {
 
     /// So much waits that no more events are to be kept in memory.
     pub fn is_full(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+        let rows = self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
+        rows > BEHIND_ROWS && !self.ended
     }
 
     /// More is said than can be written: whoever sends should wait.
