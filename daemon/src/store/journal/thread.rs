@@ -1,10 +1,10 @@
 //! The journal's thread: one for all runs, so that no commit holds up a gate. What it is handed it writes at once, in one
 //! transaction; what fails it tries again. It has the only clock in here.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use crate::domain::{Clock, RunId};
 
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A run that comes back waits so long for its file, which is being closed; then it gets another.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Why nothing is written, where the thread panicked.
 const ENDED: &str = "the journal's thread has ended";
 /// Beyond so many rows the writer is behind, and whoever sends more is held back.
@@ -51,6 +53,7 @@ pub struct Journals {
     messages: mpsc::Sender<Message>,
     counted: Arc<Counted>,
     next: Arc<AtomicU64>,
+    places: Arc<Places>,
 }
 
 /// The thread.
@@ -88,11 +91,13 @@ impl Journals {
             messages,
             counted: Arc::default(),
             next: Arc::default(),
+            places: Arc::default(),
         }
     }
 
-    /// Opens a run's file and reads it. Blocks on the disk.
+    /// Opens a run's file and reads it. Blocks on the disk, and while this daemon is about to close it.
     pub fn open(&self, run: &RunId) -> (Journal, Option<saved::Saved>, Option<String>) {
+        let place = Place::take(Arc::clone(&self.places), run);
         let Opened {
             writer,
             saved,
@@ -115,6 +120,7 @@ impl Journals {
             waiting: Arc::clone(&waiting),
             counted: Arc::clone(&self.counted),
             due: None,
+            _place: place,
         };
         // A thread that has ended drops it, and the journal says so.
         let _ = self.messages.send(Message::Open(id, Box::new(kept)));
@@ -268,6 +274,41 @@ struct Kept {
     counted: Arc<Counted>,
     /// When what failed is tried again.
     due: Option<Instant>,
+    /// Given back when the file is closed.
+    _place: Option<Place>,
+}
+
+/// The runs whose files are open here.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<HashSet<RunId>>,
+    given_back: Condvar,
+}
+
+/// One of them.
+struct Place(Arc<Places>, RunId);
+
+impl Place {
+    /// None: another holds it for too long.
+    fn take(places: Arc<Places>, run: &RunId) -> Option<Self> {
+        let taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut taken, _) = places
+            .given_back
+            .wait_timeout_while(taken, CLOSING, |taken| taken.contains(run))
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = taken.insert(run.clone());
+        drop(taken);
+        free.then(|| Self(places, run.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self(places, run) = self;
+        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(run);
+        places.given_back.notify_all();
+    }
 }
 
 fn serve(inbox: &mpsc::Receiver<Message>) {
@@ -393,5 +434,44 @@ impl Kept {
             *old = progress;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_comes_back_waits_until_its_file_is_closed() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            node: "n".to_owned(),
+            most_age: Duration::MAX,
+            most_disk_bytes: u64::MAX,
+            most_bytes: 16 << 20,
+        };
+        let clock = Clock {
+            at: Instant::now(),
+            unix: Duration::from_secs(1_800_000_000),
+        };
+        let (journals, mut hand) = Hand::start(settings, clock);
+        let run = RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        };
+        drop(journals.open(&run));
+        let opening = std::thread::spawn({
+            let journals = journals.clone();
+            move || journals.open(&run).0
+        });
+        // Whoever opens is ahead of the thread that closes.
+        while Arc::strong_count(&journals.places) < 4 && !opening.is_finished() {
+            std::thread::yield_now();
+        }
+        hand.work();
+        let _again = opening.join().expect("it is opened");
+        let second = directory.path().join("digits@1~2.db");
+        assert!(!second.exists(), "it has one file");
     }
 }
