@@ -184,6 +184,7 @@ impl Run {
                 .insert(rank, Member::new(hello, process, serial, out, now));
         }
         self.close_incident(&format!("lost/{}/{rank}", self.attempt), now);
+        self.found_again(rank);
         if let Some(line) = self.about_journal.take() {
             self.journal_set_aside(line, now);
         }
