@@ -240,7 +240,7 @@ impl Board {
         }
         let mut named: Vec<_> = runs
             .iter()
-            .filter(|run| asked.is_empty() || *run.id.name == *asked || run.id.to_string() == asked)
+            .filter(|run| asked.is_empty() || run.id.is_called(asked))
             .collect();
         named.sort_by_key(|run| run.started);
         let several = asked.is_empty() && runs.len() > 1;
