@@ -148,7 +148,7 @@ impl Hub {
     fn forget_old(&self, runs: &mut HashMap<RunId, mpsc::Sender<ToBus>>) {
         let mut over: Vec<_> = self
             .board
-            .all()
+            .begun()
             .into_iter()
             .filter(|run| run.phase != Phase::Running)
             .collect();
@@ -201,7 +201,7 @@ mod tests {
             let fence = hub.run(&id(run)).expect_err("it ends");
             assert_eq!(fence.reason, FenceReason::Shutdown, "{run}");
         }
-        assert_eq!(board.all().len(), 1, "no run was started");
+        assert_eq!(board.begun().len(), 1, "no run was started");
         // Its session had found the run before.
         let (out, _heard) = mpsc::channel(OUTBOX);
         let (reply, answer) = oneshot::channel();
