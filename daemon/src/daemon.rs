@@ -11,7 +11,7 @@ use crate::announce;
 use crate::bus::{self, Hub, Record, Rules};
 use crate::config::Config;
 use crate::domain::{Clock, Role};
-use crate::inspect::{Inspector, Recorded};
+use crate::inspect::Inspector;
 use crate::lifetime::Lifetime;
 use crate::listen::{Connections, Listeners};
 use crate::sampler::{Sampler, identity};
@@ -64,14 +64,8 @@ pub async fn run(
         sample_every: config.keep.sample_every,
         encode: service::encode_schedule,
     };
-    let archive = archive(&config, clock)?;
-    let recorded = archive.clone().map(|archive| {
-        let rules = rules.clone();
-        Recorded {
-            archive,
-            show: Box::new(move |saved| bus::archived(saved, &rules)),
-        }
-    });
+    let archive = archive(&config, clock, &rules)?;
+    let recorded = archive.clone();
     let (journals, journal) = match archive.as_ref().filter(|_| !config.read_only) {
         Some(archive) => {
             let (journals, thread) = Journals::start(archive.settings().clone(), clock)
@@ -203,7 +197,7 @@ pub async fn run(
 }
 
 /// Where runs are written down; None: nowhere. Errors: a directory that was said cannot be written.
-fn archive(config: &Config, clock: Clock) -> anyhow::Result<Option<Archive>> {
+fn archive(config: &Config, clock: Clock, rules: &Rules) -> anyhow::Result<Option<Archive>> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(settings) = config.keep.journal.clone() else {
         return Ok(None);
@@ -234,7 +228,9 @@ fn archive(config: &Config, clock: Clock) -> anyhow::Result<Option<Archive>> {
             return Ok(None);
         }
     }
-    Ok(Some(Archive::new(settings, clock)))
+    let rules = rules.clone();
+    let show = move |saved, written| bus::archived(saved, written, &rules);
+    Ok(Some(Archive::new(settings, clock, Arc::new(show))))
 }
 
 /// Removes what is too old or too large, now and each hour.

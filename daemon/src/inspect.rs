@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{Clock, GpuSample, HostSample, ProbeCost, ProcessSample, Rank, ShmSample};
 use crate::snapshot::{Board, Happening, RunSnapshot};
-use crate::store::journal::{Archive, Saved, Table};
+use crate::store::journal::{Archive, Table};
 use crate::store::{Live, View};
 
 /// The newest run.
@@ -23,15 +23,8 @@ pub struct Inspector {
     live: Live,
     clock: Clock,
     listening: Vec<String>,
-    recorded: Option<Recorded>,
-}
-
-/// Runs that were written down.
-pub struct Recorded {
-    /// Their files.
-    pub archive: Archive,
-    /// How one is shown.
-    pub show: Box<dyn Fn(Saved) -> RunSnapshot + Send + Sync>,
+    /// Runs that were written down.
+    recorded: Option<Archive>,
 }
 
 /// One look at a run and at memory.
@@ -81,7 +74,7 @@ impl Inspector {
         live: Live,
         clock: Clock,
         listening: Vec<String>,
-        recorded: Option<Recorded>,
+        recorded: Option<Archive>,
     ) -> Self {
         Self {
             board,
@@ -114,11 +107,7 @@ impl Inspector {
         let mut runs = self.board.all();
         if let Some(recorded) = &self.recorded {
             let known: BTreeSet<_> = runs.iter().map(|run| run.id.clone()).collect();
-            for (_, saved) in recorded.archive.runs() {
-                if !known.contains(&saved.run) {
-                    runs.push(Arc::new((recorded.show)(saved)));
-                }
-            }
+            runs.extend(recorded.runs(self.now(), &known));
         }
         runs.sort_by_key(|run| run.started);
         runs
@@ -128,19 +117,24 @@ impl Inspector {
     /// written down. "LAST": the newest. Errors: the line names the runs there are.
     pub fn find(&self, asked: &str) -> Result<Arc<RunSnapshot>, String> {
         let of_daemon = self.board.find(asked);
-        if self.recorded.is_none() || of_daemon.is_ok() && asked != LAST {
+        let Some(recorded) = &self.recorded else {
+            return of_daemon;
+        };
+        if of_daemon.is_ok() && asked != LAST {
             return of_daemon;
         }
         if asked.is_empty() && !self.board.all().is_empty() {
             return of_daemon; // several: one is to be named
         }
+        if !asked.is_empty() && asked != LAST {
+            let called = recorded.called(self.now(), asked);
+            if let Some(newest) = called.into_iter().max_by_key(|run| run.started) {
+                return Ok(newest);
+            }
+        }
         let runs = self.runs();
-        let meant = |run: &&Arc<RunSnapshot>| {
-            asked.is_empty()
-                || asked == LAST
-                || *run.id.name == *asked
-                || run.id.to_string() == asked
-        };
+        let meant =
+            |run: &&Arc<RunSnapshot>| asked.is_empty() || asked == LAST || run.id.is_called(asked);
         match runs.iter().rfind(meant) {
             Some(run) => Ok(Arc::clone(run)),
             None if runs.is_empty() => of_daemon,
@@ -161,20 +155,20 @@ impl Inspector {
         }
     }
 
-    /// What happened in a run that was written down, from `since` until `until`.
+    /// What happened in a run that was written down, from `since` until `until`, one by one. Errors: it was not written
+    /// down, or the file cannot be read.
     pub fn happenings(
         &self,
         run: &RunSnapshot,
         since: Option<Duration>,
         until: Instant,
         events: bool,
-    ) -> Result<Vec<Happening>, String> {
+        each: impl FnMut(Happening) -> bool,
+    ) -> Result<(), String> {
         let since = since.and_then(|since| until.checked_sub(since));
         let since = since.unwrap_or(run.started).max(run.started);
-        match self.file(run) {
-            Ok((archive, path)) => archive.happenings(&path, since, until, events),
-            Err(why) => Err(why),
-        }
+        let (archive, path) = self.file(run)?;
+        archive.happenings(&path, (since, until), events, each)
     }
 
     /// A run's tables, part by part. Errors: it was not written down, there is no such table, or the file cannot be read.
@@ -196,10 +190,10 @@ impl Inspector {
     }
 
     fn file(&self, run: &RunSnapshot) -> Result<(&Archive, PathBuf), String> {
-        let recorded = self.recorded.as_ref().ok_or(NO_JOURNAL)?;
-        let path = recorded.archive.path(&run.id);
+        let archive = self.recorded.as_ref().ok_or(NO_JOURNAL)?;
+        let path = archive.path(&run.id);
         let path = path.ok_or_else(|| format!("run {} was not written down", run.id))?;
-        Ok((&recorded.archive, path))
+        Ok((archive, path))
     }
 
     /// The run that is meant by a name or an id, with memory. Errors: the line names the runs there are.

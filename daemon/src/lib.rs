@@ -64,8 +64,9 @@
 //! | bus -> service (a rank's outbox) | 256 messages | acknowledgements are skipped (the next one covers them); for anything else the session is closed, the client reconnects and gets the state whole |
 //! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
 //! | bus -> who follows a run | 1,024 happenings | the happening is lost to that reader, which is told how many |
+//! | journal -> who follows a run from earlier, who reads its tables | 1,024 happenings, 4 parts | the reading waits; the file is closed between two pages of happenings |
 //! | bus -> an operator's order | 1,024 updates | the update is dropped and counted in the log; the run's results still have it |
-//! | bus -> journal | none: what is taken and not settled is bounded by the clients' in-flight bytes once 100,000 rows wait | the clients wait; while the disk takes nothing the oldest events beyond 16 MiB a run become counted holes |
+//! | bus -> journal | none: what is taken and not settled is bounded by the clients' in-flight bytes once 100,000 rows wait | the clients wait; while the disk takes nothing the oldest beyond 16 MiB a run go: events become counted holes, samples and lines of the log are counted |
 //! | journal -> bus (how far it is) | 1, `watch` | the newest replaces the older |
 //! | sampler -> store | 1 per source | the newest replaces the older |
 

@@ -334,6 +334,39 @@ async fn a_run_that_is_over_can_be_read_and_followed_from_its_beginning() {
     assert_eq!((welcome.verdict(), welcome.attempt), (Verdict::New, 1));
 }
 
+#[tokio::test]
+async fn who_follows_from_the_beginning_gets_all_of_it_and_then_what_came_meanwhile() {
+    const BEFORE: u64 = 12_000; // more than anything on the way holds
+    const ALL: u64 = BEFORE + 100;
+    let sandbox = Sandbox::start();
+    let (mut raw, _) = Raw::attach(&sandbox.address(), Raw::hello("long", 0, 1, "s")).await;
+    for first in (1..=BEFORE).step_by(500) {
+        raw.send(Frame::Batch(Raw::losses(first, &[1.0; 500])))
+            .await;
+        raw.acked(first + 499).await;
+    }
+    let mut happenings = inspector(&sandbox)
+        .await
+        .follow("long", true, Some(f64::INFINITY))
+        .await
+        .expect("it is followed");
+    // Nothing but this is read while the training goes on.
+    let first = happenings.next().await.expect("healthy").expect("one");
+    assert!(matches!(first.what, Some(happening::What::Lifecycle(_))));
+    raw.send(Frame::Batch(Raw::losses(BEFORE + 1, &[2.0; 100])))
+        .await;
+    raw.acked(ALL).await;
+    for iter in 0..ALL {
+        let one = happenings.next().await.expect("healthy").expect("one");
+        let Some(happening::What::Event(seen)) = one.what else {
+            panic!("no event: {one:?}");
+        };
+        assert_eq!(one.at.expect("a position").iter, iter);
+        assert_eq!(seen.values["loss"], if iter < BEFORE { 1.0 } else { 2.0 });
+        assert_eq!(one.missed, 0);
+    }
+}
+
 async fn show_error(inspector: &mut Inspector, run: &str) -> String {
     inspector
         .snapshot(run)

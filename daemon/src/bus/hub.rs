@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::keeping::Keeping;
 use super::run::Run;
-use super::{INBOX, Rules, ToBus};
+use super::{Fence, INBOX, Rules, ToBus};
 use crate::domain::RunId;
 use crate::snapshot::{Board, Phase};
 use crate::store::Live;
@@ -26,7 +26,14 @@ pub struct Hub {
     board: Board,
     tasks: TaskTracker,
     journals: Option<Journals>,
-    runs: Arc<Mutex<HashMap<RunId, mpsc::Sender<ToBus>>>>,
+    runs: Arc<Mutex<Runs>>,
+}
+
+#[derive(Default)]
+struct Runs {
+    inboxes: HashMap<RunId, mpsc::Sender<ToBus>>,
+    /// The daemon ends: none is started.
+    ending: bool,
 }
 
 impl Hub {
@@ -53,14 +60,18 @@ impl Hub {
         &self.board
     }
 
-    /// The inbox of a run, which is started if it is not there.
-    pub fn run(&self, id: &RunId) -> mpsc::Sender<ToBus> {
+    /// The inbox of a run, which is started if it is not there. Not while the daemon ends: what is said to the run's last
+    /// task is still written to its file, and another task would make another one.
+    pub fn run(&self, id: &RunId) -> Result<mpsc::Sender<ToBus>, Fence> {
         let mut runs = self.lock();
-        if let Some(inbox) = runs.get(id) {
-            return inbox.clone();
+        if runs.ending {
+            return Err(Fence::shutdown());
         }
-        self.forget_old(&mut runs);
-        self.start(id, &mut runs, None)
+        if let Some(inbox) = runs.inboxes.get(id) {
+            return Ok(inbox.clone());
+        }
+        self.forget_old(&mut runs.inboxes);
+        Ok(self.start(id, &mut runs.inboxes, None))
     }
 
     /// Goes on with a run that was under way when its daemon died. Returns when it can be looked at.
@@ -74,8 +85,8 @@ impl Hub {
         }
         let opened = (keeping, run);
         let mut runs = self.lock();
-        if !runs.contains_key(id) {
-            self.start(id, &mut runs, Some(opened));
+        if !runs.ending && !runs.inboxes.contains_key(id) {
+            self.start(id, &mut runs.inboxes, Some(opened));
         }
     }
 
@@ -118,13 +129,17 @@ impl Hub {
 
     /// The inbox of a run that is there.
     pub fn find(&self, id: &RunId) -> Option<mpsc::Sender<ToBus>> {
-        self.lock().get(id).cloned()
+        self.lock().inboxes.get(id).cloned()
     }
 
     /// Tells every run that the daemon ends, and forgets them, so that their tasks end when their sessions have.
     pub async fn shutdown(&self) {
-        let runs: Vec<_> = self.lock().drain().collect();
-        for (_, inbox) in runs {
+        let inboxes = {
+            let mut runs = self.lock();
+            runs.ending = true;
+            std::mem::take(&mut runs.inboxes)
+        };
+        for inbox in inboxes.into_values() {
             // A closed inbox is a task that has ended.
             let _ = inbox.send(ToBus::Shutdown).await;
         }
@@ -133,7 +148,7 @@ impl Hub {
     fn forget_old(&self, runs: &mut HashMap<RunId, mpsc::Sender<ToBus>>) {
         let mut over: Vec<_> = self
             .board
-            .all()
+            .begun()
             .into_iter()
             .filter(|run| run.phase != Phase::Running)
             .collect();
@@ -144,7 +159,82 @@ impl Hub {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, mpsc::Sender<ToBus>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::bus::{Attach, FenceReason, OUTBOX, Record};
+    use crate::domain::{Hello, Rank};
+
+    #[tokio::test]
+    async fn nobody_comes_in_while_the_daemon_ends() {
+        let rules = Rules {
+            hooks: Vec::new(),
+            record: Record {
+                every: 1,
+                fields: Vec::new(),
+            },
+            stall_budget: 0.0,
+            probe: Duration::from_secs(1),
+            alive: |_| true,
+            own_uid: 0,
+            sample_every: Duration::from_secs(1),
+            encode: |_| Vec::new(),
+        };
+        let (live, board, tasks) = (Live::default(), Board::default(), TaskTracker::new());
+        let hub = Hub::new(rules, live, board.clone(), tasks.clone(), None);
+        let id = |name: &str| RunId {
+            name: name.into(),
+            launch: "1".into(),
+        };
+        let inbox = hub.run(&id("early")).expect("it serves");
+        hub.shutdown().await;
+        for run in ["early", "late"] {
+            let fence = hub.run(&id(run)).expect_err("it ends");
+            assert_eq!(fence.reason, FenceReason::Shutdown, "{run}");
+        }
+        assert_eq!(board.begun().len(), 1, "no run was started");
+        // Its session had found the run before.
+        let (out, _heard) = mpsc::channel(OUTBOX);
+        let (reply, answer) = oneshot::channel();
+        let attach = Attach {
+            serial: 1,
+            hello: Hello {
+                run: id("early"),
+                attempt: None,
+                rank: Rank(0),
+                world_size: 1,
+                local_rank: None,
+                node: "n".into(),
+                process: Default::default(),
+                session: "s".into(),
+                points: Vec::new(),
+                capabilities: Vec::new(),
+                next_seq: 1,
+                applied: Vec::new(),
+                state: None,
+                hooks: Vec::new(),
+                client: String::new(),
+            },
+            uid: None,
+            process: Err("not seen".to_owned()),
+            out,
+            reply,
+        };
+        let attach = ToBus::Attach(Box::new(attach));
+        inbox.send(attach).await.expect("its task goes on");
+        let fence = answer.await.expect("it is answered").expect_err("it ends");
+        assert_eq!(fence.reason, FenceReason::Shutdown);
+        drop(inbox);
+        tasks.close();
+        tasks.wait().await;
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Rules;
 use super::run::Run;
 use crate::domain::RunId;
-use crate::store::journal::{Change, Journal, Journals, Written};
+use crate::store::journal::{Journal, Journals, Written};
 
 /// A run whose file takes longer to open goes on without one: a trainer waits for it, 5 s at most.
 const OPENING: Duration = Duration::from_secs(2);
@@ -92,7 +92,12 @@ impl Keeping {
             self.report(run, now);
         }
         let rows = run.unsaid_rows();
-        if run.has_told() || rows >= GROUP_ROWS || self.due.is_some_and(|due| due <= now) {
+        let released = !self.hangs && self.holds();
+        if run.has_told()
+            || rows >= GROUP_ROWS
+            || released
+            || self.due.is_some_and(|due| due <= now)
+        {
             self.hand_over(run, now);
         } else if rows > 0 {
             self.due.get_or_insert(now + GROUP);
@@ -116,12 +121,14 @@ impl Keeping {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let mut changes = run.take_changes(now);
-        if !changes.is_empty() || run.has_told() {
-            if self.hangs && journal.is_full() {
-                changes.iter_mut().for_each(Change::give_events_up);
-            }
-            self.handed = journal.append(changes);
+        let changes = run.take_changes(now);
+        let hold = self.hangs && journal.is_full();
+        if !changes.is_empty() || run.has_told() || (journal.holds() && !hold) {
+            self.handed = if hold {
+                journal.hold(changes)
+            } else {
+                journal.append(changes)
+            };
             self.uncommitted_since.get_or_insert(now);
             run.appended(self.handed);
         }
@@ -129,6 +136,10 @@ impl Keeping {
         if self.hangs || self.seen.trouble.is_some() {
             run.tell_up_to(u64::MAX);
         }
+    }
+
+    fn holds(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::holds)
     }
 
     /// When something is to be handed on.
@@ -175,6 +186,296 @@ impl Keeping {
         now: Instant,
     ) -> Option<tokio::sync::oneshot::Receiver<()>> {
         self.hand_over(run, now);
-        self.journal.as_ref().map(Journal::flush)
+        self.journal.as_mut().map(Journal::flush)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::bus::{Asked, Attach, Link, OUTBOX, Order, Record, ToTrainer};
+    use crate::domain::{
+        Batch, Clock, Effective, Event, Hello, Incident, IncidentKind, Names, Rank,
+    };
+    use crate::store::Live;
+    use crate::store::journal::{Hand, Settings};
+
+    const LINK: Link = Link {
+        rank: Rank(0),
+        serial: 1,
+    };
+
+    /// A run of one rank, and its journal, whose thread works when it is told to.
+    struct Bench {
+        directory: tempfile::TempDir,
+        now: Instant,
+        hand: Option<Hand>,
+        keeping: Keeping,
+        run: Run,
+        out: mpsc::Receiver<ToTrainer>,
+        names: Arc<Names>,
+        next: u64,
+        /// What the trainer was told last.
+        heard: Option<(u64, u64)>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("there is room");
+            let now = Instant::now();
+            let settings = Settings {
+                directory: directory.path().to_owned(),
+                node: "n".to_owned(),
+                most_age: Duration::MAX,
+                most_disk_bytes: u64::MAX,
+                most_bytes: 16 << 20,
+            };
+            let clock = Clock {
+                at: now,
+                unix: Duration::from_secs(1_800_000_000),
+            };
+            let (journals, hand) = Hand::start(settings, clock);
+            let id = RunId {
+                name: "digits".into(),
+                launch: "1".into(),
+            };
+            let (journal, saved, _) = journals.open(&id);
+            assert!(saved.is_none());
+            let rules = Rules {
+                hooks: Vec::new(),
+                record: Record {
+                    every: 1,
+                    fields: vec!["*".to_owned()],
+                },
+                stall_budget: 0.0,
+                probe: Duration::from_secs(1),
+                alive: |_| true,
+                own_uid: 0,
+                sample_every: Duration::from_secs(1),
+                encode: |_| Vec::new(),
+            };
+            let mut run = Run::new(id.clone(), Arc::new(rules), now);
+            let (out, inbox) = mpsc::channel(OUTBOX);
+            let (reply, _answer) = oneshot::channel();
+            let hello = Hello {
+                run: id,
+                attempt: None,
+                rank: LINK.rank,
+                world_size: 1,
+                local_rank: None,
+                node: "n".into(),
+                process: Default::default(),
+                session: "s".into(),
+                points: vec!["after_train_iter".into()],
+                capabilities: Vec::new(),
+                next_seq: 1,
+                applied: Vec::new(),
+                state: None,
+                hooks: Vec::new(),
+                client: String::new(),
+            };
+            let attach = Attach {
+                serial: LINK.serial,
+                hello,
+                uid: None,
+                process: Err("not seen".to_owned()),
+                out,
+                reply,
+            };
+            run.attach(attach, now, |_| true);
+            let mut bench = Self {
+                directory,
+                now,
+                hand: Some(hand),
+                keeping: Keeping {
+                    journal: Some(journal),
+                    ..Keeping::nowhere()
+                },
+                run,
+                out: inbox,
+                names: Arc::new(Names {
+                    points: vec!["after_train_iter".into()],
+                    metrics: Vec::new(),
+                }),
+                next: 1,
+                heard: None,
+            };
+            bench.pass(Duration::ZERO);
+            bench.pass(GROUP);
+            bench.work();
+            bench
+        }
+
+        /// The journal's thread does all that it was handed, and the run hears of it.
+        fn work(&mut self) {
+            self.hand.as_mut().expect("it lives").work();
+            self.pass(Duration::ZERO);
+        }
+
+        fn pass(&mut self, so_long: Duration) {
+            self.now += so_long;
+            self.keeping.keep(&mut self.run, true, self.now);
+            while let Ok(message) = self.out.try_recv() {
+                if let ToTrainer::Ack { settled, taken } = message {
+                    self.heard = Some((settled, taken));
+                }
+            }
+        }
+
+        fn events(&mut self, count: u64) {
+            let event = |seq| Event {
+                seq,
+                ..Event::default()
+            };
+            let batch = Batch {
+                names: Arc::clone(&self.names),
+                events: (self.next..self.next + count).map(event).collect(),
+                gates: Vec::new(),
+            };
+            let live = Live::default();
+            self.run.batch(LINK, self.next, batch, &live, self.now);
+            self.next += count;
+            self.pass(Duration::ZERO);
+        }
+
+        /// Of the journal, while it is open.
+        fn incident(&mut self) -> Option<String> {
+            let seen = self.run.snapshot().incidents;
+            let open = |incident: &Incident| {
+                incident.open && incident.kind == IncidentKind::JournalStopped
+            };
+            let mut open = seen.into_iter().filter(|(incident, _)| open(incident));
+            open.next().map(|(incident, _)| incident.text)
+        }
+
+        /// The last that was settled and that was taken, as the trainer was told.
+        fn acknowledged(&mut self) -> Option<(u64, u64)> {
+            self.heard.take()
+        }
+
+        fn number(&self, sql: &str) -> i64 {
+            let path: PathBuf = self.directory.path().join("digits@1.db");
+            let connection = rusqlite::Connection::open(path).expect("it is there");
+            connection
+                .query_row(sql, [], |row| row.get(0))
+                .expect("it can be read")
+        }
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_an_incident_until_it_answers() {
+        let mut bench = Bench::new();
+        bench.events(3);
+        bench.pass(GROUP);
+        bench.pass(HANGS);
+        assert_eq!(bench.incident(), None);
+        assert_eq!(bench.acknowledged(), None);
+        bench.pass(Duration::from_millis(1));
+        let text = bench.incident().expect("it is told");
+        assert!(text.contains("has not answered for 5 s"), "{text}");
+        assert_eq!(bench.acknowledged(), Some((0, 3)));
+        bench.events(1);
+        assert_eq!(bench.acknowledged(), Some((0, 4)), "the live view goes on");
+        bench.pass(GROUP);
+        bench.work();
+        assert_eq!(bench.incident(), None);
+        assert_eq!(bench.acknowledged(), Some((4, 4)));
+        assert_eq!(bench.number("SELECT count(*) FROM events"), 4);
+    }
+
+    #[tokio::test]
+    async fn a_journal_whose_thread_has_ended_is_an_incident_and_keeps_nothing() {
+        let mut bench = Bench::new();
+        bench.events(200_000);
+        bench.hand = None;
+        bench.keeping.changed().await;
+        let (told, mut updates) = mpsc::channel(1);
+        let order = Order {
+            id: "o".to_owned(),
+            by: "me".to_owned(),
+            uid: None,
+            asked: Asked::Stop("enough".to_owned()),
+            effective: Effective::Next,
+            ranks: Default::default(),
+            timeout: Duration::from_secs(60),
+            updates: told,
+        };
+        bench.run.order(order, bench.now);
+        bench.pass(Duration::ZERO);
+        assert!(updates.try_recv().is_ok(), "no operator waits");
+        let text = bench.incident().expect("it is told");
+        assert!(text.contains("the journal's thread has ended"), "{text}");
+        assert_eq!(bench.acknowledged(), Some((0, 200_000)));
+        tokio::select! {
+            biased;
+            () = bench.keeping.changed() => panic!("it is told once"),
+            () = std::future::ready(()) => {}
+        }
+        for _ in 0..5000 {
+            bench.events(100);
+            bench.pass(GROUP);
+        }
+        let all = 200_000 + 500_000;
+        assert_eq!(
+            bench.acknowledged(),
+            Some((0, all)),
+            "the live view goes on"
+        );
+        let journal = bench.keeping.journal.as_ref().expect("it has one");
+        assert_eq!(journal.held(), 0);
+        assert!(bench.run.waiting() <= 4097);
+        assert!(bench.incident().is_some());
+    }
+
+    #[test]
+    fn while_a_disk_hangs_little_is_held_and_what_is_missing_is_told() {
+        let mut bench = Bench::new();
+        let before = bench.number("SELECT count(*) FROM sample_rows");
+        bench.events(100_001);
+        bench.pass(GROUP);
+        bench.pass(HANGS + Duration::from_millis(1));
+        assert!(bench.incident().is_some());
+        let live = Live::default();
+        let a_round = |bench: &mut Bench| {
+            bench.events(10);
+            assert!(bench.run.sample(&live, bench.now));
+            bench.pass(GROUP);
+            bench.pass(GROUP);
+        };
+        a_round(&mut bench);
+        let journal = |bench: &Bench| bench.keeping.journal.as_ref().expect("it has one").held();
+        let held = journal(&bench);
+        for _ in 0..5000 {
+            a_round(&mut bench);
+        }
+        let now = journal(&bench);
+        assert!(now <= held + 1, "{held} rows, then {now}");
+        assert!(bench.run.waiting() <= 4097);
+        bench.work();
+        bench.pass(GROUP);
+        bench.work();
+        assert_eq!(bench.incident(), None);
+        let all = 100_001 + 50_010;
+        assert_eq!(bench.acknowledged(), Some((all, all)));
+        assert_eq!(bench.number("SELECT count(*) FROM events"), 100_001);
+        assert_eq!(bench.number("SELECT sum(count) FROM holes"), 50_010);
+        let samples = bench.number("SELECT count(*) FROM sample_rows");
+        assert_eq!(samples, before);
+        let each = {
+            assert!(bench.run.sample(&live, bench.now));
+            bench.pass(GROUP);
+            bench.pass(GROUP);
+            bench.work();
+            bench.number("SELECT count(*) FROM sample_rows") - samples
+        };
+        let told = format!(
+            "SELECT count(*) FROM log WHERE text LIKE '%: {} samples of memory and 0 lines%'",
+            5001 * each
+        );
+        assert_eq!(bench.number(&told), 1);
     }
 }

@@ -99,6 +99,16 @@ pub struct Fence {
     pub text: String,
 }
 
+impl Fence {
+    /// The daemon ends; the client comes back to the next one.
+    pub(super) fn shutdown() -> Self {
+        Self {
+            reason: FenceReason::Shutdown,
+            text: "the daemon is ending".to_owned(),
+        }
+    }
+}
+
 /// What a gate is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateAnswer {

@@ -64,19 +64,21 @@ pub struct Rules {
     pub encode: fn(&Schedule) -> Vec<u8>,
 }
 
-/// A run as its file has it, for who looks: nothing of it goes on.
-pub fn archived(saved: Saved, rules: &Rules) -> RunSnapshot {
+/// A run as its file has it, for who looks: nothing of it goes on. `written`: when something came from it last, if it has
+/// not ended.
+pub fn archived(saved: Saved, written: std::time::Instant, rules: &Rules) -> RunSnapshot {
+    let heard = saved.attempt.ended.unwrap_or(written);
     let hooks = saved.hooks.iter().map(|(seen, _, _)| seen.clone());
     let hooks = hooks.collect();
     let rules = Rules {
         hooks: Vec::new(),
         ..rules.clone()
     };
-    let mut run = Run::restore(saved, Arc::new(rules), Instant::now().into_std());
-    RunSnapshot {
-        hooks,
-        ..run.snapshot()
+    let mut run = Run::restore(saved, Arc::new(rules), heard).snapshot();
+    for rank in run.ranks.values_mut() {
+        Arc::make_mut(rank).last_heard = heard;
     }
+    RunSnapshot { hooks, ..run }
 }
 
 /// The task of one run. Ends when its inbox closes.

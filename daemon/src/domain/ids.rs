@@ -12,6 +12,13 @@ pub struct RunId {
     pub launch: Arc<str>,
 }
 
+impl RunId {
+    /// Whether this is its name or its id.
+    pub fn is_called(&self, asked: &str) -> bool {
+        *self.name == *asked || self.to_string() == asked
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}@{}", self.name, self.launch)

@@ -48,6 +48,24 @@ impl InspectService {
         task.await
             .map_err(|error| Status::internal(format!("the answer could not be made: {error}")))
     }
+
+    /// Reading a long run takes seconds: on a thread of its own, as fast as it is taken.
+    fn read<T: Send + 'static>(
+        &self,
+        most: usize,
+        read: impl FnOnce(&Inspector, &mut dyn FnMut(T) -> bool) -> Result<(), Status> + Send + 'static,
+    ) -> ReceiverStream<Result<T, Status>> {
+        let (out, replies) = mpsc::channel(most);
+        let inspector = Arc::clone(&self.inspector);
+        tokio::task::spawn_blocking(move || {
+            let mut each = |one| out.blocking_send(Ok(one)).is_ok();
+            if let Err(why) = read(&inspector, &mut each) {
+                // Whoever asked may have left.
+                let _ = out.blocking_send(Err(why));
+            }
+        });
+        ReceiverStream::new(replies)
+    }
 }
 
 #[tonic::async_trait]
@@ -168,21 +186,19 @@ impl Inspect for InspectService {
         } else {
             drop(out);
         }
-        let before = match since_s {
-            None => Vec::new(),
-            Some(since_s) => {
-                let since = Duration::try_from_secs_f64(since_s).ok();
-                let read =
-                    move |inspector: &Inspector| inspector.happenings(&run, since, until, events);
-                self.away(read)
-                    .await?
-                    .map_err(Status::failed_precondition)?
-            }
+        let happenings = ReceiverStream::new(happenings).map(|one| Ok(convert::happening(one)));
+        let Some(since_s) = since_s else {
+            return Ok(Response::new(Box::pin(happenings)));
         };
-        let before = tokio_stream::iter(before);
-        let replies = before.chain(ReceiverStream::new(happenings));
-        let replies = replies.map(|one| Ok(convert::happening(one)));
-        Ok(Response::new(Box::pin(replies)))
+        let since = Duration::try_from_secs_f64(since_s).ok();
+        let before = self.read(FOLLOWED, move |inspector, each| {
+            let each = |one| each(convert::happening(one));
+            inspector
+                .happenings(&run, since, until, events, each)
+                .map_err(Status::failed_precondition)
+        });
+        // What cannot be read ends the stream: what comes live is no answer to what was asked.
+        Ok(Response::new(Box::pin(before.chain(happenings))))
     }
 
     async fn rows(
@@ -203,17 +219,13 @@ impl Inspect for InspectService {
             flush(&inbox).await;
         }
         let since = since_s.and_then(|since_s| Duration::try_from_secs_f64(since_s).ok());
-        let (out, parts) = mpsc::channel(PARTS);
-        let inspector = Arc::clone(&self.inspector);
-        // Reading a long run takes seconds: on a thread of its own, as fast as it is taken.
-        tokio::task::spawn_blocking(move || {
-            let each = |part| out.blocking_send(Ok(convert::rows(part))).is_ok();
-            if let Err(why) = inspector.rows(&run, &table, since, each) {
-                // Whoever asked may have left.
-                let _ = out.blocking_send(Err(Status::not_found(why)));
-            }
+        let parts = self.read(PARTS, move |inspector, each| {
+            let each = |part| each(convert::rows(part));
+            inspector
+                .rows(&run, &table, since, each)
+                .map_err(Status::not_found)
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+        Ok(Response::new(Box::pin(parts)))
     }
 
     async fn hooks(&self, _: Request<HooksRequest>) -> Result<Response<HooksReply>, Status> {

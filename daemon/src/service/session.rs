@@ -115,7 +115,10 @@ impl Reader {
             rank: hello.rank,
             serial: self.serial,
         };
-        let inbox = self.hub.run(&hello.run);
+        let inbox = match self.hub.run(&hello.run) {
+            Ok(inbox) => inbox,
+            Err(refusal) => return fence(&out, refusal.reason, refusal.text).await,
+        };
         let (reply, admitted) = oneshot::channel();
         let who = format!("rank {} of run {}", hello.rank, hello.run);
         let attach = Attach {

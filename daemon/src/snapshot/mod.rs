@@ -231,8 +231,15 @@ impl Board {
         self.lock().remove(run);
     }
 
-    /// All runs, by name and launch.
+    /// All runs, by name and launch. One whose first rank is still at the door is not yet one.
     pub fn all(&self) -> Vec<Arc<RunSnapshot>> {
+        let mut runs = self.begun();
+        runs.retain(|run| !run.ranks.is_empty());
+        runs
+    }
+
+    /// Every run that has a task, by name and launch.
+    pub fn begun(&self) -> Vec<Arc<RunSnapshot>> {
         self.lock()
             .values()
             .map(|latest| latest.borrow().clone())
@@ -251,7 +258,7 @@ impl Board {
         }
         let mut named: Vec<_> = runs
             .iter()
-            .filter(|run| asked.is_empty() || *run.id.name == *asked || run.id.to_string() == asked)
+            .filter(|run| asked.is_empty() || run.id.is_called(asked))
             .collect();
         named.sort_by_key(|run| run.started);
         let several = asked.is_empty() && runs.len() > 1;

@@ -1,6 +1,6 @@
 //! What of a run goes to its journal, and what comes back: that it is committed, or that it is not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,9 @@ use crate::store::journal::{Change, Dropped, Events};
 
 /// After so many events that are taken and not settled, the client is told that they are taken.
 const TELL_TAKEN: u64 = 4096;
+
+/// While nothing is written, of more than this only the last of each rank waits.
+const WAITING: usize = 4096;
 
 /// What waits to be said, and to be answered.
 #[derive(Default)]
@@ -334,10 +337,27 @@ impl Run {
         self.kept
             .waiting
             .extend(due.map(|(rank, settled)| (ticket, rank, settled)));
+        if self.journal_stopped.is_some() && self.kept.waiting.len() > WAITING {
+            let waiting = self.kept.waiting.drain(..);
+            let last: BTreeMap<_, _> = waiting
+                .map(|(ticket, rank, settled)| (rank, (ticket, settled)))
+                .collect();
+            self.kept.waiting = last
+                .into_iter()
+                .map(|(rank, (ticket, settled))| (ticket, rank, settled))
+                .collect();
+            let by_ticket = self.kept.waiting.make_contiguous();
+            by_ticket.sort_unstable_by_key(|(ticket, ..)| *ticket);
+        }
         let told = self.kept.told.drain(..);
         self.kept
             .telling
             .extend(told.map(|(operator, update)| (ticket, operator, update)));
+    }
+
+    #[cfg(test)]
+    pub(in crate::bus) fn waiting(&self) -> usize {
+        self.kept.waiting.len()
     }
 
     /// Tells operators what became of their orders: once it is committed, so that what one was told is so after a restart.
@@ -365,7 +385,7 @@ impl Run {
     /// Everything up to this number is in the file: what it settles is acknowledged.
     pub(in crate::bus) fn committed(&mut self, ticket: u64) {
         self.tell_up_to(ticket);
-        let mut settled = std::collections::BTreeMap::new();
+        let mut settled = BTreeMap::new();
         while self
             .kept
             .waiting

@@ -122,6 +122,18 @@ impl Run {
         self.rank_ended(rank, why, now);
     }
 
+    /// A rank is back: the run is lost with another that is, or is not.
+    pub(super) fn found_again(&mut self, rank: Rank) {
+        let whose = format!("rank {rank}: ");
+        if !(self.lost.as_ref()).is_some_and(|why| why.starts_with(&whose)) {
+            return;
+        }
+        self.lost = self.members.iter().find_map(|(rank, member)| {
+            let why = member.ended.as_ref()?.strip_prefix("lost: ")?;
+            Some(format!("rank {rank}: {why}"))
+        });
+    }
+
     fn say_lost(&mut self, rank: Rank, text: String, at: Position, now: Instant) {
         let id = format!("lost/{}/{rank}", self.attempt);
         self.open_incident(id, IncidentKind::RankLost, text, Some(rank), at, now);

@@ -92,6 +92,8 @@ pub(super) struct Run {
     about_journal: Option<String>,
     /// Why it is not written now.
     journal_stopped: Option<String>,
+    /// The daemon ends.
+    ending: bool,
 }
 
 impl Run {
@@ -133,6 +135,7 @@ impl Run {
             kept: Kept::default(),
             about_journal: None,
             journal_stopped: None,
+            ending: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl Run {
                 .insert(rank, Member::new(hello, process, serial, out, now));
         }
         self.close_incident(&format!("lost/{}/{rank}", self.attempt), now);
+        self.found_again(rank);
         if let Some(line) = self.about_journal.take() {
             self.journal_set_aside(line, now);
         }
@@ -258,6 +262,9 @@ impl Run {
         now: Instant,
         alive: impl Fn((u32, u64)) -> bool,
     ) -> Result<Verdict, Fence> {
+        if self.ending {
+            return Err(Fence::shutdown());
+        }
         let fence = |reason, text| Err(Fence { reason, text });
         if self.uid.is_some() && uid.is_some() && self.uid != uid {
             let text = format!("run {} belongs to another user", self.id);
@@ -388,13 +395,10 @@ impl Run {
         self.followers.add(out, events);
     }
 
-    /// Every session ends politely.
+    /// Every session ends politely, and none comes in.
     pub(super) fn shutdown(&mut self) {
-        let fence = Fence {
-            reason: FenceReason::Shutdown,
-            text: "the daemon is ending".to_owned(),
-        };
-        self.send_all(&ToTrainer::Fence(fence));
+        self.ending = true;
+        self.send_all(&ToTrainer::Fence(Fence::shutdown()));
     }
 
     /// Whether every rank has ended.

@@ -4,57 +4,37 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rusqlite::types::ValueRef;
+use super::cache::{Cache, Stamp};
+use super::saved::{self, Brief, Saved};
+use super::tables::{self, Table};
+use super::{Settings, file, past};
+use crate::domain::{Clock, RunId};
+use crate::snapshot::{Happening, RunSnapshot};
 
-use super::saved::{self, Saved};
-use super::{Settings, file, schema};
-use crate::domain::{Clock, Position, RunId};
-use crate::snapshot::{Happening, Phase, What};
-
-/// Rows that are handed on at once.
-const CHUNK: usize = 1024;
-
-/// One value of a row.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
-    /// NULL.
-    Null,
-    /// INTEGER.
-    Integer(i64),
-    /// REAL.
-    Real(f64),
-    /// TEXT.
-    Text(String),
-}
-
-/// A part of a table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Table {
-    /// Its name.
-    pub name: &'static str,
-    /// (name, type), in the first part only.
-    pub columns: Vec<(String, String)>,
-    /// A cell for each column.
-    pub rows: Vec<Vec<Cell>>,
-}
+/// How a run that was written down is shown, and when its file was written last.
+pub type Show = dyn Fn(Saved, Instant) -> RunSnapshot + Send + Sync;
 
 /// The files of a directory, for who looks and for who starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Archive {
     settings: Arc<Settings>,
     clock: Clock,
+    show: Arc<Show>,
+    shown: Arc<Cache>,
     /// Files that cannot be read, as far as the log has named them.
     unreadable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Archive {
     /// Of this directory.
-    pub fn new(settings: Settings, clock: Clock) -> Self {
+    pub fn new(settings: Settings, clock: Clock, show: Arc<Show>) -> Self {
         Self {
             settings: Arc::new(settings),
             clock,
+            show,
+            shown: Arc::default(),
             unreadable: Arc::default(),
         }
     }
@@ -64,17 +44,51 @@ impl Archive {
         &self.settings
     }
 
-    /// Every run of the directory. Files that cannot be read are left out, and named in the log, once.
-    pub fn runs(&self) -> Vec<(PathBuf, Saved)> {
+    /// Every run of the directory but `known` ones. Files that cannot be read are left out, and named in the log, once.
+    pub fn runs(&self, now: Instant, known: &BTreeSet<RunId>) -> Vec<Arc<RunSnapshot>> {
+        let stems: BTreeSet<_> = known.iter().map(file::stem).collect();
+        let mut runs = self.shown(now, |stem| !stems.contains(stem));
+        runs.retain(|run| !known.contains(&run.id));
+        runs
+    }
+
+    /// The runs that are called so, by name or id. Files of other runs are not read.
+    pub fn called(&self, now: Instant, asked: &str) -> Vec<Arc<RunSnapshot>> {
+        let mut runs = self.shown(now, |stem| file::may_be_called(stem, asked));
+        runs.retain(|run| run.id.is_called(asked));
+        runs
+    }
+
+    /// What files with such names say. Those that have not changed since they were read are not read again.
+    fn shown(&self, now: Instant, wanted: impl Fn(&str) -> bool) -> Vec<Arc<RunSnapshot>> {
+        let files = self.files();
+        self.shown.retain(&files);
         let mut found = Vec::new();
-        for path in self.files() {
-            match self.read(&path) {
-                Ok(Some(saved)) => found.push((path, saved)),
-                Ok(None) => {}
+        for path in files {
+            if !file::stem_of(&path).is_none_or(&wanted) {
+                continue;
+            }
+            match self.show(&path, now) {
+                Ok(run) => found.extend(run),
                 Err(error) => self.unread(&path, &error),
             }
         }
         found
+    }
+
+    fn show(&self, path: &Path, now: Instant) -> rusqlite::Result<Option<Arc<RunSnapshot>>> {
+        let Ok(stamp) = Stamp::of(path) else {
+            return Ok(None); // it has been removed since
+        };
+        if let Some(run) = self.shown.get(path, stamp) {
+            return Ok(run);
+        }
+        let saved = saved::read(&file::open_to_read(path)?, self.clock)?;
+        let written = self.clock.instant(stamp.unix_us());
+        let run = saved.map(|saved| Arc::new((self.show)(saved, written)));
+        let unix_us = self.clock.unix_us(now);
+        self.shown.put(path, stamp, unix_us, run.clone());
+        Ok(run)
     }
 
     fn unread(&self, path: &Path, error: &rusqlite::Error) {
@@ -87,18 +101,11 @@ impl Archive {
 
     /// Runs that were under way on this machine when their daemon died, or was ended, and that no daemon has now.
     pub fn unfinished(&self) -> Vec<RunId> {
+        let of_here = |brief: &Brief| brief.is_running() && brief.node == self.settings.node;
         let mut found = Vec::new();
-        for path in self.files() {
-            let brief = file::open_to_read(&path).and_then(|connection| saved::brief(&connection));
-            match brief {
-                Ok(Some(brief)) => {
-                    let here = brief.node == self.settings.node;
-                    if brief.running && here && !file::is_held(&path) {
-                        found.push(brief.run);
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => self.unread(&path, &error),
+        for (path, brief) in self.briefs() {
+            if of_here(&brief) && !file::is_held(&path) {
+                found.push(brief.run);
             }
         }
         found
@@ -108,48 +115,24 @@ impl Archive {
     pub fn path(&self, run: &RunId) -> Option<PathBuf> {
         let of_run = file::paths(&self.settings.directory, run);
         let read = of_run.filter_map(|path| {
-            let saved = self.read(&path).ok()??;
-            (saved.run == *run).then_some((saved.attempt.started, path))
+            let brief = brief(&path).ok()??;
+            let started = brief.latest?.started_unix_us;
+            (brief.run == *run).then_some((started, path))
         });
         read.max().map(|(_, path)| path)
     }
 
     /// What happened in a run's latest attempt from `since` until `until`, in order; `events`: the trainers' events too.
+    /// `each` says whether to go on.
     pub fn happenings(
         &self,
         path: &Path,
-        since: Instant,
-        until: Instant,
+        (since, until): (Instant, Instant),
         events: bool,
-    ) -> Result<Vec<Happening>, String> {
-        let words = |error: rusqlite::Error| format!("{}: {error}", path.display());
-        let connection = file::open_to_read(path).map_err(words)?;
-        let Some(saved) = saved::read(&connection, self.clock).map_err(words)? else {
-            return Ok(Vec::new());
-        };
-        let started = self.clock.unix_us(saved.attempt.started);
-        let us = |at: Instant| self.clock.unix_us(at).saturating_sub(started);
-        let attempt = saved.attempt.attempt;
-        let window = (attempt, us(since), us(until));
-        let mut found = Vec::new();
-        let condition = "attempt = ?1 AND at_us >= ?2 AND at_us <= ?3 ORDER BY n";
-        let at = |at_us| self.clock.instant(started + at_us);
-        saved::log(&connection, condition, window, at, |line| {
-            found.push(Happening {
-                at: Duration::from_micros(line.at_us.max(0) as u64),
-                rank: line.rank,
-                position: line.position,
-                point: line.point,
-                what: line.what,
-                missed: 0,
-            });
-        })
-        .map_err(words)?;
-        if events {
-            seen(&connection, window, &mut found).map_err(words)?;
-            found.sort_by_key(|happening| happening.at);
-        }
-        Ok(found)
+        each: impl FnMut(Happening) -> bool,
+    ) -> Result<(), String> {
+        past::tell(path, self.clock, (since, until), events, each)
+            .map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// A run's tables, part by part; `table` "": every one. `since`: only rows with a time from then on. `each` says whether
@@ -159,48 +142,26 @@ impl Archive {
         path: &Path,
         table: &str,
         since: Option<Instant>,
-        mut each: impl FnMut(Table) -> bool,
+        each: impl FnMut(Table) -> bool,
     ) -> Result<(), String> {
-        let wanted: Vec<_> = schema::TABLES
-            .into_iter()
-            .filter(|name| table.is_empty() || *name == table)
-            .collect();
-        if wanted.is_empty() {
-            return Err(format!(
-                "there is no table {table:?}; there are: {}",
-                schema::TABLES.join(", ")
-            ));
-        }
-        let words = |error: rusqlite::Error| format!("{}: {error}", path.display());
-        let connection = file::open_to_read(path).map_err(words)?;
-        let since = since.map(|since| self.clock.unix_us(since) as f64 / 1e6);
-        for name in wanted {
-            if !part_by_part(&connection, name, since, &mut each).map_err(words)? {
-                break;
-            }
-        }
-        Ok(())
+        tables::tell(path, self.clock, table, since, each)
     }
 
     /// Unlinks runs that are too old, and the oldest while all are too large. A run that is under way, or that a daemon
     /// holds, stays.
     pub fn retain(&self, now: Instant) {
         let mut over: Vec<_> = self
-            .runs()
+            .briefs()
             .into_iter()
             .filter(|(path, _)| !file::is_held(path))
-            .map(|(path, saved)| {
-                let ended = saved.attempt.ended;
+            .filter_map(|(path, brief)| {
+                let running = brief.is_running() && brief.node == self.settings.node;
+                let latest = brief.latest?;
                 // One that never ended, and that nobody takes back: since its last write.
-                let last = || {
-                    let written = fs::metadata(&path).and_then(|file| file.modified()).ok()?;
-                    let unix = written.duration_since(std::time::UNIX_EPOCH).ok()?;
-                    Some(self.clock.instant(unix.as_micros() as i64))
-                };
-                let at = ended.or_else(last).unwrap_or(saved.attempt.started);
-                let running =
-                    saved.attempt.phase == Phase::Running && saved.node == self.settings.node;
-                (at, path, saved.run, running)
+                let last = || Some(Stamp::of(&path).ok()?.unix_us());
+                let at = latest.ended_unix_us.or_else(last);
+                let at = self.clock.instant(at.unwrap_or(latest.started_unix_us));
+                Some((at, path, brief.run, running))
             })
             .collect();
         over.sort_by_key(|(at, ..)| *at);
@@ -225,8 +186,17 @@ impl Archive {
         }
     }
 
-    fn read(&self, path: &Path) -> rusqlite::Result<Option<Saved>> {
-        saved::read(&file::open_to_read(path)?, self.clock)
+    /// Every file that can be read, and whose it is.
+    fn briefs(&self) -> Vec<(PathBuf, Brief)> {
+        let mut found = Vec::new();
+        for path in self.files() {
+            match brief(&path) {
+                Ok(Some(brief)) => found.push((path, brief)),
+                Ok(None) => {}
+                Err(error) => self.unread(&path, &error),
+            }
+        }
+        found
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -252,106 +222,163 @@ impl Archive {
     }
 }
 
-/// Trainers' events with their values.
-fn seen(
-    connection: &rusqlite::Connection,
-    window: (u32, i64, i64),
-    found: &mut Vec<Happening>,
-) -> rusqlite::Result<()> {
-    let sql = "SELECT e.rank, e.seq, e.at_us, p.name, e.epoch, e.iter, e.inner_iter, n.name, m.value, m.name IS NOT NULL
-        FROM event_rows e JOIN names p ON p.id = e.point
-        LEFT JOIN metric_rows m ON m.attempt = e.attempt AND m.rank = e.rank AND m.seq = e.seq AND m.unknown IS NULL
-        LEFT JOIN names n ON n.id = m.name
-        WHERE e.attempt = ?1 AND e.at_us >= ?2 AND e.at_us <= ?3 ORDER BY e.rank, e.seq";
-    let mut rows = connection.prepare(sql)?;
-    let mut rows = rows.query(window)?;
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        let (rank, seq): (u32, i64) = (row.get(0)?, row.get(1)?);
-        if last != Some((rank, seq)) {
-            last = Some((rank, seq));
-            found.push(Happening {
-                at: Duration::from_micros(row.get::<_, i64>(2)?.max(0) as u64),
-                rank: Some(crate::domain::Rank(rank)),
-                position: Position {
-                    epoch: saved::count(row, 4)?,
-                    iter: saved::count(row, 5)?,
-                    inner_iter: saved::count(row, 6)?,
-                },
-                point: row.get::<_, String>(3)?.into(),
-                what: What::Event(Vec::new()),
-                missed: 0,
-            });
-        }
-        if row.get(9)?
-            && let Some(Happening {
-                what: What::Event(values),
-                ..
-            }) = found.last_mut()
-        {
-            // SQLite knows no NaN: a value that is there and NULL is one.
-            let value: Option<f64> = row.get(8)?;
-            values.push((row.get::<_, String>(7)?.into(), value.unwrap_or(f64::NAN)));
-        }
-    }
-    Ok(())
+fn brief(path: &Path) -> rusqlite::Result<Option<Brief>> {
+    saved::brief(&file::open_to_read(path)?)
 }
 
-/// False: no more is wanted.
-fn part_by_part(
-    connection: &rusqlite::Connection,
-    name: &'static str,
-    since: Option<f64>,
-    each: &mut impl FnMut(Table) -> bool,
-) -> rusqlite::Result<bool> {
-    let all = connection.prepare(&format!("SELECT * FROM {name}"))?;
-    let columns: Vec<_> = all
-        .columns()
-        .map(|column| {
-            // What a view computes is a time.
-            let kind = column.decl_type().unwrap_or("REAL");
-            (column.name().to_owned(), kind.to_owned())
-        })
-        .collect();
-    let timed = columns.iter().any(|(column, _)| column == "time_unix_s");
-    let mut some = connection.prepare(&match since.filter(|_| timed) {
-        Some(_) => format!("SELECT * FROM {name} WHERE time_unix_s >= ?1"),
-        None => format!("SELECT * FROM {name} WHERE ?1 IS NULL OR true"),
-    })?;
-    let width = columns.len();
-    let mut rows = some.query([since.filter(|_| timed)])?;
-    let mut part = Table {
-        name,
-        columns,
-        rows: Vec::new(),
-    };
-    while let Some(row) = rows.next()? {
-        let cells: rusqlite::Result<_> = (0..width)
-            .map(|at| {
-                Ok(match row.get_ref(at)? {
-                    ValueRef::Null => Cell::Null,
-                    ValueRef::Integer(number) => Cell::Integer(number),
-                    ValueRef::Real(number) => Cell::Real(number),
-                    ValueRef::Text(text) | ValueRef::Blob(text) => {
-                        Cell::Text(String::from_utf8_lossy(text).into_owned())
-                    }
-                })
-            })
-            .collect();
-        part.rows.push(cells?);
-        if part.rows.len() >= CHUNK {
-            let full = std::mem::replace(
-                &mut part,
-                Table {
-                    name,
-                    columns: Vec::new(),
-                    rows: Vec::new(),
-                },
-            );
-            if !each(full) {
-                return Ok(false);
-            }
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::store::journal::file::Held;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        archive: Archive,
+        read: Arc<AtomicUsize>,
+        now: Instant,
+    }
+
+    fn run(name: &str) -> RunId {
+        RunId {
+            name: name.into(),
+            launch: "1".into(),
         }
     }
-    Ok((part.rows.is_empty() && part.columns.is_empty()) || each(part))
+
+    impl Bench {
+        /// With a run of each name, written an hour before `now`.
+        fn new(names: &[&str]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = Clock {
+                at: Instant::now(),
+                unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap(),
+            };
+            let settings = Settings {
+                directory: directory.path().to_owned(),
+                node: "n".to_owned(),
+                most_age: Duration::MAX,
+                most_disk_bytes: u64::MAX,
+                most_bytes: usize::MAX,
+            };
+            let read = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&read);
+            let show = move |saved: Saved, _| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                shown(saved)
+            };
+            let bench = Self {
+                directory,
+                archive: Archive::new(settings, clock, Arc::new(show)),
+                read,
+                now: clock.at + Duration::from_secs(3600),
+            };
+            for name in names {
+                begin(&bench.open(name), 0);
+            }
+            bench
+        }
+
+        fn open(&self, name: &str) -> Held {
+            file::open(self.directory.path(), &run(name), "n", 1).unwrap()
+        }
+
+        /// (name, attempt) of each, and how often a file was read until then.
+        fn runs(&self, now: Instant) -> (Vec<(String, u32)>, usize) {
+            let runs = self.archive.runs(now, &BTreeSet::new());
+            let seen = runs
+                .iter()
+                .map(|run| (run.id.name.to_string(), run.attempt));
+            (seen.collect(), self.read())
+        }
+
+        fn read(&self) -> usize {
+            self.read.load(Ordering::Relaxed)
+        }
+    }
+
+    fn begin(held: &Held, attempt: u32) {
+        let sql = "INSERT INTO attempts VALUES (?1, 1, NULL, 'running', '', 1, NULL, NULL)";
+        held.connection.execute(sql, [attempt]).unwrap();
+    }
+
+    fn shown(saved: Saved) -> RunSnapshot {
+        RunSnapshot {
+            id: saved.run,
+            attempt: saved.attempt.attempt,
+            world_size: saved.world_size,
+            phase: saved.attempt.phase,
+            reason: String::new(),
+            started: saved.attempt.started,
+            ended: None,
+            archived: true,
+            before: Vec::new(),
+            facts: Default::default(),
+            ranks: Default::default(),
+            hooks: Vec::new(),
+            refused: Vec::new(),
+            wanted: Vec::new(),
+            results: Default::default(),
+            incidents: Vec::new(),
+            logs: Default::default(),
+        }
+    }
+
+    fn seen(each: &[(&str, u32)]) -> Vec<(String, u32)> {
+        let each = each.iter();
+        each.map(|(name, attempt)| ((*name).to_owned(), *attempt))
+            .collect()
+    }
+
+    #[test]
+    fn only_a_file_that_has_changed_is_read_again() {
+        let bench = Bench::new(&["a", "b"]);
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 0)]), 2));
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 0)]), 2));
+        // Somebody writes it: what is new is in its write-ahead log only.
+        let held = bench.open("b");
+        begin(&held, 1);
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 1)]), 3));
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 1)]), 3));
+        begin(&held, 2);
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 2)]), 4));
+        drop(held);
+        assert_eq!(bench.runs(bench.now), (seen(&[("a", 0), ("b", 2)]), 5));
+    }
+
+    #[test]
+    fn a_file_whose_date_may_be_that_of_the_next_write_is_read_again() {
+        let bench = Bench::new(&["a"]);
+        let now = bench.archive.clock.at;
+        assert_eq!(bench.runs(now), (seen(&[("a", 0)]), 1));
+        assert_eq!(bench.runs(now), (seen(&[("a", 0)]), 2));
+    }
+
+    #[test]
+    fn what_was_read_of_a_file_that_is_gone_is_forgotten() {
+        let bench = Bench::new(&["a", "b"]);
+        bench.runs(bench.now);
+        assert_eq!(bench.archive.shown.len(), 2);
+        assert!(file::remove(&bench.directory.path().join("a@1.db")).unwrap());
+        assert_eq!(bench.runs(bench.now), (seen(&[("b", 0)]), 2));
+        assert_eq!(bench.archive.shown.len(), 1);
+    }
+
+    #[test]
+    fn no_file_is_read_whose_name_says_that_it_is_not_meant() {
+        let bench = Bench::new(&["a", "aa", "b"]);
+        for asked in ["a", "a@1"] {
+            let called = bench.archive.called(bench.now, asked);
+            assert_eq!(called.len(), 1);
+            assert_eq!((&called[0].id, bench.read()), (&run("a"), 1));
+        }
+        assert!(bench.archive.called(bench.now, "c").is_empty());
+        assert_eq!(bench.read(), 1);
+        let known = [run("a"), run("b")].into();
+        let others = bench.archive.runs(bench.now, &known);
+        assert_eq!(others.len(), 1);
+        assert_eq!((&others[0].id, bench.read()), (&run("aa"), 2));
+    }
 }

@@ -35,6 +35,21 @@ impl Change {
         }
     }
 
+    /// What goes where there is no room: numbers of memory, and lines of the log that only tell what other rows keep.
+    pub(super) fn unkept(&self) -> Option<Unkept> {
+        let (samples, lines) = match &self.kind {
+            Kind::Sample(_) => (1, 0),
+            Kind::Log { what, .. } => match what {
+                What::Event(_) | What::Decision { .. } | What::Command { .. } => (0, 1),
+                What::Lifecycle(_) => (0, 1),
+                What::State(_) | What::Result(_) | What::Incident(_) => return None,
+            },
+            Kind::Unkept(unkept) => return Some(*unkept),
+            _ => return None,
+        };
+        Some(Unkept { samples, lines })
+    }
+
     /// Rows that it makes, about.
     pub fn rows(&self) -> usize {
         match &self.kind {
@@ -108,6 +123,41 @@ pub enum Kind {
     Hook(Box<HookKept>),
     /// One number of memory.
     Sample(Box<SampleKept>),
+    /// What there was no room for.
+    Unkept(Unkept),
+}
+
+/// Rows that are not written, for the disk took nothing and memory is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unkept {
+    /// Numbers of memory.
+    pub samples: u64,
+    /// Lines of the log.
+    pub lines: u64,
+}
+
+impl Unkept {
+    /// Whether there are any.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// For the log.
+    pub(super) fn text(self) -> String {
+        let Self { samples, lines } = self;
+        format!("{DISK}: {samples} samples of memory and {lines} lines of this log are missing")
+    }
+}
+
+impl std::ops::Add for Unkept {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            samples: self.samples + other.samples,
+            lines: self.lines + other.lines,
+        }
+    }
 }
 
 /// A rank that came in.

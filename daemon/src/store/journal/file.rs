@@ -98,7 +98,7 @@ fn is_anothers(path: &Path, run: &RunId, node: &str) -> bool {
     };
     // What cannot be read is looked at when it is opened.
     let brief = if path.exists() { read() } else { None };
-    brief.is_some_and(|brief| brief.run != *run || (brief.running && brief.node != node))
+    brief.is_some_and(|brief| brief.run != *run || (brief.is_running() && brief.node != node))
 }
 
 /// The files that a run may have, as far as there are any.
@@ -331,16 +331,57 @@ fn escaped(path: &[u8]) -> String {
     text
 }
 
-fn with(path: &Path, ending: &str) -> PathBuf {
+/// A file's name with more behind it.
+pub(super) fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
 }
 
-/// `digits@4711.db`; what has no place in a file's name is written as `%2F`. The second of a run is `digits@4711~2.db`.
+/// `digits@4711.db`. The second of a run is `digits@4711~2.db`.
 fn name(run: &RunId, n: u32) -> String {
+    let stem = stem(run);
+    if n > 1 {
+        format!("{stem}~{n}.{ENDING}")
+    } else {
+        format!("{stem}.{ENDING}")
+    }
+}
+
+/// What the names of a run's files begin with; a long one is cut, and ends with digits of the whole.
+pub(super) fn stem(run: &RunId) -> String {
+    let mut text = encoded(&run.to_string());
+    if text.len() > NAME_BYTES {
+        use sha2::{Digest, Sha256};
+        let whole: [u8; 32] = Sha256::digest(run.to_string()).into();
+        let digits = crate::domain::hex::text(&whole[..8]);
+        text.truncate(NAME_BYTES);
+        text = format!("{text}~{digits}");
+    }
+    text
+}
+
+/// The same, of a file; None: its name is no run's.
+pub(super) fn stem_of(path: &Path) -> Option<&str> {
+    let stem = path.file_stem()?.to_str()?;
+    Some(match stem.rsplit_once('~') {
+        Some((first, n)) if n.parse().is_ok_and(|n| (2..=TRIES).contains(&n)) => first,
+        _ => stem,
+    })
+}
+
+/// Whether a file with this stem may be of a run that is called so, by its name or its id.
+pub(super) fn may_be_called(stem: &str, asked: &str) -> bool {
+    let mut text = encoded(asked);
+    text.truncate(NAME_BYTES);
+    let rest = stem.strip_prefix(&text);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '~']))
+}
+
+/// What has no place in a file's name is written as `%2F`.
+fn encoded(asked: &str) -> String {
     let mut text = String::new();
-    for byte in run.to_string().bytes() {
+    for byte in asked.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'@' | b'+' | b',' | b'=' => {
                 text.push(char::from(byte));
@@ -349,17 +390,7 @@ fn name(run: &RunId, n: u32) -> String {
             _ => text.push_str(&format!("%{byte:02X}")),
         }
     }
-    if text.len() > NAME_BYTES {
-        use sha2::{Digest, Sha256};
-        let whole: [u8; 32] = Sha256::digest(run.to_string()).into();
-        let digits = crate::domain::hex::text(&whole[..8]);
-        text.truncate(NAME_BYTES);
-        text = format!("{text}~{digits}");
-    }
-    if n > 1 {
-        text = format!("{text}~{n}");
-    }
-    format!("{text}.{ENDING}")
+    text
 }
 
 #[cfg(test)]
@@ -380,6 +411,23 @@ mod tests {
         let long = |end: char| name(&run(&format!("{}{end}", "x".repeat(900))), 64);
         assert!(long('a').len() < 240, "{}", long('a').len());
         assert_ne!(long('a'), long('b'));
+    }
+
+    #[test]
+    fn a_file_s_name_tells_whose_it_may_be() {
+        for name_of in ["digits", "a b@c", ".hidden", &"x".repeat(NAME_BYTES + 50)] {
+            let run = run(name_of);
+            for n in [1, 2, TRIES] {
+                let path = PathBuf::from(name(&run, n));
+                let of_path = stem_of(&path).unwrap();
+                assert_eq!(of_path, stem(&run));
+                assert!(may_be_called(of_path, name_of), "{of_path}");
+                assert!(may_be_called(of_path, &run.to_string()), "{of_path}");
+                for other in ["digit", "digits2", "digits@11", "1"] {
+                    assert!(!may_be_called(of_path, other), "{of_path} {other}");
+                }
+            }
+        }
     }
 
     #[test]

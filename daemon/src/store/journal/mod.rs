@@ -6,31 +6,41 @@
 //! | `schema` | the tables, and how an older file becomes a newer one |
 //! | `file` | a file's name, lock and state of health |
 //! | `rows`, `logged`, `numbers` | a change as rows |
-//! | `writer` | what waits, what is committed, what is lost where the disk takes no more |
+//! | `writer`, `backlog` | what waits, what is committed, what is lost where the disk takes no more |
 //! | `thread`, `counted` | one thread for all runs, and what it costs |
 //! | `saved` | what a file says of its run |
-//! | `archive` | the files of a directory: which runs there are, what is in them, which go |
+//! | `cache` | what was read, as long as nobody has written it since |
+//! | `past` | what happened, in order and page by page |
+//! | `tables` | its tables, part by part |
+//! | `archive` | the files of a directory: which runs there are, which go |
 
 mod archive;
+mod backlog;
+mod cache;
 mod change;
 mod counted;
 mod file;
 mod logged;
 mod numbers;
+mod past;
 mod rows;
 mod saved;
 mod schema;
+mod tables;
 mod thread;
 mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use archive::{Archive, Cell, Table};
-pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept};
+pub use archive::{Archive, Show};
+pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept, Unkept};
 pub use counted::{Counted, Counts};
 pub use rows::BY_CLIENT;
 pub use saved::{Saved, SavedCause, SavedRank};
+pub use tables::{Cell, Table};
+#[cfg(test)]
+pub(crate) use thread::Hand;
 pub use thread::{Journal, Journals, Progress as Written, Thread};
 pub use writer::{Opened, Writer};
 

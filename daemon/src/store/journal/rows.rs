@@ -196,6 +196,11 @@ impl Writing<'_> {
             }
             Kind::Hook(hook) => self.hook(attempt, hook)?,
             Kind::Sample(sample) => self.sample(attempt, unix_us, sample)?,
+            Kind::Unkept(unkept) => {
+                let at = self.at_us(attempt, unix_us)?;
+                let what = What::Lifecycle(unkept.text());
+                self.log(attempt, at, None, Position::default(), "", &what)?;
+            }
         }
         Ok(())
     }

@@ -103,22 +103,47 @@ pub struct SavedCause {
 pub(super) struct Brief {
     pub(super) run: RunId,
     pub(super) node: String,
-    /// Its latest attempt has not ended.
+    /// None: no rank ever came.
+    pub(super) latest: Option<Latest>,
+}
+
+/// A run's latest attempt.
+pub(super) struct Latest {
+    pub(super) attempt: u32,
+    /// It has not ended.
     pub(super) running: bool,
+    pub(super) started_unix_us: i64,
+    pub(super) ended_unix_us: Option<i64>,
+}
+
+impl Brief {
+    /// Its latest attempt has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        self.latest.as_ref().is_some_and(|latest| latest.running)
+    }
 }
 
 /// None: no run was ever written into it.
 pub(super) fn brief(connection: &Connection) -> rusqlite::Result<Option<Brief>> {
-    let sql = "SELECT name, launch, node, (SELECT phase FROM attempts ORDER BY attempt DESC LIMIT 1) FROM run";
+    let sql = "SELECT name, launch, node, a.attempt, a.phase, a.started_unix_us, a.ended_unix_us
+        FROM run LEFT JOIN (SELECT * FROM attempts ORDER BY attempt DESC LIMIT 1) a";
     let brief = connection.query_row(sql, [], |row| {
-        let phase: Option<String> = row.get(3)?;
+        let attempt: Option<u32> = row.get(3)?;
+        let latest = |attempt| -> rusqlite::Result<_> {
+            Ok(Latest {
+                attempt,
+                running: row.get::<_, String>(4)? == Phase::Running.word(),
+                started_unix_us: row.get(5)?,
+                ended_unix_us: row.get(6)?,
+            })
+        };
         Ok(Brief {
             run: RunId {
                 name: row.get::<_, String>(0)?.into(),
                 launch: row.get::<_, String>(1)?.into(),
             },
             node: row.get(2)?,
-            running: phase.is_some_and(|phase| phase == Phase::Running.word()),
+            latest: attempt.map(latest).transpose()?,
         })
     });
     brief.optional()
@@ -397,21 +422,23 @@ pub(super) struct Line {
     pub(super) what: What,
 }
 
-/// Rows of the log, in the order that the condition says.
+/// Rows of the log, in the order that the condition says. Returns the number of the last one; None: there is none.
 pub(super) fn log(
     connection: &Connection,
     condition: &str,
     parameters: impl rusqlite::Params,
     at: impl Fn(i64) -> Instant,
     mut each: impl FnMut(Line),
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Option<i64>> {
     let sql = format!(
-        "SELECT at_us, rank, epoch, iter, inner_iter, point, kind, id, what, who, text, outcome, old, new
+        "SELECT at_us, rank, epoch, iter, inner_iter, point, kind, id, what, who, text, outcome, old, new, n
          FROM log_rows WHERE {condition}"
     );
     let mut rows = connection.prepare(&sql)?;
     let mut rows = rows.query(parameters)?;
+    let mut last = None;
     while let Some(row) = rows.next()? {
+        last = Some(row.get(14)?);
         let at_us: i64 = row.get(0)?;
         let position = Position {
             epoch: count(row, 2)?,
@@ -445,7 +472,7 @@ pub(super) fn log(
             });
         }
     }
-    Ok(())
+    Ok(last)
 }
 
 pub(super) fn count(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {

@@ -1,15 +1,16 @@
 //! The journal's thread: one for all runs, so that no commit holds up a gate. What it is handed it writes at once, in one
 //! transaction; what fails it tries again. It has the only clock in here.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::backlog::Backlog;
 use super::change::Change;
 use super::counted::Counted;
 use super::writer::{Opened, Writer};
@@ -18,6 +19,10 @@ use crate::domain::{Clock, RunId};
 
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A run that comes back waits so long for its file, which is being closed; then it gets another.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Why nothing is written, where the thread panicked.
+const ENDED: &str = "the journal's thread has ended";
 /// Beyond so many rows the writer is behind, and whoever sends more is held back.
 const BEHIND_ROWS: usize = 100_000;
 
@@ -48,6 +53,7 @@ pub struct Journals {
     messages: mpsc::Sender<Message>,
     counted: Arc<Counted>,
     next: Arc<AtomicU64>,
+    places: Arc<Places>,
 }
 
 /// The thread.
@@ -74,18 +80,24 @@ impl Journals {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || serve(&inbox))?;
-        let journals = Self {
-            settings: Arc::new(settings),
-            clock,
-            messages: messages.clone(),
-            counted: Arc::default(),
-            next: Arc::default(),
-        };
+        let journals = Self::new(settings, clock, messages.clone());
         Ok((journals, Thread { messages, thread }))
     }
 
-    /// Opens a run's file and reads it. Blocks on the disk.
+    fn new(settings: Settings, clock: Clock, messages: mpsc::Sender<Message>) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            clock,
+            messages,
+            counted: Arc::default(),
+            next: Arc::default(),
+            places: Arc::default(),
+        }
+    }
+
+    /// Opens a run's file and reads it. Blocks on the disk, and while this daemon is about to close it.
     pub fn open(&self, run: &RunId) -> (Journal, Option<saved::Saved>, Option<String>) {
+        let place = Place::take(Arc::clone(&self.places), run);
         let Opened {
             writer,
             saved,
@@ -100,21 +112,26 @@ impl Journals {
         if writer.trouble().is_some() {
             latest.mark_changed(); // it has to be told, though nothing is further
         }
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (queued, waiting) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let kept = Kept {
             writer,
             publish,
+            queued: Arc::clone(&queued),
             waiting: Arc::clone(&waiting),
             counted: Arc::clone(&self.counted),
             due: None,
+            _place: place,
         };
-        // The thread lives as long as anybody can send.
+        // A thread that has ended drops it, and the journal says so.
         let _ = self.messages.send(Message::Open(id, Box::new(kept)));
         let journal = Journal {
             id,
             messages: self.messages.clone(),
             progress: latest,
             ticket: 0,
+            ended: false,
+            held: Backlog::new(0),
+            queued,
             waiting,
         };
         (journal, saved, set_aside)
@@ -142,7 +159,13 @@ pub struct Journal {
     messages: mpsc::Sender<Message>,
     progress: watch::Receiver<Progress>,
     ticket: u64,
-    /// Events and other rows that are said and not committed.
+    /// There is no thread any more.
+    ended: bool,
+    /// What the thread is not to be handed now.
+    held: Backlog,
+    /// Events and other rows that the thread has not taken yet.
+    queued: Arc<AtomicUsize>,
+    /// And those that it has taken, and are not committed.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -150,33 +173,70 @@ impl Journal {
     /// Takes changes. They are committed when [`Journal::progress`] is at the number that this returns.
     pub fn append(&mut self, changes: Vec<Change>) -> u64 {
         self.ticket += 1;
-        self.waiting.fetch_add(rows(&changes), Ordering::Relaxed);
-        // The thread lives as long as this.
-        let _ = self
-            .messages
-            .send(Message::Write(self.id, self.ticket, changes));
+        self.held.push(self.ticket, changes);
+        self.release();
         self.ticket
     }
 
-    /// Whether it is further than when it was looked at last.
+    /// The same while the thread takes nothing and too much waits for it: of these changes as little as possible is kept,
+    /// and it goes with what is appended next.
+    pub fn hold(&mut self, changes: Vec<Change>) -> u64 {
+        self.ticket += 1;
+        self.held.push(self.ticket, changes);
+        self.held.make_room();
+        self.ticket
+    }
+
+    /// Whether something is held.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.held.rows()
+    }
+
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let changes = self.held.take();
+        let rows = rows(&changes);
+        let message = Message::Write(self.id, self.ticket, changes);
+        // A thread that has ended takes nothing: what is said to it goes, for nobody will write it.
+        if self.messages.send(message).is_ok() {
+            self.queued.fetch_add(rows, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is further than when it was looked at last, or has ended since.
     pub fn has_changed(&self) -> bool {
-        self.progress.has_changed().unwrap_or(false)
+        self.progress.has_changed().unwrap_or(!self.ended)
     }
 
     /// How far it is.
     pub fn progress(&mut self) -> Progress {
-        self.progress.borrow_and_update().clone()
+        self.ended = self.progress.has_changed().is_err();
+        let mut progress = self.progress.borrow_and_update().clone();
+        if self.ended {
+            progress.trouble = Some(ENDED.into());
+        }
+        progress
     }
 
-    /// Waits until it is further. Cancel safe.
+    /// Waits until it is further, or has ended. Cancel safe.
     pub async fn changed(&mut self) {
-        if self.progress.changed().await.is_err() {
+        if self.ended {
             std::future::pending::<()>().await;
         }
+        // An error says that it has ended.
+        let _ = self.progress.changed().await;
     }
 
     /// Everything said so far is in the file when this has come.
-    pub fn flush(&self) -> tokio::sync::oneshot::Receiver<()> {
+    pub fn flush(&mut self) -> tokio::sync::oneshot::Receiver<()> {
+        self.release();
         let (done, flushed) = tokio::sync::oneshot::channel();
         let _ = self.messages.send(Message::Flush(self.id, done));
         flushed
@@ -184,18 +244,19 @@ impl Journal {
 
     /// So much waits that no more events are to be kept in memory.
     pub fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+        let rows = self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
+        rows > BEHIND_ROWS && !self.ended
     }
 
     /// More is said than can be written: whoever sends should wait.
     pub fn is_behind(&self) -> bool {
-        self.progress.borrow().trouble.is_none()
-            && self.waiting.load(Ordering::Relaxed) > BEHIND_ROWS
+        self.progress.borrow().trouble.is_none() && self.is_full()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
+        self.release();
         let _ = self.messages.send(Message::Close(self.id));
     }
 }
@@ -208,64 +269,154 @@ fn rows(changes: &[Change]) -> usize {
 struct Kept {
     writer: Writer,
     publish: watch::Sender<Progress>,
+    queued: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
     counted: Arc<Counted>,
     /// When what failed is tried again.
     due: Option<Instant>,
+    /// Given back when the file is closed.
+    _place: Option<Place>,
+}
+
+/// The runs whose files are open here.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<HashSet<RunId>>,
+    given_back: Condvar,
+}
+
+/// One of them.
+struct Place(Arc<Places>, RunId);
+
+impl Place {
+    /// None: another holds it for too long.
+    fn take(places: Arc<Places>, run: &RunId) -> Option<Self> {
+        let taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut taken, _) = places
+            .given_back
+            .wait_timeout_while(taken, CLOSING, |taken| taken.contains(run))
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = taken.insert(run.clone());
+        drop(taken);
+        free.then(|| Self(places, run.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self(places, run) = self;
+        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(run);
+        places.given_back.notify_all();
+    }
 }
 
 fn serve(inbox: &mpsc::Receiver<Message>) {
-    let mut runs: HashMap<u64, Kept> = HashMap::new();
+    let mut serving = Serving::default();
     loop {
-        let due = runs.values().filter_map(|kept| kept.due).min();
-        let message = match due {
+        let message = match serving.due() {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match message {
-            Ok(Message::Open(id, kept)) => {
-                runs.insert(id, *kept);
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(message) => serving.take(message),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        serving.try_again();
+    }
+    for kept in serving.runs.into_values() {
+        kept.writer.close();
+    }
+}
+
+/// What the thread does.
+#[derive(Default)]
+struct Serving {
+    runs: HashMap<u64, Kept>,
+}
+
+impl Serving {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Open(id, kept) => {
+                self.runs.insert(id, *kept);
             }
-            Ok(Message::Write(id, ticket, changes)) => {
-                if let Some(kept) = runs.get_mut(&id) {
-                    kept.writer.push(ticket, changes);
-                    if kept.writer.trouble().is_none() {
-                        kept.commit();
-                    } else {
-                        // It may be that nothing was tried yet: the file could not be opened.
-                        kept.due.get_or_insert(Instant::now() + RETRY);
-                    }
+            Message::Write(id, ticket, changes) => {
+                if let Some(kept) = self.runs.get_mut(&id) {
+                    kept.push(ticket, changes);
                 }
             }
-            Ok(Message::Flush(id, done)) => {
-                if let Some(kept) = runs.get_mut(&id) {
+            Message::Flush(id, done) => {
+                if let Some(kept) = self.runs.get_mut(&id) {
                     kept.commit();
                 }
                 // Whoever waits may have left.
                 let _ = done.send(());
             }
-            Ok(Message::Close(id)) => {
-                if let Some(kept) = runs.remove(&id) {
+            Message::Close(id) => {
+                if let Some(kept) = self.runs.remove(&id) {
                     kept.writer.close();
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-        }
-        let now = Instant::now();
-        for kept in runs
-            .values_mut()
-            .filter(|kept| kept.due.is_some_and(|due| due <= now))
-        {
-            kept.commit();
+            Message::Stop => {}
         }
     }
-    for kept in runs.into_values() {
-        kept.writer.close();
+
+    /// When something is to be tried again.
+    fn due(&self) -> Option<Instant> {
+        self.runs.values().filter_map(|kept| kept.due).min()
+    }
+
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        for kept in self.runs.values_mut() {
+            if kept.due.is_some_and(|due| due <= now) {
+                kept.commit();
+            }
+        }
+    }
+}
+
+/// For tests: the journals' thread, which works when it is told to. Dropped, it has ended.
+#[cfg(test)]
+pub(crate) struct Hand {
+    inbox: mpsc::Receiver<Message>,
+    serving: Serving,
+}
+
+#[cfg(test)]
+impl Hand {
+    pub(crate) fn start(settings: Settings, clock: Clock) -> (Journals, Self) {
+        let (messages, inbox) = mpsc::channel();
+        let serving = Serving::default();
+        (
+            Journals::new(settings, clock, messages),
+            Self { inbox, serving },
+        )
+    }
+
+    /// Does everything that it was handed.
+    pub(crate) fn work(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.serving.take(message);
+        }
     }
 }
 
 impl Kept {
+    fn push(&mut self, ticket: u64, changes: Vec<Change>) {
+        self.queued.fetch_sub(rows(&changes), Ordering::Relaxed);
+        self.writer.push(ticket, changes);
+        if self.writer.trouble().is_none() {
+            self.commit();
+        } else {
+            self.waiting.store(self.writer.rows(), Ordering::Relaxed);
+            // It may be that nothing was tried yet: the file could not be opened.
+            self.due.get_or_insert(Instant::now() + RETRY);
+        }
+    }
+
     fn commit(&mut self) {
         let (rows, begun) = (self.writer.rows(), Instant::now());
         self.writer.commit();
@@ -283,5 +434,44 @@ impl Kept {
             *old = progress;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_comes_back_waits_until_its_file_is_closed() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            node: "n".to_owned(),
+            most_age: Duration::MAX,
+            most_disk_bytes: u64::MAX,
+            most_bytes: 16 << 20,
+        };
+        let clock = Clock {
+            at: Instant::now(),
+            unix: Duration::from_secs(1_800_000_000),
+        };
+        let (journals, mut hand) = Hand::start(settings, clock);
+        let run = RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        };
+        drop(journals.open(&run));
+        let opening = std::thread::spawn({
+            let journals = journals.clone();
+            move || journals.open(&run).0
+        });
+        // Whoever opens is ahead of the thread that closes.
+        while Arc::strong_count(&journals.places) < 4 && !opening.is_finished() {
+            std::thread::yield_now();
+        }
+        hand.work();
+        let _again = opening.join().expect("it is opened");
+        let second = directory.path().join("digits@1~2.db");
+        assert!(!second.exists(), "it has one file");
     }
 }

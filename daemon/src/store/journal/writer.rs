@@ -1,45 +1,24 @@
 //! One run's file as its writer sees it: changes wait in order, and go to the file group by group. What could not be
 //! committed stays, and is tried again; what does not fit in memory meanwhile is lost, and counted. No thread and no clock.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
-use super::change::{Change, DISK, Dropped, Kind};
+use super::backlog::Backlog;
+use super::change::Change;
 use super::file::{self, Held};
 use super::rows::Rows;
 use super::{Settings, saved};
 use crate::domain::{Clock, RunId};
 
-/// What one event costs in memory, with what it carries; other changes are taken for as much.
-const ROW_BYTES: usize = 200;
-
-/// What one message brought, and its number.
-struct Group {
-    ticket: u64,
-    changes: Vec<Change>,
-    bytes: usize,
-}
-
-impl Group {
-    /// Returns how much smaller it has become.
-    fn count_again(&mut self) -> usize {
-        let bytes = self.changes.iter().map(bytes_of).sum();
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        before - bytes
-    }
-}
-
 /// The file of one run.
 pub struct Writer {
     open: Option<Open>,
-    waiting: VecDeque<Group>,
-    bytes: usize,
+    waiting: Backlog,
     committed: u64,
     /// Why the last attempt to write failed.
     trouble: Option<String>,
     /// A file that was found damaged and set aside: a line for people.
     set_aside: Option<String>,
-    most_bytes: usize,
     make: Box<dyn FnMut() -> Result<Held, String> + Send>,
     clock: Clock,
 }
@@ -95,12 +74,10 @@ impl Writer {
     ) -> Opened {
         let mut writer = Self {
             open: None,
-            waiting: VecDeque::new(),
-            bytes: 0,
+            waiting: Backlog::new(most_bytes),
             committed: 0,
             trouble: None,
             set_aside: None,
-            most_bytes,
             make,
             clock,
         };
@@ -161,21 +138,15 @@ impl Writer {
 
     /// Takes changes. They are committed with, or before, what comes later.
     pub fn push(&mut self, ticket: u64, changes: Vec<Change>) {
-        let bytes = changes.iter().map(bytes_of).sum();
-        self.bytes += bytes;
-        self.waiting.push_back(Group {
-            ticket,
-            changes,
-            bytes,
-        });
+        self.waiting.push(ticket, changes);
         if self.trouble.is_some() {
-            self.make_room();
+            self.waiting.make_room();
         }
     }
 
     /// Rows that wait, about.
     pub fn rows(&self) -> usize {
-        self.bytes / ROW_BYTES
+        self.waiting.rows()
     }
 
     /// Whether anything waits.
@@ -195,10 +166,9 @@ impl Writer {
 
     /// Writes all that waits, or nothing of it.
     pub fn commit(&mut self) {
-        let Some(last) = self.waiting.back() else {
+        let Some(ticket) = self.waiting.last() else {
             return;
         };
-        let ticket = last.ticket;
         if self.open.is_none()
             && let Some((held, saved)) = self.reopen()
         {
@@ -213,20 +183,19 @@ impl Writer {
             }
         }
         let Some(open) = &mut self.open else { return };
-        let changes = self.waiting.iter().flat_map(|group| &group.changes);
-        match open.rows.commit(changes) {
+        match open.rows.commit(self.waiting.changes()) {
             Ok(()) => {
-                self.waiting.clear();
-                self.bytes = 0;
+                let unkept = self.waiting.clear();
                 self.committed = ticket;
-                if self.trouble.take().is_some() {
-                    tracing::info!(path = %open.path.display(), "the journal is written again");
+                if self.trouble.take().is_some() || unkept.any() {
+                    let (samples, lines) = (unkept.samples, unkept.lines);
+                    tracing::info!(path = %open.path.display(), samples, lines, "the journal is written again; so many rows were not kept meanwhile");
                 }
             }
             Err(error) => {
                 let why = format!("{}: {error}", open.path.display());
                 self.fail(&why);
-                self.make_room();
+                self.waiting.make_room();
             }
         }
     }
@@ -239,87 +208,6 @@ impl Writer {
             );
         }
         self.trouble = Some(why.to_owned());
-    }
-
-    /// What is said again later goes, then the oldest events, which become holes; everything else is little and stays.
-    fn make_room(&mut self) {
-        if self.bytes <= self.most_bytes {
-            return;
-        }
-        self.drop_said_again();
-        let mut at = 0;
-        while self.bytes > self.most_bytes && at < self.waiting.len() {
-            let group = &mut self.waiting[at];
-            for change in &mut group.changes {
-                change.give_events_up();
-            }
-            self.bytes -= group.count_again();
-            at += 1;
-        }
-        self.join_holes();
-        // A group without changes is committed with the next one that has some.
-        if let Some(last) = self.waiting.back().map(|group| group.ticket) {
-            self.waiting
-                .retain(|group| !group.changes.is_empty() || group.ticket == last);
-        }
-    }
-
-    /// Of hooks and the desired state only the latest counts.
-    fn drop_said_again(&mut self) {
-        let mut later = HashSet::new();
-        for group in self.waiting.iter_mut().rev() {
-            let changes = std::mem::take(&mut group.changes);
-            let mut kept: Vec<_> = changes
-                .into_iter()
-                .rev()
-                .filter(|change| match &change.kind {
-                    Kind::Hook(hook) => later.insert((change.attempt, hook.seen.name.clone())),
-                    Kind::Desired(..) => later.insert((change.attempt, String::new())),
-                    _ => true,
-                })
-                .collect();
-            kept.reverse();
-            group.changes = kept;
-            self.bytes -= group.count_again();
-        }
-    }
-
-    /// Holes that touch become one, so that a long outage stays small.
-    fn join_holes(&mut self) {
-        let mut last: BTreeMap<_, (usize, usize)> = BTreeMap::new();
-        for at in 0..self.waiting.len() {
-            for n in 0..self.waiting[at].changes.len() {
-                let change = &self.waiting[at].changes[n];
-                let attempt = change.attempt;
-                let (rank, here) = match &change.kind {
-                    Kind::Lost(rank, here, _) => (*rank, here.clone()),
-                    Kind::Events(events) => {
-                        last.remove(&(attempt, events.rank));
-                        continue;
-                    }
-                    _ => continue,
-                };
-                let before = last.insert((attempt, rank), (at, n));
-                let Some((was_at, was_n)) = before else {
-                    continue;
-                };
-                let Kind::Lost(_, was, _) = &mut self.waiting[was_at].changes[was_n].kind else {
-                    continue;
-                };
-                if was.last_seq + 1 != here.first_seq || was.why != here.why {
-                    continue;
-                }
-                let joined = join(std::mem::replace(was, nothing(was.first_seq)), here);
-                if let Kind::Lost(_, hole, _) = &mut self.waiting[at].changes[n].kind {
-                    *hole = joined;
-                }
-            }
-        }
-        for group in &mut self.waiting {
-            let is_joined = |change: &Change| matches!(&change.kind, Kind::Lost(_, dropped, _) if dropped.points.is_empty());
-            group.changes.retain(|change| !is_joined(change));
-            self.bytes -= group.count_again();
-        }
     }
 
     /// Commits what waits, and makes one file of it.
@@ -365,41 +253,16 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-fn bytes_of(change: &Change) -> usize {
-    ROW_BYTES * change.rows()
-}
-
-fn nothing(seq: u64) -> Dropped {
-    Dropped {
-        first_seq: seq,
-        last_seq: seq,
-        points: Vec::new(),
-        why: DISK,
-    }
-}
-
-fn join(first: Dropped, second: Dropped) -> Dropped {
-    let mut points: BTreeMap<_, u64> = first.points.into_iter().collect();
-    for (point, count) in second.points {
-        *points.entry(point).or_default() += count;
-    }
-    Dropped {
-        first_seq: first.first_seq,
-        last_seq: second.last_seq,
-        points: points.into_iter().collect(),
-        why: DISK,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use super::super::backlog::ROW_BYTES;
     use super::*;
     use crate::domain::{Event, Names, Position, Rank};
-    use crate::store::journal::change::Events;
     use crate::store::journal::change::Progress;
+    use crate::store::journal::change::{Dropped, Events, Kind};
 
     fn run() -> RunId {
         RunId {
@@ -694,5 +557,80 @@ mod tests {
             bench.numbers("SELECT settled FROM ranks"),
             [next as i64 - 1]
         );
+    }
+
+    #[test]
+    fn a_full_disk_holds_few_samples_and_lines_and_says_how_many_are_missing() {
+        use crate::domain::{Command, Deed, Effective, Outcome};
+        use crate::snapshot::What;
+        use crate::store::journal::SampleKept;
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.commit();
+        writer.limit_pages(1); // not below what it has
+        let line = |kind| Kind::Log {
+            rank: None,
+            position: Position::default(),
+            point: "".into(),
+            what: kind,
+        };
+        let sample = SampleKept {
+            rank: None,
+            device: None,
+            name: "host_used_bytes",
+            value: Ok(1.0),
+            source: "/proc/meminfo",
+            position: Position::default(),
+        };
+        let minute = || {
+            let mut changes = vec![bench.change(line(What::Lifecycle("came".to_owned())))];
+            changes.extend((0..60).map(|_| bench.change(Kind::Sample(Box::new(sample.clone())))));
+            changes
+        };
+        let mut ticket = 1;
+        while writer.trouble().is_none() {
+            ticket += 1;
+            writer.push(ticket, minute());
+            writer.commit();
+        }
+        for n in 0..50 {
+            ticket += 1;
+            writer.push(ticket, minute());
+            if n == 7 {
+                ticket += 1;
+                let command = Command {
+                    id: "c".to_owned(),
+                    by: "operator".to_owned(),
+                    at: Position::default(),
+                    effective: Effective::Next,
+                    deed: Deed::Checkpoint { tag: String::new() },
+                };
+                let answered = Kind::Answered(Rank(0), "c".to_owned(), Outcome::Applied);
+                let kinds = [Kind::Command(Rank(0), Box::new(command)), answered];
+                writer.push(ticket, kinds.map(|kind| bench.change(kind)).into());
+            }
+        }
+        assert!(writer.rows() <= 101, "{} rows wait", writer.rows());
+        writer.limit_pages(1 << 20);
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (ticket, None));
+        assert_eq!(
+            bench.numbers("SELECT outcome = 'applied' FROM command_rows"),
+            [1]
+        );
+        let minutes = ticket as i64 - 2;
+        let samples = bench.numbers("SELECT count(*) FROM sample_rows")[0];
+        let lines = bench.numbers("SELECT count(*) FROM log_rows WHERE text = 'came'")[0];
+        assert!(lines < minutes);
+        let text = format!(
+            "SELECT count(*) FROM log_rows WHERE text LIKE '%: {} samples of memory and {} lines%'",
+            60 * minutes - samples,
+            minutes - lines
+        );
+        assert_eq!(bench.numbers(&text), [1], "it is told once, and truly");
+        writer.push(ticket + 1, minute());
+        writer.commit();
+        assert_eq!(bench.numbers(&text), [1]);
     }
 }

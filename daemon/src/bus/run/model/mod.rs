@@ -911,3 +911,39 @@ fn a_gap_that_no_hole_explains_is_counted_all_the_same() {
     world.down(0, usize::MAX);
     assert_eq!(world.ranks[0].acked, 9);
 }
+
+#[test]
+fn a_run_whose_lost_ranks_came_back_is_not_lost() {
+    use Step::*;
+    for restarted in [false, true] {
+        let mut world = World::new(3, false);
+        let gone = |world: &mut World, rank| world.disconnect(rank, true);
+        for rank in 0..3 {
+            world.step(&Exchange(rank));
+        }
+        gone(&mut world, 2);
+        world.step(&Pass(6));
+        gone(&mut world, 1);
+        world.step(&Pass(6));
+        let reason = |world: &World| world.daemon.as_ref().expect("it runs").run.reason();
+        assert_eq!(reason(&world), "rank 2: no sign of life for 5 s");
+        world.step(&Commit(true));
+        if restarted {
+            world.step(&Kill);
+            world.step(&Start);
+        }
+        world.step(&Exchange(2));
+        assert_eq!(reason(&world), "rank 1: no sign of life for 5 s");
+        world.step(&Exchange(1));
+        assert_eq!(reason(&world), "");
+        for rank in 0..3 {
+            world.step(&Bye(rank, false));
+            world.step(&Exchange(rank));
+        }
+        let run = &world.daemon.as_ref().expect("it runs").run;
+        assert_eq!(
+            (run.phase(), run.reason()),
+            (crate::snapshot::Phase::Finished, String::new())
+        );
+    }
+}
