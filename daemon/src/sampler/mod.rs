@@ -51,6 +51,7 @@ impl Default for Settings {
 pub struct Sampler {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
+    gpus: Option<gpu::Thread>,
 }
 
 impl Sampler {
@@ -59,6 +60,14 @@ impl Sampler {
     pub fn start(settings: Settings, live: Live) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         live.set_host(host::Host::new(&settings.proc_root).read(Instant::now()));
+        let gpus = if settings.gpu {
+            let (library, root) = (settings.nvml_library.clone(), &settings.proc_root);
+            let thread = gpu::Thread::start(library, root, settings.gpu_interval, live.clone())?;
+            Some(thread)
+        } else {
+            live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
+            None
+        };
         let thread = std::thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(move || {
@@ -67,7 +76,7 @@ impl Sampler {
                     turns.run();
                 }
             })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, gpus })
     }
 
     /// Ends the thread, promptly.
@@ -77,6 +86,9 @@ impl Sampler {
         if self.thread.join().is_err() {
             tracing::warn!("the sampler's thread panicked");
         }
+        if let Some(gpus) = self.gpus {
+            gpus.stop();
+        }
     }
 }
 
@@ -85,22 +97,11 @@ struct Turns {
     live: Live,
     host: (host::Host, Duration, Instant),
     processes: (process::Processes, Duration, Instant),
-    gpus: Option<(gpu::Gpus, Duration, Instant)>,
 }
 
 impl Turns {
     fn new(settings: &Settings, live: Live) -> Self {
         let now = Instant::now();
-        if !settings.gpu {
-            live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
-        }
-        let gpus = || {
-            (
-                gpu::Gpus::new(settings.nvml_library.clone()),
-                settings.gpu_interval,
-                now,
-            )
-        };
         Self {
             live,
             host: (
@@ -113,20 +114,12 @@ impl Turns {
                 settings.process_interval,
                 now,
             ),
-            gpus: settings.gpu.then(gpus),
         }
     }
 
     fn wait(&self) -> Duration {
-        let next = self
-            .gpus
-            .iter()
-            .map(|gpus| gpus.2)
-            .chain([self.host.2, self.processes.2])
-            .min();
-        next.map_or(Duration::ZERO, |next| {
-            next.saturating_duration_since(Instant::now())
-        })
+        let next = self.host.2.min(self.processes.2);
+        next.saturating_duration_since(Instant::now())
     }
 
     fn run(&mut self) {
@@ -138,17 +131,6 @@ impl Turns {
         if self.processes.2 <= now {
             self.processes.0.read(&self.live, now);
             self.processes.2 = now + self.processes.1;
-        }
-        if let Some((gpus, interval, next)) = self.gpus.as_mut().filter(|gpus| gpus.2 <= now) {
-            let read = gpus.read(now);
-            // No driver now is seldom a driver in a second.
-            *next = now
-                + if read.is_err() {
-                    *interval * 30
-                } else {
-                    *interval
-                };
-            self.live.set_gpus(read);
         }
     }
 }
