@@ -84,8 +84,19 @@ fn used(pids: &[u32], processes: &[GpuProcess]) -> Option<Result<f64, String>> {
 pub struct VisibleDevice {
     /// NVML's index of the GPU, or of the one that the slice is of.
     pub gpu: u32,
-    /// By UUID: that is the same for everybody; an index is another one in a container that has not all GPUs.
-    pub named: bool,
+    /// How that is known.
+    pub by: Named,
+}
+
+/// What says which GPU an ordinal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A UUID, which is the same for everybody.
+    Uuid,
+    /// An index, which is another one in a container that has not all GPUs.
+    Index,
+    /// Nothing: the order of all GPUs, unless the process has chosen some itself.
+    Order,
 }
 
 /// The GPUs that a process sees in the order of its ordinals, as CUDA reads CUDA_VISIBLE_DEVICES (`None`: not set): it
@@ -98,6 +109,11 @@ pub fn visible(devices: Option<&str>, gpus: &[GpuSample]) -> Result<Vec<VisibleD
         return Ok(by_uuid(devices.unwrap_or_default(), gpus));
     }
     let entries = devices.map(|text| ordinals(text, gpus.len()));
+    let by = if devices.is_some() {
+        Named::Index
+    } else {
+        Named::Order
+    };
     if entries.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Vec::new());
     }
@@ -112,7 +128,7 @@ pub fn visible(devices: Option<&str>, gpus: &[GpuSample]) -> Result<Vec<VisibleD
     let entries = entries.unwrap_or_else(|| (0..gpus.len()).collect());
     let each = entries.into_iter().map(|at| VisibleDevice {
         gpu: gpus[at].index,
-        named: false,
+        by,
     });
     Ok(each.collect())
 }
@@ -147,7 +163,8 @@ fn by_uuid(text: &str, gpus: &[GpuSample]) -> Vec<VisibleDevice> {
         if found.iter().any(|(_, before)| *before == uuid) {
             return Vec::new();
         }
-        let device = VisibleDevice { gpu, named: true };
+        let by = Named::Uuid;
+        let device = VisibleDevice { gpu, by };
         found.push((device, uuid));
     }
     found.into_iter().map(|(device, _)| device).collect()
@@ -178,8 +195,8 @@ fn meant<'a>(entry: &str, gpus: &'a [GpuSample]) -> Option<(u32, &'a str)> {
     fits.next().is_none().then_some(first)
 }
 
-/// The GPU that a trainer's `ordinal` is. What the driver says of the trainer's process settles it; where that is not
-/// known, only a UUID does, since an index means another GPU in a container.
+/// The GPU that a trainer's `ordinal` is. Where the driver sees its process on one GPU, it is that; on several, what
+/// CUDA_VISIBLE_DEVICES says must be one of them. Where the driver does not say, only a UUID is sure.
 pub fn gpu_of(
     ordinal: Option<u32>,
     visible: &Result<Vec<VisibleDevice>, String>,
@@ -197,8 +214,11 @@ pub fn gpu_of(
     let uses: Vec<u32> = uses(&[main], gpus).iter().map(|one| one.gpu).collect();
     match device {
         _ if is_sure && uses.len() == 1 => Some(uses[0]),
-        Some(device) if is_sure => uses.contains(&device.gpu).then_some(device.gpu),
-        Some(device) => device.named.then_some(device.gpu),
+        Some(device) if is_sure => {
+            let is_it = device.by != Named::Order && uses.contains(&device.gpu);
+            is_it.then_some(device.gpu)
+        }
+        Some(device) => (device.by == Named::Uuid).then_some(device.gpu),
         None => None,
     }
 }
@@ -315,7 +335,7 @@ mod tests {
         }
         let named = VisibleDevice {
             gpu: 1,
-            named: true,
+            by: Named::Uuid,
         };
         assert_eq!(visible(Some("GPU-2"), &gpus), Ok(vec![named]));
     }
@@ -403,10 +423,12 @@ mod tests {
             (Some(0), None, on(&[2]), Some(2)),
             (None, Some("1"), on(&[1]), Some(1)),
             // On several: the ordinal says which, if it is one of them.
-            (Some(1), None, on(&[0, 1]), Some(1)),
-            (Some(2), None, on(&[0, 1]), None),
+            (Some(1), Some("0,1,2"), on(&[0, 1]), Some(1)),
+            (Some(2), Some("0,1,2"), on(&[0, 1]), None),
             (Some(1), Some("2,0"), on(&[0, 2]), Some(0)),
-            (Some(5), None, on(&[0, 1]), None),
+            (Some(5), Some("0,1"), on(&[0, 1]), None),
+            // The process may have chosen some itself, where nothing was set before.
+            (Some(1), None, on(&[0, 1]), None),
             // On none: it has not begun, or it is another process's number.
             (Some(0), None, on(&[]), None),
             // Not known: an index is not sure, a UUID is.

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 pub use happening::{Happening, What};
 
-use crate::domain::{Facts, Heartbeat, Incident, Position, Rank, RunId, TrainerResult, Wanted};
+use crate::domain::{
+    AllocatorSample, Facts, Heartbeat, Incident, Position, Rank, RunId, TrainerResult, Wanted,
+};
 
 /// Where a run is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +92,8 @@ pub struct RankSnapshot {
     pub heartbeat: Heartbeat,
     /// The trainer's own resident set size, as last sent, and when.
     pub own_rss_bytes: Option<(u64, Instant)>,
+    /// What its framework's allocator holds, as last sent; None: it has sent nothing of it.
+    pub allocator: Option<AllocatorSample>,
     /// The largest one seen.
     pub peak_rss_bytes: Option<u64>,
     /// Gates answered.
