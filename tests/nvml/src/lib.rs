@@ -120,7 +120,10 @@ fn of_device(
         let gpu = world.gpu(handle.gpu)?;
         gpu.refusal(function)?;
         match handle.slice {
-            None => answer(&Target::Gpu(gpu)),
+            None => {
+                gpu.refusal_of_whole(function)?;
+                answer(&Target::Gpu(gpu))
+            }
             Some(at) => answer(&Target::Slice(gpu, gpu.slice(at)?)),
         }
     };

@@ -71,8 +71,12 @@ pub(crate) struct Gpu {
     /// It fell off the bus.
     #[serde(default)]
     lost: bool,
+    /// Of it and its slices.
     #[serde(default)]
     answers: BTreeMap<String, Refusal>,
+    /// Of the whole GPU, not of its slices.
+    #[serde(default)]
+    whole_answers: BTreeMap<String, Refusal>,
 }
 
 #[derive(Deserialize)]
@@ -201,6 +205,10 @@ impl Gpu {
             return Err(Refusal::GpuIsLost.code());
         }
         refused(&self.answers, function)
+    }
+
+    pub(crate) fn refusal_of_whole(&self, function: &str) -> Result<(), nvmlReturn_t> {
+        refused(&self.whole_answers, function)
     }
 }
 

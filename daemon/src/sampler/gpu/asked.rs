@@ -37,9 +37,9 @@ pub(super) enum Ended {
     Driver(String),
 }
 
-/// Questions that this device does not support; they are not asked again.
+/// Questions that this device, or one of its slices, does not support; they are not asked again.
 #[derive(Debug, Default)]
-pub(super) struct Refused(BTreeSet<&'static str>);
+pub(super) struct Refused(BTreeSet<(Option<u32>, &'static str)>);
 
 impl Refused {
     /// The device is another one now: it is asked again.
@@ -67,9 +67,19 @@ impl<'a> Asked<'a> {
         Self { refused, ended }
     }
 
-    /// Asks, unless it is known that there is no answer.
+    /// Asks the whole device, unless it is known that there is no answer.
     pub(super) fn ask<T>(
         &mut self,
+        what: &'static str,
+        call: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Result<T, Unanswered> {
+        self.ask_of(None, what, call)
+    }
+
+    /// The same of a slice, by its place: what one does not support another may.
+    pub(super) fn ask_of<T>(
+        &mut self,
+        slice: Option<u32>,
         what: &'static str,
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Result<T, Unanswered> {
@@ -82,14 +92,14 @@ impl<'a> Asked<'a> {
             Some(Ended::Driver(why)) => return Err(unanswered(why, false)),
             None => {}
         }
-        if self.refused.0.contains(what) {
+        if self.refused.0.contains(&(slice, what)) {
             return Err(unanswered(NOT_SUPPORTED, true));
         }
         call().map_err(|error| {
             let why = words(&error);
             match &error {
                 NvmlError::NotSupported => {
-                    self.refused.0.insert(what);
+                    self.refused.0.insert((slice, what));
                 }
                 NvmlError::GpuLost => self.ended = Some(Ended::Lost),
                 error if driver_is_gone(error) => self.ended = Some(Ended::Driver(why.clone())),
@@ -135,6 +145,7 @@ mod tests {
         // Another question is not touched by that, and after a change of the device it is asked again.
         let mut asked = Asked::new(&mut refused);
         assert_eq!(asked.ask("temperature", || Ok(40)), Ok(40));
+        assert_eq!(asked.ask_of(Some(1), "power", || Ok(7)), Ok(7));
         asked.ask_all_again();
         assert_eq!(asked.ask("power", || Ok(70)), Ok(70));
     }

@@ -171,8 +171,9 @@ fn slice_sample(
     slice: &slices::Slice<'_>,
     now: Instant,
 ) -> MigSample {
-    let uuid = asked.ask("a slice's UUID", || slice.device.uuid());
-    let memory = asked.ask("a slice's memory", || memory::ask(nvml, &slice.device));
+    let place = Some(slice.index);
+    let uuid = asked.ask_of(place, "UUID", || slice.device.uuid());
+    let memory = asked.ask_of(place, "memory", || memory::ask(nvml, &slice.device));
     let [total_bytes, used_bytes, free_bytes, reserved_bytes] = memory::readings(&memory, now);
     MigSample {
         index: slice.index,

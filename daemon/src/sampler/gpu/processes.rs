@@ -13,13 +13,6 @@ use super::pids::Pids;
 use super::slices::Slice;
 use crate::domain::{GpuProcess, Reading};
 
-/// The questions of a whole GPU, and of a slice: one may be supported where the other is not.
-const OF_GPU: [&str; 3] = ["compute processes", "graphics processes", "MPS processes"];
-const OF_SLICE: [&str; 3] = [
-    "a slice's compute processes",
-    "a slice's graphics processes",
-    "a slice's MPS processes",
-];
 const NOT_SAID: &str = "the driver does not say it for this process";
 
 /// Everybody on a GPU. A sliced GPU may only say it slice by slice. Errors: a list is not known, so that all are not.
@@ -30,10 +23,10 @@ pub(super) fn ask(
     pids: &Pids,
     now: Instant,
 ) -> Result<Vec<GpuProcess>, String> {
-    let running = match lists(asked, device, OF_GPU) {
+    let running = match lists(asked, device, None) {
         Err(whole) if !slices.is_empty() => {
             let each = slices.iter().map(|slice| {
-                let mut running = lists(asked, &slice.device, OF_SLICE)?;
+                let mut running = lists(asked, &slice.device, Some(slice.index))?;
                 for process in &mut running {
                     process.gpu_instance_id.get_or_insert(slice.gpu_instance);
                 }
@@ -70,11 +63,17 @@ pub(super) fn ask(
 fn lists(
     asked: &mut Asked<'_>,
     device: &Device<'_>,
-    [of_compute, of_graphics, of_mps]: [&'static str; 3],
+    slice: Option<u32>,
 ) -> Result<Vec<ProcessInfo>, Unanswered> {
-    let mut running = asked.ask(of_compute, || device.running_compute_processes())?;
-    let graphics = asked.ask(of_graphics, || or_none(device.running_graphics_processes()));
-    let mps = asked.ask(of_mps, || or_none(device.mps_running_compute_processes()));
+    let mut running = asked.ask_of(slice, "compute processes", || {
+        device.running_compute_processes()
+    })?;
+    let graphics = asked.ask_of(slice, "graphics processes", || {
+        or_none(device.running_graphics_processes())
+    });
+    let mps = asked.ask_of(slice, "MPS processes", || {
+        or_none(device.mps_running_compute_processes())
+    });
     for list in [graphics, mps] {
         match list {
             Ok(list) => running.extend(list),

@@ -37,17 +37,19 @@ pub(super) fn ask<'n>(
     let places = asked.ask("places for slices", || device.mig_device_count())?;
     let mut slices = Vec::new();
     for index in 0..places {
-        let found = asked.ask("a slice", || match device.mig_device_by_index(index) {
-            // An empty place.
-            Err(NvmlError::NotFound) => Ok(None),
-            found => found.map(Some),
+        let found = asked.ask_of(Some(index), "a slice", || {
+            match device.mig_device_by_index(index) {
+                // An empty place.
+                Err(NvmlError::NotFound) => Ok(None),
+                found => found.map(Some),
+            }
         })?;
         let Some(slice) = found else { continue };
         let lib = nvml.lib();
-        let gpu = asked.ask("GPU instance", || {
+        let gpu = asked.ask_of(Some(index), "GPU instance", || {
             id(nvml_sym(lib.nvmlDeviceGetGpuInstanceId.as_ref())?, &slice)
         })?;
-        let compute = asked.ask("compute instance", || {
+        let compute = asked.ask_of(Some(index), "compute instance", || {
             id(
                 nvml_sym(lib.nvmlDeviceGetComputeInstanceId.as_ref())?,
                 &slice,
