@@ -134,9 +134,7 @@ impl Pace {
     fn spent(&mut self, started: Instant, ended: Instant, cpu: Duration) {
         self.reads += 1;
         self.cpu += cpu;
-        self.longest = self
-            .longest
-            .max(ended.saturating_duration_since(started));
+        self.longest = self.longest.max(ended.saturating_duration_since(started));
         let given = self.rate.budget_percent / 100.0;
         let passed = ended.saturating_duration_since(self.debt_at).as_secs_f64();
         self.debt_s = (self.debt_s - given * passed).max(0.0) + cpu.as_secs_f64();
@@ -216,7 +214,10 @@ mod tests {
         let cost = pace.cost(now);
         let slowed = cost.slowed_to.expect("it is slowed");
         assert!((ms(495)..=ms(510)).contains(&slowed), "{slowed:?}");
-        assert!(cost.cpu <= ms(1_310), "1 % of two minutes and a burst: {cost:?}");
+        assert!(
+            cost.cpu <= ms(1_310),
+            "1 % of two minutes and a burst: {cost:?}"
+        );
         // Cheap again.
         for _ in 0..20 {
             pace.looked(now, now, Duration::from_micros(100));

@@ -169,7 +169,10 @@ fn round_to_one_decimal(value: f64) -> f64 {
     }
     let unused = rest.len();
     let written = std::str::from_utf8(&text[..text.len() - unused]);
-    written.ok().and_then(|text| text.parse().ok()).unwrap_or(value)
+    written
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(value)
 }
 
 #[cfg(test)]

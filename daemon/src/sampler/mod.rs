@@ -121,3 +121,6 @@ impl Sampler {
         }
     }
 }
+
+#[cfg(test)]
+mod recorded;

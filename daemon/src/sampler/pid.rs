@@ -242,11 +242,9 @@ impl Process {
             .file("environ")?
             .take(MOST_ENVIRON)
             .read_to_end(&mut text)?;
-        let value = text.split(|byte| *byte == 0).find_map(|entry| {
-            entry
-                .strip_prefix(name.as_bytes())?
-                .strip_prefix(b"=")
-        });
+        let value = text
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
     }
 
@@ -292,9 +290,7 @@ fn folder(root: &Path, pid: u32) -> Result<OwnedFd, Lost> {
 /// Of a process that lives.
 fn stat(folder: &OwnedFd) -> Result<Stat, Lost> {
     let mut text = Vec::new();
-    file_in(folder, "stat")?
-        .take(4096)
-        .read_to_end(&mut text)?;
+    file_in(folder, "stat")?.take(4096).read_to_end(&mut text)?;
     let stat = Stat::from_read(&text[..])
         .map_err(|error| Lost::Unread(format!("its stat does not parse: {error}")))?;
     if matches!(stat.state, 'Z' | 'X') {

@@ -231,7 +231,12 @@ impl Processes {
                 (&mut main.process, &mut main.detail, &mut main.turn, true)
             } else {
                 match main.below.iter_mut().find(|child| child.turn.due == due) {
-                    Some(child) => (&mut child.process, &mut child.detail, &mut child.turn, false),
+                    Some(child) => (
+                        &mut child.process,
+                        &mut child.detail,
+                        &mut child.turn,
+                        false,
+                    ),
                     None => continue,
                 }
             };

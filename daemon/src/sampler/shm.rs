@@ -36,7 +36,10 @@ mod tests {
         let own = read(proc, "self", now).expect("this machine has a /dev/shm");
         assert!(own.total_bytes > 0 && own.used_bytes <= own.total_bytes);
         let pid = std::process::id().to_string();
-        assert_eq!(read(proc, &pid, now).expect("it lives").total_bytes, own.total_bytes);
+        assert_eq!(
+            read(proc, &pid, now).expect("it lives").total_bytes,
+            own.total_bytes
+        );
         let nowhere = read(Path::new("/nowhere"), "self", now);
         assert_eq!(nowhere, Err("there is no /dev/shm".to_owned()));
     }

@@ -55,10 +55,7 @@ impl Turns {
             proc_root: root.clone(),
             meter: Meter::start(),
             costs_due: now + COSTS,
-            host: (
-                host::Host::new(root),
-                Pace::new("host", settings.host, now),
-            ),
+            host: (host::Host::new(root), Pace::new("host", settings.host, now)),
             processes: Processes::new(root, settings.smaps.interval, descriptors),
             process: Pace::new("process", settings.process, now),
             children: Pace::new("children", settings.children, now),
@@ -140,7 +137,8 @@ impl Turns {
         }
         let now = Instant::now();
         if self.shm.is_due(now) {
-            self.live.set_host_shm(shm::read(&self.proc_root, "self", now));
+            self.live
+                .set_host_shm(shm::read(&self.proc_root, "self", now));
             self.processes.read_shm(now);
             self.processes.publish(&self.live);
             self.shm.looked(now, Instant::now(), self.meter.lap());
@@ -170,7 +168,8 @@ impl Turns {
         let each = [host, &mut self.process, &mut self.children, &mut self.smaps];
         let gpu = self.gpu.as_mut().map(|(_, pace)| pace);
         let each = each.into_iter().chain([cgroup, &mut self.shm]).chain(gpu);
-        self.live.set_costs(each.map(|pace| pace.cost(now)).collect());
+        self.live
+            .set_costs(each.map(|pace| pace.cost(now)).collect());
     }
 }
 

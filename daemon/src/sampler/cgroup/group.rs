@@ -57,7 +57,11 @@ impl Group {
                 let text = std::fs::read(level.folder.join("memory.use_hierarchy"));
                 text.ok().and_then(|text| number(&text)) != Some(0)
             };
-            let above = place.levels.iter().skip(1).take_while(|level| counts(level));
+            let above = place
+                .levels
+                .iter()
+                .skip(1)
+                .take_while(|level| counts(level));
             place.levels.truncate(1 + above.count());
             Some(0)
         };
@@ -213,7 +217,14 @@ impl Files {
             path: place.path.clone(),
             version: 2,
             limit_path: at.path.clone(),
-            limit_bytes: reading(limit, if place.hidden { LIMIT_SEEN } else { "memory.max" }),
+            limit_bytes: reading(
+                limit,
+                if place.hidden {
+                    LIMIT_SEEN
+                } else {
+                    "memory.max"
+                },
+            ),
             working_set_bytes: reading(
                 working_set(&current, inactive_file),
                 "memory.current - memory.stat inactive_file",
@@ -251,7 +262,11 @@ impl Files {
             }
             (limit, _) => (limit, "memory.limit_in_bytes"),
         };
-        let peak = whole(&mut self.peak, text, "there is no memory.max_usage_in_bytes")?;
+        let peak = whole(
+            &mut self.peak,
+            text,
+            "there is no memory.max_usage_in_bytes",
+        )?;
         let mut oom_kills = Ok(0.0);
         for control in &mut self.ooms {
             let control = contents(control, text, "there is no memory.oom_control")?;

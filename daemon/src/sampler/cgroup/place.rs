@@ -110,7 +110,9 @@ pub(super) fn find(
         .map(|mount| format!("{} begins with {}", mount.point.display(), mount.root))
         .collect();
     Err(if seen.is_empty() {
-        format!("no cgroup v{version} file system with memory is mounted here, so its group {path} cannot be read")
+        format!(
+            "no cgroup v{version} file system with memory is mounted here, so its group {path} cannot be read"
+        )
     } else {
         format!(
             "its group {path} is outside of the cgroup namespace that can be seen from here ({})",
