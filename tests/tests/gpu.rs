@@ -26,7 +26,7 @@ impl Machine {
         let folder = tempfile::tempdir().expect("a directory");
         let script = folder.path().join("script.json");
         let config = format!(
-            "[sampler]\ngpu_ms = 20\nnvml_library = {:?}\n",
+            "[sampler]\ngpu_ms = 20\ngpu_budget_percent = 100\nnvml_library = {:?}\n",
             binary(NVML)
         );
         become_(&folder, world);

@@ -8,7 +8,7 @@ use super::{
     Config, Drain, Log, LogFormat, Recording, SessionLimits, access, journal, listen, printed,
 };
 use crate::domain::{HookRequest, Value};
-use crate::sampler::Settings;
+use crate::sampler::{Rate, Settings};
 
 pub(super) fn config(
     walk: &mut Walk,
@@ -46,18 +46,17 @@ pub(super) fn config(
             batch_events: walk.size("batch_events"),
             in_flight_bytes: walk.size("in_flight_bytes"),
             metrics: walk.size("metrics"),
-            stall_budget: if let Value::Number(share) = walk.get("limits", "stall_budget").value {
-                share
-            } else {
-                0.0
-            },
+            stall_budget: number(walk, "limits", "stall_budget"),
             probe: walk.ms("limits", "probe_ms"),
         },
         sampler: Settings {
-            host_interval: walk.ms("sampler", "host_ms"),
-            process_interval: walk.ms("sampler", "process_ms"),
-            children_interval: walk.ms("sampler", "children_ms"),
-            gpu_interval: walk.ms("sampler", "gpu_ms"),
+            host: rate(walk, "host_ms", "host_budget_percent"),
+            process: rate(walk, "process_ms", "process_budget_percent"),
+            children: rate(walk, "children_ms", "children_budget_percent"),
+            smaps: rate(walk, "smaps_ms", "smaps_budget_percent"),
+            cgroup: rate(walk, "cgroup_ms", "cgroup_budget_percent"),
+            shm: rate(walk, "shm_ms", "shm_budget_percent"),
+            gpu_rate: rate(walk, "gpu_ms", "gpu_budget_percent"),
             gpu: walk.flag("sampler", "gpu"),
             nvml_library: walk.path("sampler", "nvml_library"),
             ..Settings::default()
@@ -73,6 +72,20 @@ pub(super) fn config(
             .get("NOTIFY_SOCKET")
             .filter(|name| !name.is_empty())
             .cloned(),
+    }
+}
+
+fn rate(walk: &Walk, interval: &'static str, budget: &'static str) -> Rate {
+    Rate {
+        interval: walk.ms("sampler", interval),
+        budget_percent: number(walk, "sampler", budget),
+    }
+}
+
+fn number(walk: &Walk, section: &'static str, name: &'static str) -> f64 {
+    match walk.get(section, name).value {
+        Value::Number(number) => number,
+        _ => 0.0,
     }
 }
 

@@ -47,6 +47,7 @@ const fn key(
 }
 
 const MS: Kind = Kind::Whole(10, 3_600_000);
+const PERCENT: Kind = Kind::Number(0.001, 100.0);
 
 /// Every key but `[[hooks]]`.
 pub(super) const KEYS: &[Key] = &[
@@ -247,8 +248,84 @@ pub(super) const KEYS: &[Key] = &[
         "100",
         "the trainers' main processes",
     ),
-    key("sampler", "children_ms", MS, "1000", "their children"),
+    key(
+        "sampler",
+        "children_ms",
+        MS,
+        "1000",
+        "the processes below them",
+    ),
+    key(
+        "sampler",
+        "smaps_ms",
+        MS,
+        "10000",
+        "PSS, USS and swap of each of them: some 10 ms a GB",
+    ),
+    key(
+        "sampler",
+        "cgroup_ms",
+        MS,
+        "1000",
+        "the memory cgroups that bind them",
+    ),
+    key(
+        "sampler",
+        "shm_ms",
+        MS,
+        "5000",
+        "/dev/shm, theirs and the host's",
+    ),
     key("sampler", "gpu_ms", MS, "1000", "GPUs"),
+    key(
+        "sampler",
+        "host_budget_percent",
+        PERCENT,
+        "0.1",
+        "what looking at the host may cost, in percent of one core; beyond that it is looked at less often",
+    ),
+    key(
+        "sampler",
+        "process_budget_percent",
+        PERCENT,
+        "0.1",
+        "the same for the main processes",
+    ),
+    key(
+        "sampler",
+        "children_budget_percent",
+        PERCENT,
+        "0.2",
+        "the same for those below them",
+    ),
+    key(
+        "sampler",
+        "smaps_budget_percent",
+        PERCENT,
+        "1.0",
+        "the same for smaps_rollup",
+    ),
+    key(
+        "sampler",
+        "cgroup_budget_percent",
+        PERCENT,
+        "0.5",
+        "the same for cgroups",
+    ),
+    key(
+        "sampler",
+        "shm_budget_percent",
+        PERCENT,
+        "0.1",
+        "the same for /dev/shm",
+    ),
+    key(
+        "sampler",
+        "gpu_budget_percent",
+        PERCENT,
+        "2.0",
+        "the same for GPUs",
+    ),
     key(
         "sampler",
         "gpu",

@@ -1,18 +1,20 @@
 //! Host memory and swap from /proc/meminfo, with the formulas of psutil 7.2.2 (`psutil/_pslinux.py`), so that the line of
 //! MemoryProfilerHook is the original's.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::kept::{Kept, lines, number};
 use crate::domain::HostSample;
+
+/// More than any /proc/meminfo has.
+const MEMINFO_BYTES: usize = 16 << 10;
 
 /// Reads the same file again and again through one descriptor.
 pub struct Host {
     root: PathBuf,
-    meminfo: Option<File>,
+    meminfo: Kept,
     text: Vec<u8>,
     page_bytes: u64,
 }
@@ -22,58 +24,24 @@ impl Host {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_path_buf(),
-            meminfo: None,
-            text: vec![0; 16 << 10],
+            meminfo: Kept::new(root.join("meminfo")),
+            text: vec![0; MEMINFO_BYTES],
             page_bytes: rustix::param::page_size() as u64,
         }
     }
 
     /// Reads once.
     pub fn read(&mut self, now: Instant) -> Result<HostSample, String> {
-        let path = self.root.join("meminfo");
-        if self.meminfo.is_none() {
-            self.meminfo =
-                Some(File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?);
-        }
-        let file = self.meminfo.as_ref().expect("it was just opened");
-        let read = file
-            .read_at(&mut self.text, 0)
-            .map_err(|error| format!("{}: {error}", path.display()));
-        let read = read.inspect_err(|_| self.meminfo = None)?;
-        let text = String::from_utf8_lossy(&self.text[..read]);
-        let needs_zones = available_as_said(&fields(&text)).is_none();
-        let zoneinfo = needs_zones
-            .then(|| std::fs::read_to_string(self.root.join("zoneinfo")).ok())
-            .flatten();
-        parse(&text, zoneinfo.as_deref(), self.page_bytes, now)
+        let read = self.meminfo.read(&mut self.text);
+        let text =
+            read.map_err(|error| format!("{}: {error}", self.root.join("meminfo").display()))?;
+        let fields = Fields::of(text);
+        let zoneinfo = match fields.available_as_said() {
+            Some(_) => None,
+            None => std::fs::read_to_string(self.root.join("zoneinfo")).ok(),
+        };
+        fields.sample(zoneinfo.as_deref(), self.page_bytes, now)
     }
-}
-
-/// Fields of /proc/meminfo in bytes.
-fn fields(meminfo: &str) -> HashMap<&str, u64> {
-    let field = |line: &'_ str| -> Option<(usize, u64)> {
-        let (name, rest) = line.split_once(':')?;
-        Some((
-            name.len(),
-            rest.split_whitespace()
-                .next()?
-                .parse::<u64>()
-                .ok()?
-                .saturating_mul(1024),
-        ))
-    };
-    meminfo
-        .lines()
-        .filter_map(|line| field(line).map(|(end, value)| (&line[..end], value)))
-        .collect()
-}
-
-/// MemAvailable, where the kernel says one. psutil takes 0 for "does not say".
-fn available_as_said(fields: &HashMap<&str, u64>) -> Option<u64> {
-    fields
-        .get("MemAvailable")
-        .copied()
-        .filter(|available| *available > 0)
 }
 
 /// The fields of one sample. Errors: what is missing.
@@ -83,76 +51,105 @@ pub fn parse(
     page_bytes: u64,
     now: Instant,
 ) -> Result<HostSample, String> {
-    let fields = fields(meminfo);
-    let needed = |name: &str| {
-        fields
-            .get(name)
-            .copied()
-            .ok_or_else(|| format!("/proc/meminfo has no {name}"))
-    };
-    let (total, free) = (needed("MemTotal")?, needed("MemFree")?);
-    let available = match available_as_said(&fields) {
-        Some(available) => i128::from(available),
-        None => estimate(&fields, free, zoneinfo, page_bytes),
-    };
-    // psutil: a negative estimate is 0; more than there is happens in containers, then MemFree is the fallback.
-    let available = u64::try_from(available.max(0)).unwrap_or(u64::MAX);
-    let available = if available > total { free } else { available };
-    let (swap_total, swap_free) = (
-        fields.get("SwapTotal").copied(),
-        fields.get("SwapFree").copied(),
-    );
-    let (swap_total, swap_free) = (swap_total.unwrap_or(0), swap_free.unwrap_or(0));
-    let used = total.saturating_sub(available);
-    let swap_used = swap_total.saturating_sub(swap_free);
-    Ok(HostSample {
-        at: now,
-        total_bytes: total,
-        available_bytes: available,
-        used_bytes: used,
-        used_percent: percent(used, total),
-        swap_total_bytes: swap_total,
-        swap_used_bytes: swap_used,
-        swap_used_percent: percent(swap_used, swap_total),
-    })
+    Fields::of(meminfo.as_bytes()).sample(zoneinfo, page_bytes, now)
 }
 
-/// psutil's `calculate_avail_vmem`: the kernel's own formula before it had MemAvailable.
-fn estimate(
-    fields: &HashMap<&str, u64>,
-    free: u64,
-    zoneinfo: Option<&str>,
-    page_bytes: u64,
-) -> i128 {
-    let fallback = i128::from(free) + i128::from(fields.get("Cached").copied().unwrap_or(0));
-    let (Some(active), Some(inactive), Some(reclaimable)) = (
-        fields.get("Active(file)"),
-        fields.get("Inactive(file)"),
-        fields.get("SReclaimable"),
-    ) else {
-        return fallback;
-    };
-    let Some(zoneinfo) = zoneinfo else {
-        return fallback;
-    };
-    let low_pages: u64 = zoneinfo
-        .lines()
-        .map(str::trim)
-        .filter_map(|line| {
-            line.strip_prefix("low")?
-                .split_whitespace()
-                .next()?
-                .parse::<u64>()
-                .ok()
+/// What is needed of /proc/meminfo, in bytes.
+#[derive(Default)]
+struct Fields {
+    total: Option<u64>,
+    free: Option<u64>,
+    available: Option<u64>,
+    cached: Option<u64>,
+    active_file: Option<u64>,
+    inactive_file: Option<u64>,
+    reclaimable: Option<u64>,
+    swap_total: Option<u64>,
+    swap_free: Option<u64>,
+}
+
+impl Fields {
+    fn of(meminfo: &[u8]) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in lines(meminfo) {
+            let field = match name {
+                b"MemTotal" => &mut fields.total,
+                b"MemFree" => &mut fields.free,
+                b"MemAvailable" => &mut fields.available,
+                b"Cached" => &mut fields.cached,
+                b"Active(file)" => &mut fields.active_file,
+                b"Inactive(file)" => &mut fields.inactive_file,
+                b"SReclaimable" => &mut fields.reclaimable,
+                b"SwapTotal" => &mut fields.swap_total,
+                b"SwapFree" => &mut fields.swap_free,
+                _ => continue,
+            };
+            *field = number(value).map(|kib| kib.saturating_mul(1024));
+        }
+        fields
+    }
+
+    /// MemAvailable, where the kernel says one. psutil takes 0 for "does not say".
+    fn available_as_said(&self) -> Option<u64> {
+        self.available.filter(|available| *available > 0)
+    }
+
+    fn sample(
+        &self,
+        zoneinfo: Option<&str>,
+        page_bytes: u64,
+        now: Instant,
+    ) -> Result<HostSample, String> {
+        let needed = |field: Option<u64>, name: &str| {
+            field.ok_or_else(|| format!("/proc/meminfo has no {name}"))
+        };
+        let total = needed(self.total, "MemTotal")?;
+        let free = needed(self.free, "MemFree")?;
+        let available = match self.available_as_said() {
+            Some(available) => i128::from(available),
+            None => self.estimate(free, zoneinfo, page_bytes),
+        };
+        // psutil: a negative estimate is 0; more than there is happens in containers, then MemFree is the fallback.
+        let available = u64::try_from(available.max(0)).unwrap_or(u64::MAX);
+        let available = if available > total { free } else { available };
+        let swap_total = self.swap_total.unwrap_or(0);
+        let used = total.saturating_sub(available);
+        let swap_used = swap_total.saturating_sub(self.swap_free.unwrap_or(0));
+        Ok(HostSample {
+            at: now,
+            total_bytes: total,
+            available_bytes: available,
+            used_bytes: used,
+            used_percent: percent(used, total),
+            swap_total_bytes: swap_total,
+            swap_used_bytes: swap_used,
+            swap_used_percent: percent(swap_used, swap_total),
         })
-        .sum();
-    let watermark = low_pages as f64 * page_bytes as f64;
-    let page_cache = (active + inactive) as f64;
-    let page_cache = page_cache - (page_cache / 2.0).min(watermark);
-    let reclaimable = *reclaimable as f64;
-    let available =
-        free as f64 - watermark + page_cache + reclaimable - (reclaimable / 2.0).min(watermark);
-    available as i128
+    }
+
+    /// psutil's `calculate_avail_vmem`: the kernel's own formula before it had MemAvailable.
+    fn estimate(&self, free: u64, zoneinfo: Option<&str>, page_bytes: u64) -> i128 {
+        let fallback = i128::from(free) + i128::from(self.cached.unwrap_or(0));
+        let (Some(active), Some(inactive), Some(reclaimable)) =
+            (self.active_file, self.inactive_file, self.reclaimable)
+        else {
+            return fallback;
+        };
+        let Some(zoneinfo) = zoneinfo else {
+            return fallback;
+        };
+        let low_pages: u64 = zoneinfo
+            .lines()
+            .filter_map(|line| number(line.trim().strip_prefix("low")?.as_bytes()))
+            .sum();
+        let watermark = low_pages as f64 * page_bytes as f64;
+        let page_cache = (active + inactive) as f64;
+        let page_cache = page_cache - (page_cache / 2.0).min(watermark);
+        let reclaimable = reclaimable as f64;
+        let available =
+            free as f64 - watermark + page_cache + reclaimable - (reclaimable / 2.0).min(watermark);
+        available as i128
+    }
 }
 
 /// psutil's `usage_percent(used, total, round_=1)`: `round((used / total) * 100, 1)`.
@@ -165,7 +162,17 @@ fn percent(used: u64, total: u64) -> f64 {
 
 /// Python's `round(x, 1)`: correctly rounded from the exact binary value, which is what formatting does.
 fn round_to_one_decimal(value: f64) -> f64 {
-    format!("{value:.1}").parse().unwrap_or(value)
+    let mut text = [0; 32];
+    let mut rest = &mut text[..];
+    if write!(rest, "{value:.1}").is_err() {
+        return value;
+    }
+    let unused = rest.len();
+    let written = std::str::from_utf8(&text[..text.len() - unused]);
+    written
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(value)
 }
 
 #[cfg(test)]

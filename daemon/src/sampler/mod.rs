@@ -1,31 +1,65 @@
 //! Memory is looked at on a thread of its own: probes at their own rates, the newest sample in the store. A probe that
 //! fails says why; it never stops the others.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `turns` | which probe looks when |
+//! | `cost` | what looking costs; beyond its budget a probe looks less often |
+//! | `host` | memory and swap of the machine |
+//! | `process` | the trainers that are watched, and the newest that is known of each |
+//! | `tree`, `role` | the processes below a trainer, and what they are |
+//! | `smaps` | proportional and unique set sizes |
+//! | `cgroup` | the memory cgroup that binds a trainer |
+//! | `shm` | /dev/shm |
+//! | `gpu` | GPUs by NVML, on another thread of their own |
+//! | `pid`, `kept` | one process, and small files, through kept descriptors |
+//! | `identity` | is this still the process that it was |
 
+mod cgroup;
+mod cost;
 pub mod gpu;
 pub mod host;
 pub mod identity;
-pub mod process;
+mod kept;
+mod pid;
+mod process;
+mod role;
+mod shm;
+mod smaps;
+mod tree;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::store::Live;
+pub use cost::Rate;
 
-/// Where and how often.
+use crate::store::Live;
+use turns::Turns;
+
+/// Where, how often and for how much.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// /proc but in tests.
     pub proc_root: PathBuf,
+    /// /sys/fs/cgroup but in tests.
+    pub cgroup_root: PathBuf,
     /// Host memory and swap.
-    pub host_interval: Duration,
+    pub host: Rate,
     /// The trainers' main processes.
-    pub process_interval: Duration,
+    pub process: Rate,
     /// Their descendants.
-    pub children_interval: Duration,
+    pub children: Rate,
+    /// smaps_rollup of each of them.
+    pub smaps: Rate,
+    /// Their memory cgroups.
+    pub cgroup: Rate,
+    /// /dev/shm, theirs and the host's.
+    pub shm: Rate,
     /// GPUs.
-    pub gpu_interval: Duration,
+    pub gpu_rate: Rate,
     /// Look for GPUs at all.
     pub gpu: bool,
     /// Another file than the usual libnvidia-ml.so.1.
@@ -34,12 +68,20 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let rate = |interval_ms, budget_percent| Rate {
+            interval: Duration::from_millis(interval_ms),
+            budget_percent,
+        };
         Self {
             proc_root: PathBuf::from("/proc"),
-            host_interval: Duration::from_millis(100),
-            process_interval: Duration::from_millis(100),
-            children_interval: Duration::from_secs(1),
-            gpu_interval: Duration::from_secs(1),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            host: rate(100, 0.1),
+            process: rate(100, 0.1),
+            children: rate(1000, 0.2),
+            smaps: rate(10_000, 1.0),
+            cgroup: rate(1000, 0.5),
+            shm: rate(5000, 0.1),
+            gpu_rate: rate(1000, 2.0),
             gpu: true,
             nvml_library: None,
         }
@@ -61,9 +103,7 @@ impl Sampler {
         let (stop, stopped) = sync_channel(1);
         live.set_host(host::Host::new(&settings.proc_root).read(Instant::now()));
         let gpus = if settings.gpu {
-            let (library, root) = (settings.nvml_library.clone(), &settings.proc_root);
-            let thread = gpu::Thread::start(library, root, settings.gpu_interval, live.clone())?;
-            Some(thread)
+            Some(gpu::Thread::start(&settings, live.clone())?)
         } else {
             live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
             None
@@ -92,45 +132,5 @@ impl Sampler {
     }
 }
 
-/// Which probe is due when.
-struct Turns {
-    live: Live,
-    host: (host::Host, Duration, Instant),
-    processes: (process::Processes, Duration, Instant),
-}
-
-impl Turns {
-    fn new(settings: &Settings, live: Live) -> Self {
-        let now = Instant::now();
-        Self {
-            live,
-            host: (
-                host::Host::new(&settings.proc_root),
-                settings.host_interval,
-                now,
-            ),
-            processes: (
-                process::Processes::new(&settings.proc_root, settings.children_interval),
-                settings.process_interval,
-                now,
-            ),
-        }
-    }
-
-    fn wait(&self) -> Duration {
-        let next = self.host.2.min(self.processes.2);
-        next.saturating_duration_since(Instant::now())
-    }
-
-    fn run(&mut self) {
-        let now = Instant::now();
-        if self.host.2 <= now {
-            self.live.set_host(self.host.0.read(now));
-            self.host.2 = now + self.host.1;
-        }
-        if self.processes.2 <= now {
-            self.processes.0.read(&self.live, now);
-            self.processes.2 = now + self.processes.1;
-        }
-    }
-}
+#[cfg(test)]
+mod recorded;

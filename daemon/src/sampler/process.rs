@@ -1,296 +1,269 @@
-//! A trainer's process and its descendants: resident set sizes from /proc/PID/statm. A pid that means another process now
-//! is seen by its start ticks.
+//! The trainers' processes that are watched, and what is known of each by now. Its numbers are read at different rates; a
+//! new sample is made of the newest of each.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procfs::FromRead;
-use procfs::process::Stat;
-
-use crate::domain::{ChildSample, Detail, ProcessRole, ProcessSample, Reading};
+use super::cgroup::Cgroups;
+use super::pid::{Lost, Process};
+use super::role::Image;
+use super::tree::{self, Child, STATM, Threads, Top, Tree, Turn};
+use super::{shm, smaps};
+use crate::domain::{CgroupSample, ChildSample, Detail, ProcessSample, Reading, ShmSample};
 use crate::store::{Live, ProcessKey};
 
-const SOURCE: &str = "/proc/PID/statm";
-const SMAPS: &str = "/proc/PID/smaps_rollup";
-const NOT_READ: &str = "not read yet";
+const NOT_YET: &str = "not looked at yet";
+const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
+/// One trainer.
+#[derive(Debug)]
 struct Main {
-    statm: Option<File>,
+    process: Process,
+    lives: bool,
+    threads: Threads,
+    image: Option<Image>,
+    rss_bytes: Reading,
+    detail: Detail,
+    turn: Turn,
+    below: Vec<Child>,
     children: Result<Arc<[ChildSample]>, String>,
     children_at: Instant,
+    /// As /proc/PID/cgroup said last.
+    cgroups: Vec<u8>,
+    cgroup: Result<Arc<CgroupSample>, String>,
+    shm: Result<ShmSample, String>,
+    visible_devices: Option<Arc<str>>,
+    /// There is something newer than the last sample that was given away.
+    news: bool,
+}
+
+impl Main {
+    fn new((pid, start_ticks): ProcessKey, root: &Path, now: Instant) -> Self {
+        let mut process = Process::known(pid, start_ticks);
+        let visible = process.variable(root, VISIBLE_DEVICES).ok().flatten();
+        Self {
+            image: tree::image(&mut process, root).ok(),
+            visible_devices: visible.map(Arc::from),
+            process,
+            lives: true,
+            threads: Threads::default(),
+            rss_bytes: Reading::unknown(NOT_YET, now, STATM),
+            detail: Detail::unknown(NOT_YET, now, smaps::ROLLUP),
+            turn: Turn::new(now),
+            below: Vec::new(),
+            children: Err(NOT_YET.to_owned()),
+            children_at: now,
+            cgroups: Vec::new(),
+            cgroup: Err(NOT_YET.to_owned()),
+            shm: Err(NOT_YET.to_owned()),
+            news: true,
+        }
+    }
+
+    /// Nothing is known of it any more but its group.
+    fn end(&mut self, now: Instant) {
+        let why = Lost::Ended.why();
+        self.lives = false;
+        self.rss_bytes = Reading::unknown(why, now, STATM);
+        self.detail = Detail::unknown(why, now, smaps::ROLLUP);
+        self.below.clear();
+        (self.children, self.children_at) = (Err(why.to_owned()), now);
+        self.shm = Err(why.to_owned());
+        self.news = true;
+    }
+
+    fn show_children(&mut self) {
+        self.children = Ok(self.below.iter().map(Child::sample).collect());
+        self.news = true;
+    }
+
+    fn sample(&self) -> ProcessSample {
+        ProcessSample {
+            rss_bytes: self.rss_bytes.clone(),
+            detail: self.detail.clone(),
+            children: self.children.clone(),
+            children_at: self.children_at,
+            cgroup: self.cgroup.clone(),
+            shm: self.shm.clone(),
+            visible_devices: self.visible_devices.clone(),
+        }
+    }
 }
 
 /// Reads the processes that are watched.
-pub struct Processes {
+#[derive(Debug)]
+pub(super) struct Processes {
     root: PathBuf,
     page_bytes: u64,
-    children_interval: Duration,
-    mains: HashMap<ProcessKey, Main>,
-    scanned_at: Option<Instant>,
+    detail_interval: Duration,
+    descriptors: usize,
+    mains: BTreeMap<ProcessKey, Main>,
+    tree: Tree,
+    text: Vec<u8>,
 }
 
 impl Processes {
-    /// Reads below `root`, which is /proc but in tests; children at most every `children_interval`.
-    pub fn new(root: &Path, children_interval: Duration) -> Self {
+    /// Reads below `root`, which is /proc but in tests, each smaps_rollup every `detail_interval`; keeps at most so many
+    /// descriptors.
+    pub(super) fn new(root: &Path, detail_interval: Duration, descriptors: usize) -> Self {
+        let page_bytes = rustix::param::page_size() as u64;
         Self {
             root: root.to_path_buf(),
-            page_bytes: rustix::param::page_size() as u64,
-            children_interval,
-            mains: HashMap::new(),
-            scanned_at: None,
+            page_bytes,
+            detail_interval,
+            descriptors,
+            mains: BTreeMap::new(),
+            tree: Tree::new(root, page_bytes),
+            text: Vec::new(),
         }
     }
 
-    /// Reads every watched process once.
-    pub fn read(&mut self, live: &Live, now: Instant) {
-        let watched = live.watched();
-        let fresh = watched.iter().any(|key| !self.mains.contains_key(key));
+    /// These are watched now. Whether there is a new one.
+    pub(super) fn follow(&mut self, watched: &[ProcessKey], now: Instant) -> bool {
         self.mains.retain(|key, _| watched.contains(key));
-        let due = self
-            .scanned_at
-            .is_none_or(|at| now.duration_since(at) >= self.children_interval);
-        let scan = (!watched.is_empty() && (due || fresh)).then(|| {
-            self.scanned_at = Some(now);
-            scan(&self.root)
-        });
+        let before = self.mains.len();
         for key in watched {
-            let not_yet = || Main {
-                statm: None,
-                children: Err("not looked for yet".to_owned()),
-                children_at: now,
+            let new = || Main::new(*key, &self.root, now);
+            self.mains.entry(*key).or_insert_with(new);
+        }
+        self.mains.len() > before
+    }
+
+    /// The main processes' resident set sizes. Whether one of them is seen to have ended.
+    pub(super) fn read_mains(&mut self, now: Instant) -> bool {
+        let mut ended = false;
+        for main in self.mains.values_mut().filter(|main| main.lives) {
+            main.rss_bytes = match main.process.resident_bytes(&self.root, self.page_bytes) {
+                Ok(bytes) => Reading::known(bytes as f64, now, STATM),
+                Err(Lost::Unread(why)) => Reading::unknown(&why, now, STATM),
+                Err(Lost::Ended) => {
+                    main.end(now);
+                    ended = true;
+                    continue;
+                }
             };
-            let main = self.mains.entry(key).or_insert_with(not_yet);
-            let value = rss_bytes(&self.root, key, main, self.page_bytes);
-            if let Some(scan) = &scan {
-                main.children_at = now;
-                main.children = match scan {
-                    Ok(processes) => Ok(Arc::from(descendants(
-                        &self.root,
-                        key.0,
-                        processes,
-                        self.page_bytes,
-                        now,
-                    ))),
-                    Err(why) => Err(why.clone()),
-                };
-            }
-            let sample = ProcessSample {
-                rss_bytes: Reading {
-                    value,
-                    at: now,
-                    source: SOURCE,
-                },
-                detail: Detail::unknown(NOT_READ, now, SMAPS),
-                children: main.children.clone(),
-                children_at: main.children_at,
-                cgroup: Err(NOT_READ.to_owned()),
-                shm: Err(NOT_READ.to_owned()),
-                visible_devices: None,
+            main.news = true;
+        }
+        ended
+    }
+
+    /// Who is below them, and their resident set sizes.
+    pub(super) fn read_children(&mut self, now: Instant) {
+        let ranks: Vec<_> = self.mains.keys().copied().collect();
+        for main in self.mains.values_mut().filter(|main| main.lives) {
+            let top = Top {
+                process: &mut main.process,
+                threads: &mut main.threads,
+                image: &mut main.image,
             };
-            live.set_process(key, sample);
-        }
-    }
-}
-
-fn rss_bytes(
-    root: &Path,
-    (pid, start_ticks): ProcessKey,
-    main: &mut Main,
-    page_bytes: u64,
-) -> Result<f64, String> {
-    let ended = || "the process has ended".to_owned();
-    if main.statm.is_none() {
-        let folder = root.join(pid.to_string());
-        let file = File::open(folder.join("statm")).map_err(|error| describe(&error))?;
-        // The descriptor stays with the process that it was opened for; only now the pid could mean another one.
-        let stat = stat(&folder).ok_or_else(ended)?;
-        if stat.starttime != start_ticks {
-            return Err(ended());
-        }
-        main.statm = Some(file);
-    }
-    let mut text = [0; 128];
-    let read = main
-        .statm
-        .as_ref()
-        .expect("it was just opened")
-        .read_at(&mut text, 0);
-    let read = read
-        .inspect_err(|_| main.statm = None)
-        .map_err(|error| describe(&error))?;
-    let pages = resident_pages(&text[..read]).ok_or_else(ended)?;
-    // A process without pages is a zombie or a kernel thread: it has nothing to report.
-    if pages == 0 {
-        Err(ended())
-    } else {
-        Ok((pages * page_bytes) as f64)
-    }
-}
-
-/// Field 2 of statm.
-fn resident_pages(statm: &[u8]) -> Option<u64> {
-    std::str::from_utf8(statm)
-        .ok()?
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
-}
-
-fn describe(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "the process has ended".to_owned(),
-        _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-            "the process has ended".to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
-fn stat(folder: &Path) -> Option<Stat> {
-    Stat::from_read(File::open(folder.join("stat")).ok()?).ok()
-}
-
-/// Every process here: pid to parent and name. Zombies are left out.
-fn scan(root: &Path) -> Result<HashMap<u32, (u32, String)>, String> {
-    let folder = fs::read_dir(root).map_err(|error| format!("{}: {error}", root.display()))?;
-    let pids = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let each = pids.filter_map(|pid| {
-        let stat = stat(&root.join(pid.to_string()))?;
-        let parent = u32::try_from(stat.ppid).ok()?;
-        (!matches!(stat.state, 'Z' | 'X')).then_some((pid, (parent, stat.comm)))
-    });
-    Ok(each.collect())
-}
-
-fn descendants(
-    root: &Path,
-    main: u32,
-    processes: &HashMap<u32, (u32, String)>,
-    page_bytes: u64,
-    now: Instant,
-) -> Vec<ChildSample> {
-    let is_below = |pid: u32| {
-        let mut at = pid;
-        // A chain of parents is at most as long as there are processes.
-        for _ in 0..processes.len() {
-            match processes.get(&at) {
-                Some((parent, _)) if *parent == main => return true,
-                Some((parent, _)) => at = *parent,
-                None => return false,
+            let before = std::mem::take(&mut main.below);
+            main.children_at = now;
+            match self.tree.look(top, before, &ranks, now) {
+                Ok(below) => {
+                    main.below = below;
+                    main.show_children();
+                }
+                Err(Lost::Ended) => main.end(now),
+                Err(Lost::Unread(why)) => (main.children, main.news) = (Err(why), true),
             }
         }
-        false
-    };
-    let mut children: Vec<_> = processes
-        .iter()
-        .filter(|(pid, _)| is_below(**pid))
-        .map(|(pid, (_, command))| {
-            let statm = fs::read(root.join(pid.to_string()).join("statm"))
-                .map_err(|error| describe(&error));
-            let value = statm.and_then(|text| {
-                let pages =
-                    resident_pages(&text).ok_or_else(|| "its statm does not parse".to_owned())?;
-                Ok((pages * page_bytes) as f64)
-            });
-            ChildSample {
-                pid: *pid,
-                command: command.clone(),
-                role: ProcessRole::Child,
-                detail: Detail::unknown(NOT_READ, now, SMAPS),
-                rss_bytes: Reading {
-                    value,
-                    at: now,
-                    source: SOURCE,
-                },
+        let mut room = self.descriptors;
+        for main in self.mains.values_mut() {
+            main.process.settle(&mut room);
+        }
+        for child in self.mains.values_mut().flat_map(|main| &mut main.below) {
+            child.process.settle(&mut room);
+        }
+    }
+
+    /// The groups that bind them, also of those that have ended: that is when the kernel's kills are asked for.
+    pub(super) fn read_cgroups(&mut self, cgroups: &mut Cgroups, now: Instant) {
+        for main in self.mains.values_mut() {
+            let mut lives = main.lives;
+            if lives {
+                match main.process.cgroup(&self.root, &mut self.text) {
+                    Ok(()) if self.text != main.cgroups => main.cgroups.clone_from(&self.text),
+                    Ok(()) => {}
+                    Err(lost) => {
+                        lives = lost != Lost::Ended;
+                        if main.cgroups.is_empty() {
+                            main.cgroup = Err(lost.why().to_owned());
+                        }
+                    }
+                }
             }
+            if !main.cgroups.is_empty() {
+                main.cgroup = cgroups.read(&main.cgroups, main.process.pid(), lives, now);
+            } else if !lives {
+                main.cgroup = Err(Lost::Ended.why().to_owned());
+            }
+            main.news = true;
+        }
+        let used = self.mains.values().map(|main| &main.cgroups[..]);
+        cgroups.keep(used);
+    }
+
+    /// /dev/shm as they see it.
+    pub(super) fn read_shm(&mut self, now: Instant) {
+        for main in self.mains.values_mut().filter(|main| main.lives) {
+            main.shm = shm::read(&self.root, &main.process.pid().to_string(), now);
+            main.news = true;
+        }
+    }
+
+    /// When the next smaps_rollup is to be read.
+    pub(super) fn next_detail(&self) -> Option<Instant> {
+        let each = self.mains.values().filter(|main| main.lives);
+        each.flat_map(|main| {
+            let below = main.below.iter().map(|child| child.turn.due);
+            below.chain([main.turn.due])
         })
-        // One that ended between the two looks is gone, not unknown.
-        .filter(|child| {
-            child
-                .rss_bytes
-                .value
-                .as_ref()
-                .err()
-                .is_none_or(|why| why != "the process has ended")
-        })
-        .collect();
-    children.sort_by_key(|child| child.pid);
-    children
+        .min()
+    }
+
+    /// Reads the smaps_rollup that has waited longest, and says how long after it was read before, if it was.
+    pub(super) fn read_one_detail(&mut self, now: Instant) -> Option<Duration> {
+        let due = self.next_detail().filter(|due| *due <= now)?;
+        for main in self.mains.values_mut().filter(|main| main.lives) {
+            let (process, detail, turn, is_main) = if main.turn.due == due {
+                (&mut main.process, &mut main.detail, &mut main.turn, true)
+            } else {
+                match main.below.iter_mut().find(|child| child.turn.due == due) {
+                    Some(child) => (
+                        &mut child.process,
+                        &mut child.detail,
+                        &mut child.turn,
+                        false,
+                    ),
+                    None => continue,
+                }
+            };
+            turn.due = now + self.detail_interval;
+            let before = turn.read_at.replace(now);
+            // One that has ended is seen so at the next look at the processes.
+            if let Ok(read) = smaps::read(process, &self.root, now) {
+                *detail = read;
+            }
+            if !is_main {
+                main.show_children();
+            }
+            main.news = true;
+            return before.map(|before| now.duration_since(before));
+        }
+        None
+    }
+
+    /// Gives away what is new.
+    pub(super) fn publish(&mut self, live: &Live) {
+        for (key, main) in &mut self.mains {
+            if std::mem::take(&mut main.news) {
+                live.set_process(*key, main.sample());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(root: &Path, pid: u32, parent: u32, state: char, start_ticks: u64, pages: u64) {
-        let folder = root.join(pid.to_string());
-        fs::create_dir_all(&folder).expect("a folder");
-        let zeros = vec!["0"; 30].join(" ");
-        let stat = format!(
-            "{pid} (name {pid}) {state} {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0 0 {zeros}\n"
-        );
-        fs::write(folder.join("stat"), stat).expect("stat");
-        fs::write(folder.join("statm"), format!("999 {pages} 1 1 0 1 0\n")).expect("statm");
-    }
-
-    #[test]
-    fn a_tree_is_read_and_a_reused_pid_is_not_the_process() {
-        let root = tempfile::tempdir().expect("a directory");
-        put(root.path(), 10, 1, 'R', 500, 100);
-        put(root.path(), 11, 10, 'S', 600, 7);
-        put(root.path(), 12, 11, 'S', 601, 5);
-        put(root.path(), 13, 10, 'Z', 602, 0);
-        put(root.path(), 20, 1, 'R', 700, 50);
-        let live = Live::default();
-        live.watch(10, 500);
-        live.watch(20, 1);
-        live.watch(30, 1);
-        let page = rustix::param::page_size() as f64;
-        Processes::new(root.path(), Duration::from_secs(1)).read(&live, Instant::now());
-        let sample = live.process(10, 500).expect("sampled");
-        assert_eq!(sample.rss_bytes.value, Ok(100.0 * page));
-        let children: Vec<_> = sample
-            .children
-            .expect("found")
-            .iter()
-            .map(|child| (child.pid, child.rss_bytes.value.clone()))
-            .collect();
-        assert_eq!(children, [(11, Ok(7.0 * page)), (12, Ok(5.0 * page))]);
-        for (pid, what) in [(20, "a reused pid"), (30, "no such process")] {
-            let sample = live.process(pid, 1).expect("sampled");
-            assert_eq!(
-                sample.rss_bytes.value,
-                Err("the process has ended".to_owned()),
-                "{what}"
-            );
-        }
-    }
-
-    #[test]
-    fn children_are_looked_for_at_their_own_rate() {
-        let root = tempfile::tempdir().expect("a directory");
-        put(root.path(), 10, 1, 'R', 500, 100);
-        let live = Live::default();
-        live.watch(10, 500);
-        let mut processes = Processes::new(root.path(), Duration::from_secs(1));
-        let start = Instant::now();
-        let count = |live: &Live| {
-            live.process(10, 500)
-                .expect("sampled")
-                .children
-                .expect("found")
-                .len()
-        };
-        processes.read(&live, start);
-        put(root.path(), 11, 10, 'S', 600, 7);
-        processes.read(&live, start + Duration::from_millis(900));
-        assert_eq!(count(&live), 0);
-        processes.read(&live, start + Duration::from_secs(1));
-        assert_eq!(count(&live), 1);
-    }
-}
+mod tests;

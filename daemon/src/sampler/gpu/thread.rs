@@ -1,10 +1,11 @@
 //! The GPUs' own thread: while a call of the driver stands still, only the GPUs' readings grow old.
 
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::Gpus;
+use crate::sampler::Settings;
+use crate::sampler::cost::{Meter, Pace};
 use crate::store::Live;
 
 /// The daemon does not wait longer for a call of the driver when it ends.
@@ -19,26 +20,25 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// `library` and `proc_root` as in [`Gpus::new`]. Errors: the system does not give a thread.
-    pub fn start(
-        library: Option<PathBuf>,
-        proc_root: &Path,
-        interval: Duration,
-        live: Live,
-    ) -> std::io::Result<Self> {
+    /// Errors: the system does not give a thread.
+    pub fn start(settings: &Settings, live: Live) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel::<()>(1);
         let (ending, ended) = sync_channel::<()>(0);
-        let mut gpus = Gpus::new(library, proc_root, interval);
+        let (library, rate) = (settings.nvml_library.clone(), settings.gpu_rate);
+        let mut gpus = Gpus::new(library, &settings.proc_root, rate.interval);
         std::thread::Builder::new()
             .name("gpus".to_owned())
             .spawn(move || {
                 let _ending = ending;
-                let mut next = Instant::now();
-                let until = |next: Instant| next.saturating_duration_since(Instant::now());
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(until(next)) {
-                    let now = Instant::now();
-                    live.set_gpus(gpus.read(now));
-                    next = now + interval;
+                let mut meter = Meter::start();
+                let mut pace = Pace::new("gpu", rate, Instant::now());
+                let wait = |pace: &Pace| pace.due().saturating_duration_since(Instant::now());
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait(&pace)) {
+                    let started = Instant::now();
+                    live.set_gpus(gpus.read(started));
+                    let ended = Instant::now();
+                    pace.looked(started, ended, meter.lap());
+                    live.set_costs(vec![pace.cost(ended)]);
                 }
             })?;
         Ok(Self { stop, ended })

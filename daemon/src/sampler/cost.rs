@@ -1,0 +1,259 @@
+//! What looking costs, and when to look next: each probe has an interval and a budget of processor time. It never skips a
+//! look; beyond the budget it only comes later.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::domain::ProbeCost;
+
+/// So much of the budget may be used at once: an expensive first look is no reason to be slow afterwards.
+const BURST: Duration = Duration::from_secs(10);
+/// "Of late".
+const LATE: Duration = Duration::from_secs(30);
+
+/// Processor time of the thread that asks. All of it is some probe's: what lies between two probes goes to the second.
+#[derive(Debug)]
+pub(super) struct Meter(Duration);
+
+impl Meter {
+    pub(super) fn start() -> Self {
+        Self(thread_time())
+    }
+
+    /// Since the last time.
+    pub(super) fn lap(&mut self) -> Duration {
+        let now = thread_time();
+        now.saturating_sub(std::mem::replace(&mut self.0, now))
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// How often, and for how much of one core.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How often to look.
+    pub interval: Duration,
+    /// Of one core, in percent.
+    pub budget_percent: f64,
+}
+
+/// One probe's turns.
+#[derive(Debug)]
+pub(super) struct Pace {
+    name: &'static str,
+    rate: Rate,
+    due: Instant,
+    /// Not before then, by the budget.
+    allowed: Instant,
+    slowed_to: Option<Duration>,
+    reads: u64,
+    cpu: Duration,
+    longest: Duration,
+    /// Spent beyond what the budget has given since, in seconds of processor time.
+    debt_s: f64,
+    debt_at: Instant,
+    /// (when, `cpu` then): the oldest at least `LATE` ago, where there is one.
+    marks: VecDeque<(Instant, Duration)>,
+}
+
+impl Pace {
+    pub(super) fn new(name: &'static str, rate: Rate, now: Instant) -> Self {
+        Self {
+            name,
+            rate,
+            due: now,
+            allowed: now,
+            slowed_to: None,
+            reads: 0,
+            cpu: Duration::ZERO,
+            longest: Duration::ZERO,
+            debt_s: 0.0,
+            debt_at: now,
+            marks: VecDeque::from([(now, Duration::ZERO)]),
+        }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+
+    /// At once, budget or not: something has happened.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
+    /// It looked at `started`; the next time is a multiple of the interval later, so that probes with like intervals wake
+    /// the thread together, or when the budget has it.
+    pub(super) fn looked(&mut self, started: Instant, ended: Instant, cpu: Duration) {
+        let interval = self.rate.interval;
+        let behind = started.saturating_duration_since(self.due).as_nanos();
+        let steps = behind / interval.as_nanos().max(1) + 1;
+        let next = self.due + interval * u32::try_from(steps).unwrap_or(u32::MAX);
+        self.spent(started, ended, cpu);
+        self.due = next.max(self.allowed);
+        let gap = self.due.saturating_duration_since(started);
+        self.slowed_to = (self.allowed > next).then_some(gap);
+    }
+
+    /// It looked at one of many things, `since` after it had looked at the same one before. `wish` says when the next one is
+    /// to be looked at.
+    pub(super) fn looked_at_one(
+        &mut self,
+        started: Instant,
+        ended: Instant,
+        cpu: Duration,
+        since: Option<Duration>,
+    ) {
+        self.spent(started, ended, cpu);
+        if let Some(since) = since {
+            self.slowed_to = (since > self.rate.interval.mul_f64(1.25)).then_some(since);
+        }
+    }
+
+    /// To look next at `then`, or when the budget has it.
+    pub(super) fn wish(&mut self, then: Instant) {
+        self.due = then.max(self.allowed);
+    }
+
+    /// Keeps the account.
+    fn spent(&mut self, started: Instant, ended: Instant, cpu: Duration) {
+        self.reads += 1;
+        self.cpu += cpu;
+        self.longest = self.longest.max(ended.saturating_duration_since(started));
+        let given = self.rate.budget_percent / 100.0;
+        let passed = ended.saturating_duration_since(self.debt_at).as_secs_f64();
+        self.debt_s = (self.debt_s - given * passed).max(0.0) + cpu.as_secs_f64();
+        self.debt_at = ended;
+        let over_s = self.debt_s - given * BURST.as_secs_f64();
+        if over_s > 0.0 {
+            self.allowed = ended + Duration::from_secs_f64((over_s / given).min(3600.0));
+        }
+    }
+
+    /// As it is now.
+    pub(super) fn cost(&mut self, now: Instant) -> ProbeCost {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        while self.marks.len() > 1 && since(self.marks[1].0) >= LATE {
+            self.marks.pop_front();
+        }
+        let (from, before) = self.marks[0];
+        let seconds = since(from).as_secs_f64();
+        let spent = self.cpu.saturating_sub(before).as_secs_f64();
+        self.marks.push_back((now, self.cpu));
+        ProbeCost {
+            name: self.name,
+            interval: self.rate.interval,
+            slowed_to: self.slowed_to,
+            reads: self.reads,
+            cpu: self.cpu,
+            longest: self.longest,
+            share_percent: if seconds > 0.0 {
+                spent / seconds * 100.0
+            } else {
+                0.0
+            },
+            budget_percent: self.rate.budget_percent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn pace(interval_ms: u64, budget_percent: f64, now: Instant) -> Pace {
+        let rate = Rate {
+            interval: ms(interval_ms),
+            budget_percent,
+        };
+        Pace::new("host", rate, now)
+    }
+
+    #[test]
+    fn within_its_budget_it_keeps_to_multiples_of_its_interval() {
+        let start = Instant::now();
+        let mut pace = pace(100, 1.0, start);
+        for (at_ms, due_ms) in [(0, 100), (103, 200), (200, 300), (520, 600)] {
+            let now = start + ms(at_ms);
+            assert!(pace.is_due(now));
+            pace.looked(now, now + ms(1), Duration::from_micros(20));
+            assert_eq!(pace.due(), start + ms(due_ms), "after a look at {at_ms}");
+        }
+        assert_eq!(pace.cost(start + ms(600)).slowed_to, None);
+    }
+
+    #[test]
+    fn over_its_budget_it_comes_less_often_and_then_comes_back() {
+        let start = Instant::now();
+        let mut pace = pace(100, 1.0, start);
+        // Five times what it may use: 5 ms each 100 ms.
+        let mut now = start;
+        while now < start + ms(120_000) {
+            pace.looked(now, now + ms(5), ms(5));
+            now = pace.due();
+        }
+        let cost = pace.cost(now);
+        let slowed = cost.slowed_to.expect("it is slowed");
+        assert!((ms(495)..=ms(510)).contains(&slowed), "{slowed:?}");
+        assert!(
+            cost.cpu <= ms(1_310),
+            "1 % of two minutes and a burst: {cost:?}"
+        );
+        // Cheap again.
+        for _ in 0..20 {
+            pace.looked(now, now, Duration::from_micros(100));
+            now = pace.due();
+        }
+        assert_eq!(pace.cost(now).slowed_to, None);
+    }
+
+    #[test]
+    fn one_expensive_look_is_within_the_burst() {
+        let start = Instant::now();
+        let mut pace = pace(100, 1.0, start);
+        pace.looked(start, start + ms(90), ms(90));
+        assert_eq!(pace.due(), start + ms(100));
+    }
+
+    #[test]
+    fn the_share_is_that_of_the_last_half_minute() {
+        let start = Instant::now();
+        let mut pace = pace(1000, 100.0, start);
+        for second in 0..120 {
+            let now = start + ms(second * 1000);
+            let cpu = if second < 60 { ms(10) } else { ms(2) };
+            pace.looked(now, now + cpu, cpu);
+            pace.cost(now + ms(500));
+        }
+        let cost = pace.cost(start + ms(120_000));
+        assert!((0.19..0.21).contains(&cost.share_percent), "{cost:?}");
+        assert_eq!((cost.reads, cost.longest), (120, ms(10)));
+    }
+
+    #[test]
+    fn the_meter_counts_this_thread_alone() {
+        let mut meter = Meter::start();
+        let before = Instant::now();
+        let mut sum = 0_u64;
+        while meter.0 == thread_time() || before.elapsed() < ms(2) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        let spent = meter.lap();
+        assert!(spent > Duration::ZERO && spent <= before.elapsed() + ms(1));
+    }
+}

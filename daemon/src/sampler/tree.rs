@@ -1,0 +1,279 @@
+//! The processes below a trainer. The kernel lists the children of each thread (CONFIG_PROC_CHILDREN); where it does not,
+//! all of /proc is gone through, once a turn for all trainers. A process that comes or goes between two looks is no error.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::pid::{Lost, Process, parent_of};
+use super::role::{self, Above, Image};
+use super::smaps::ROLLUP;
+use crate::domain::{ChildSample, Detail, ProcessRole, Reading};
+use crate::store::ProcessKey;
+
+pub(super) const STATM: &str = "/proc/PID/statm";
+/// Threads other than the first seldom have children; they are asked when there is one more or less, and after so long.
+const ALL_THREADS: Duration = Duration::from_secs(5);
+/// A process may run another program soon after it was forked, and seldom later: it is looked at anew the first looks, and
+/// then each so many.
+const FIRST_LOOKS: u64 = 3;
+const NEXT_LOOKS: u64 = 10;
+
+/// What is known of the threads of a process that have forked others.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    mark: Option<u32>,
+    asked_at: Option<Instant>,
+    /// Children of all but the first thread.
+    children: Vec<u32>,
+}
+
+/// When smaps_rollup of a process is read.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) due: Instant,
+    pub(super) read_at: Option<Instant>,
+}
+
+impl Turn {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            due: now,
+            read_at: None,
+        }
+    }
+}
+
+/// One process below a trainer.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) process: Process,
+    pub(super) detail: Detail,
+    pub(super) turn: Turn,
+    threads: Threads,
+    image: Image,
+    looks: u64,
+    role: ProcessRole,
+    other_rank: bool,
+    rss_bytes: Reading,
+}
+
+impl Child {
+    pub(super) fn sample(&self) -> ChildSample {
+        ChildSample {
+            pid: self.process.pid(),
+            command: self.image.name.clone(),
+            role: self.role,
+            rss_bytes: self.rss_bytes.clone(),
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+/// The trainer, as far as its tree needs it.
+pub(super) struct Top<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) threads: &'a mut Threads,
+    pub(super) image: &'a mut Option<Image>,
+}
+
+/// What a process runs; None: it may not be seen.
+pub(super) fn image(process: &mut Process, root: &Path) -> Result<Image, Lost> {
+    let name = process.name(root)?;
+    // Another user's program may not be seen, but what it was started with may.
+    let program = process.program(root);
+    let command_line = process.command_line(root)?;
+    Ok(Image::new(name, &command_line, program.as_deref()))
+}
+
+/// Finds children.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    page_bytes: u64,
+    /// The kernel lists children; None: not known yet.
+    lists: Option<bool>,
+    /// Parent to children, where the kernel does not: of this turn.
+    scanned: Option<(Instant, HashMap<u32, Vec<u32>>)>,
+    text: Vec<u8>,
+}
+
+impl Tree {
+    pub(super) fn new(root: &Path, page_bytes: u64) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            page_bytes,
+            lists: None,
+            scanned: None,
+            text: Vec::new(),
+        }
+    }
+
+    /// All that is below `top` now, by pid; `before` is what was there at the last look. `ranks` are the main processes of
+    /// all trainers.
+    pub(super) fn look(
+        &mut self,
+        top: Top<'_>,
+        before: Vec<Child>,
+        ranks: &[ProcessKey],
+        now: Instant,
+    ) -> Result<Vec<Child>, Lost> {
+        let mut before: HashMap<u32, Child> = before
+            .into_iter()
+            .map(|child| (child.process.pid(), child))
+            .collect();
+        let mut found: Vec<Child> = Vec::with_capacity(before.len());
+        let (mut seen, mut queue) = (HashSet::new(), VecDeque::new());
+        let mut pids = Vec::new();
+        self.children(top.process, top.threads, &mut pids, now)?;
+        queue.extend(pids.drain(..).map(|pid| (pid, None)));
+        let mut image_is_fresh = false;
+        while let Some((pid, parent)) = queue.pop_front() {
+            if !seen.insert(pid) {
+                continue;
+            }
+            let parent_pid = parent.map_or(top.process.pid(), |at: usize| found[at].process.pid());
+            let known = before.remove(&pid).and_then(|child| self.again(child, now));
+            let Some(mut child) = known.or_else(|| self.found(pid, parent_pid, now)) else {
+                continue;
+            };
+            if child.looks == 0 && !image_is_fresh {
+                // A trainer may rename itself, and a copy has the new name.
+                *top.image = image(top.process, &self.root).ok().or(top.image.take());
+                image_is_fresh = true;
+            }
+            let key = (pid, child.process.start_ticks());
+            child.other_rank =
+                ranks.contains(&key) || parent.is_some_and(|at| found[at].other_rank);
+            child.role = match top.image.as_ref() {
+                Some(main) => role::of(
+                    &child.image,
+                    Above {
+                        main,
+                        parent: parent.map_or(main, |at| &found[at].image),
+                        other_rank: child.other_rank,
+                    },
+                ),
+                None => ProcessRole::Child,
+            };
+            child.looks += 1;
+            let (process, threads) = (&mut child.process, &mut child.threads);
+            // Whoever ended right now has no children.
+            if self.children(process, threads, &mut pids, now).is_ok() {
+                let at = found.len();
+                queue.extend(pids.iter().map(|pid| (*pid, Some(at))));
+            }
+            pids.clear();
+            found.push(child);
+        }
+        found.sort_by_key(|child| child.process.pid());
+        Ok(found)
+    }
+
+    /// One that was there at the last look; None: it has ended.
+    fn again(&self, mut child: Child, now: Instant) -> Option<Child> {
+        child.rss_bytes = self.resident(&mut child.process, now)?;
+        if child.looks < FIRST_LOOKS || child.looks.is_multiple_of(NEXT_LOOKS) {
+            match image(&mut child.process, &self.root) {
+                Ok(image) => child.image = image,
+                Err(Lost::Ended) => return None,
+                Err(Lost::Unread(_)) => {}
+            }
+        }
+        Some(child)
+    }
+
+    /// One that is new; None: it has ended by now, or its pid means another process.
+    fn found(&self, pid: u32, parent: u32, now: Instant) -> Option<Child> {
+        let (mut process, stat) = Process::found(&self.root, pid).ok()?;
+        if u32::try_from(stat.ppid) != Ok(parent) {
+            return None;
+        }
+        let rss_bytes = self.resident(&mut process, now)?;
+        let image = match image(&mut process, &self.root) {
+            Ok(image) => image,
+            Err(Lost::Ended) => return None,
+            Err(Lost::Unread(_)) => Image::new(stat.comm, b"", None),
+        };
+        Some(Child {
+            process,
+            detail: Detail::unknown("not read yet", now, ROLLUP),
+            turn: Turn::new(now),
+            threads: Threads::default(),
+            image,
+            looks: 0,
+            role: ProcessRole::Child,
+            other_rank: false,
+            rss_bytes,
+        })
+    }
+
+    fn resident(&self, process: &mut Process, now: Instant) -> Option<Reading> {
+        match process.resident_bytes(&self.root, self.page_bytes) {
+            Ok(bytes) => Some(Reading::known(bytes as f64, now, STATM)),
+            Err(Lost::Ended) => None,
+            Err(Lost::Unread(why)) => Some(Reading::unknown(&why, now, STATM)),
+        }
+    }
+
+    /// The children of one process, onto `pids`.
+    fn children(
+        &mut self,
+        process: &mut Process,
+        threads: &mut Threads,
+        pids: &mut Vec<u32>,
+        now: Instant,
+    ) -> Result<(), Lost> {
+        if self.lists != Some(false) {
+            match process.children_of_first(&self.root, &mut self.text, pids)? {
+                Some(()) => {
+                    self.lists = Some(true);
+                    return self.children_of_others(process, threads, pids, now);
+                }
+                None => self.lists = Some(false),
+            }
+        }
+        if self.scanned.as_ref().is_none_or(|(at, _)| *at != now) {
+            let scanned = scan(&self.root).map_err(Lost::Unread)?;
+            self.scanned = Some((now, scanned));
+        }
+        let scanned = self.scanned.as_ref().map(|(_, scanned)| scanned);
+        let children = scanned.and_then(|scanned| scanned.get(&process.pid()));
+        pids.extend(children.into_iter().flatten());
+        Ok(())
+    }
+
+    fn children_of_others(
+        &mut self,
+        process: &mut Process,
+        threads: &mut Threads,
+        pids: &mut Vec<u32>,
+        now: Instant,
+    ) -> Result<(), Lost> {
+        let mark = process.threads_mark(&self.root).ok();
+        let asked_lately = threads
+            .asked_at
+            .is_some_and(|at| now.duration_since(at) < ALL_THREADS);
+        if mark.is_none() || mark != threads.mark || !asked_lately {
+            threads.children.clear();
+            process.children_of_others(&self.root, &mut self.text, &mut threads.children)?;
+            (threads.mark, threads.asked_at) = (mark, Some(now));
+        }
+        pids.extend(&threads.children);
+        Ok(())
+    }
+}
+
+/// Every process here: parent to children. One that ends meanwhile is left out.
+fn scan(root: &Path) -> Result<HashMap<u32, Vec<u32>>, String> {
+    let folder = fs::read_dir(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    let pids = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in pids {
+        if let Ok(parent) = parent_of(root, pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    Ok(children)
+}

@@ -1,0 +1,155 @@
+//! Which probe looks when. The fast ones come first and all that is due at one wake shares it; a slow one that takes long
+//! delays the fast ones at most once: between two of their turns at most one process's smaps_rollup is read.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::cgroup::Cgroups;
+use super::cost::{Meter, Pace};
+use super::process::Processes;
+use super::{Settings, host, shm};
+use crate::store::Live;
+
+/// How often what the probes cost is made known.
+const COSTS: Duration = Duration::from_secs(1);
+/// With nobody to look at it is asked again so late, or when somebody comes.
+const NEVER: Duration = Duration::from_secs(3600);
+/// Of those that the process may have open.
+const SHARE_OF_DESCRIPTORS: u64 = 4;
+
+/// The probes and their turns.
+pub(super) struct Turns {
+    live: Live,
+    proc_root: PathBuf,
+    meter: Meter,
+    costs_due: Instant,
+    host: (host::Host, Pace),
+    processes: Processes,
+    process: Pace,
+    children: Pace,
+    cgroup: (Cgroups, Pace),
+    shm: Pace,
+    smaps: Pace,
+    /// The next turn of the fast ones, after a smaps_rollup was read.
+    smaps_not_before: Instant,
+}
+
+impl Turns {
+    pub(super) fn new(settings: &Settings, live: Live) -> Self {
+        let now = Instant::now();
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+        let descriptors = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(256);
+        let root = &settings.proc_root;
+        Self {
+            live,
+            proc_root: root.clone(),
+            meter: Meter::start(),
+            costs_due: now + COSTS,
+            host: (host::Host::new(root), Pace::new("host", settings.host, now)),
+            processes: Processes::new(root, settings.smaps.interval, descriptors),
+            process: Pace::new("process", settings.process, now),
+            children: Pace::new("children", settings.children, now),
+            cgroup: (
+                Cgroups::new(root, &settings.cgroup_root),
+                Pace::new("cgroup", settings.cgroup, now),
+            ),
+            shm: Pace::new("shm", settings.shm, now),
+            smaps: Pace::new("smaps", settings.smaps, now),
+            smaps_not_before: now,
+        }
+    }
+
+    /// Until something is due.
+    pub(super) fn wait(&self) -> Duration {
+        let slow = [&self.children, &self.cgroup.1, &self.shm, &self.smaps];
+        let paces = slow.into_iter().chain([&self.host.1, &self.process]);
+        let next = paces.map(Pace::due).min();
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// All that is due.
+    pub(super) fn run(&mut self) {
+        let now = Instant::now();
+        if self.host.1.is_due(now) {
+            self.live.set_host(self.host.0.read(now));
+            self.host.1.looked(now, Instant::now(), self.meter.lap());
+        }
+        if self.processes.follow(&self.live.watched(), now) {
+            let (process, shm) = (&mut self.process, &mut self.shm);
+            for pace in [process, &mut self.children, &mut self.cgroup.1, shm] {
+                pace.hurry(now);
+            }
+        }
+        if self.process.is_due(now) {
+            if self.processes.read_mains(now) {
+                // A group may soon be removed after its last process.
+                self.cgroup.1.hurry(now);
+            }
+            self.processes.publish(&self.live);
+            self.process.looked(now, Instant::now(), self.meter.lap());
+        }
+        self.run_slow();
+        if self.costs_due <= now {
+            self.costs_due = now + COSTS;
+            self.publish_costs(now);
+        }
+    }
+
+    fn run_slow(&mut self) {
+        let now = Instant::now();
+        if self.children.is_due(now) {
+            self.processes.read_children(now);
+            self.processes.publish(&self.live);
+            self.children.looked(now, Instant::now(), self.meter.lap());
+            self.wish_for_smaps(now);
+        }
+        let now = Instant::now();
+        let (cgroups, pace) = &mut self.cgroup;
+        if pace.is_due(now) {
+            self.processes.read_cgroups(cgroups, now);
+            self.processes.publish(&self.live);
+            pace.looked(now, Instant::now(), self.meter.lap());
+        }
+        let now = Instant::now();
+        if self.shm.is_due(now) {
+            self.live
+                .set_host_shm(shm::read(&self.proc_root, "self", now));
+            self.processes.read_shm(now);
+            self.processes.publish(&self.live);
+            self.shm.looked(now, Instant::now(), self.meter.lap());
+        }
+        let now = Instant::now();
+        if self.smaps.is_due(now) {
+            // Who is due may have ended.
+            if self.processes.next_detail().is_some_and(|due| due <= now) {
+                let since = self.processes.read_one_detail(now);
+                self.processes.publish(&self.live);
+                let ended = Instant::now();
+                self.smaps
+                    .looked_at_one(now, ended, self.meter.lap(), since);
+                self.smaps_not_before = self.host.1.due().min(self.process.due());
+            }
+            self.wish_for_smaps(now);
+        }
+    }
+
+    fn wish_for_smaps(&mut self, now: Instant) {
+        let next = self.processes.next_detail().unwrap_or(now + NEVER);
+        self.smaps.wish(next.max(self.smaps_not_before));
+    }
+
+    fn publish_costs(&mut self, now: Instant) {
+        let (host, cgroup) = (&mut self.host.1, &mut self.cgroup.1);
+        let each = [host, &mut self.process, &mut self.children, &mut self.smaps];
+        let each = each.into_iter().chain([cgroup, &mut self.shm]);
+        self.live
+            .set_costs(each.map(|pace| pace.cost(now)).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests;
