@@ -93,8 +93,8 @@ fn walked_pss_bytes(main: u32) -> u64 {
     kib * 1024
 }
 
-fn sample(live: &Live, trainer: &Trainer) -> Option<ProcessSample> {
-    live.process(trainer.pid(), trainer.start_ticks()).ok()
+fn sample(live: &Live, (pid, start_ticks): (u32, u64)) -> Option<ProcessSample> {
+    live.process(pid, start_ticks).ok()
 }
 
 fn known(reading: &Reading) -> f64 {
@@ -105,8 +105,8 @@ fn known(reading: &Reading) -> f64 {
 fn pss_counts_a_shared_array_once_and_rss_five_times() {
     let trainer = Trainer::start(SHARING, &[]);
     let since = Instant::now();
-    let live = Live::default();
-    live.watch(trainer.pid(), trainer.start_ticks());
+    let (live, key) = (Live::default(), trainer.key());
+    live.watch(key.0, key.1);
     let sampler = sampler(&live);
     let is_read = |sample: &ProcessSample| {
         let children = sample.children.clone().unwrap_or_default();
@@ -115,9 +115,9 @@ fn pss_counts_a_shared_array_once_and_rss_five_times() {
         children.len() == 4 && all.all(|pss| pss.value.is_ok() && pss.at >= since)
     };
     until("the detail of all five", || {
-        sample(&live, &trainer).is_some_and(|sample| is_read(&sample))
+        sample(&live, key).is_some_and(|sample| is_read(&sample))
     });
-    let sample = sample(&live, &trainer).expect("it is sampled");
+    let sample = sample(&live, key).expect("it is sampled");
     let children = sample.children.clone().expect("found");
     for child in children.iter() {
         assert_eq!(child.role, ProcessRole::Worker, "{child:?}");
@@ -133,7 +133,7 @@ fn pss_counts_a_shared_array_once_and_rss_five_times() {
             .iter()
             .map(|child| known(&child.rss_bytes))
             .sum::<f64>();
-    let walked = walked_pss_bytes(trainer.pid()) as f64;
+    let walked = walked_pss_bytes(key.0) as f64;
     println!("PSS {pss}, by smaps {walked}, RSS {rss}");
     assert!((pss / walked - 1.0).abs() < 0.02, "{pss} and {walked}");
     assert!(
@@ -185,10 +185,10 @@ fn the_limit_is_the_groups_and_a_kill_by_the_kernel_is_seen() {
     let group = Group::made(limit);
     let path = group.folder.to_str().expect("UTF-8");
     let mut trainer = Trainer::start(GREEDY, &[path]);
-    let live = Live::default();
-    live.watch(trainer.pid(), trainer.start_ticks());
+    let (live, key) = (Live::default(), trainer.key());
+    live.watch(key.0, key.1);
     let sampler = sampler(&live);
-    let cgroup = || sample(&live, &trainer).and_then(|sample| sample.cgroup.ok());
+    let cgroup = || sample(&live, key).and_then(|sample| sample.cgroup.ok());
     until("its group", || {
         cgroup().is_some_and(|group| group.limit_bytes.value == Ok(limit as f64))
     });
@@ -204,15 +204,13 @@ fn the_limit_is_the_groups_and_a_kill_by_the_kernel_is_seen() {
     });
     until("its end", || {
         let ended = Err("the process has ended".to_owned());
-        sample(&live, &trainer).is_some_and(|sample| sample.rss_bytes.value == ended)
+        sample(&live, key).is_some_and(|sample| sample.rss_bytes.value == ended)
     });
     drop(trainer);
     drop(group);
     until("the end of the group", || {
         let why = format!("its group {name} has been removed");
-        let key = live.watched()[0];
-        live.process(key.0, key.1)
-            .is_ok_and(|sample| sample.cgroup == Err(why))
+        sample(&live, key).is_some_and(|sample| sample.cgroup == Err(why))
     });
     sampler.stop();
 }

@@ -40,7 +40,8 @@ for worker in workers:
 fn the_fast_probes_cost_less_than_a_twentieth_of_a_percent_of_a_core() {
     let trainer = Trainer::start(TRAINER, &[]);
     let live = Live::default();
-    live.watch(trainer.pid(), trainer.start_ticks());
+    let (pid, start_ticks) = trainer.key();
+    live.watch(pid, start_ticks);
     let settings = Settings {
         gpu: false,
         ..Settings::default()

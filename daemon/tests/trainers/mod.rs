@@ -33,12 +33,9 @@ impl Trainer {
         Self { child, start_ticks }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn start_ticks(&self) -> u64 {
-        self.start_ticks
+    /// Its pid and start ticks.
+    pub(crate) fn key(&self) -> (u32, u64) {
+        (self.child.id(), self.start_ticks)
     }
 
     /// Gives it the line that it waits for.
