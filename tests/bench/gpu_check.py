@@ -1,5 +1,5 @@
-"""The daemon's GPU numbers beside nvidia-smi's, on a real NVIDIA GPU: known sizes are allocated with torch, and a Markdown
-table is printed. Ends with 1 where a number is off by more than its row allows.
+"""The daemon's GPU numbers beside nvidia-smi's, on a real NVIDIA GPU: known sizes are allocated with torch, and a
+Markdown table is printed. Ends with 1 where a number is off by more than its row allows.
 
 Needs torch with CUDA, the hookbus package, nvidia-smi, and hookbusd and hookbus in target/release.
 """
