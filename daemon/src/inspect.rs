@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{Clock, GpuSample, HostSample, ProbeCost, ProcessSample, Rank, ShmSample};
+use crate::domain::{
+    Clock, GpuSample, HostSample, Owners, ProbeCost, ProcessSample, Rank, ShmSample,
+};
 use crate::snapshot::{Board, Happening, RunSnapshot};
 use crate::store::journal::{Archive, Table};
 use crate::store::{Live, View};
@@ -45,6 +47,8 @@ pub struct Look {
     pub probes: Vec<ProbeCost>,
     /// The GPUs here, or why not known.
     pub gpus: Result<Vec<GpuSample>, String>,
+    /// Whose the processes on them are, of all runs.
+    pub owners: Owners,
 }
 
 /// One thing that can, or cannot, be seen from here.
@@ -224,7 +228,26 @@ impl Inspector {
             host_shm: self.live.host_shm(),
             probes: self.live.costs(),
             gpus: self.live.gpus(),
+            owners: self.owners(),
         })
+    }
+
+    /// Every trainer that lives, and its descendants.
+    fn owners(&self) -> Owners {
+        let mut owners = Owners::default();
+        for run in self.live_runs() {
+            for rank in run.ranks.values().filter(|rank| rank.ended.is_none()) {
+                let Some((pid, start_ticks)) = rank.process else {
+                    continue;
+                };
+                let children = self.live.process(pid, start_ticks);
+                let children = children.and_then(|sample| sample.children);
+                let children = children.as_deref().unwrap_or_default();
+                let pids = children.iter().map(|child| child.pid);
+                owners.add(&run.id, rank.rank, pids.chain([pid]));
+            }
+        }
+        owners
     }
 
     /// What the daemon is and sees.

@@ -5,4 +5,4 @@ mod raw;
 mod sandbox;
 
 pub use raw::{Raw, points};
-pub use sandbox::{Sandbox, binary, wait_for};
+pub use sandbox::{NVML, Sandbox, binary, wait_for};

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use hookbus_client::address::Address;
 use tempfile::TempDir;
 
+/// The stand-in's file.
+pub const NVML: &str = "libnvidia_ml_standin.so";
 /// No fact of these tests takes longer on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A binary of this workspace, built if it is not there or not up to date.
+/// A binary of this workspace, or the stand-in for NVIDIA's library ([`NVML`]), built if it is not there or not up to date.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -24,6 +26,7 @@ pub fn binary(name: &str) -> PathBuf {
             .to_path_buf();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "-p", "hookbusd", "-p", "hookbus-cli"]);
+        build.args(["-p", "hookbus-nvml-standin"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
@@ -48,6 +51,7 @@ pub fn binary(name: &str) -> PathBuf {
 pub struct Sandbox {
     directory: TempDir,
     daemon: Child,
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Sandbox {
@@ -58,13 +62,22 @@ impl Sandbox {
 
     /// A daemon with this TOML.
     pub fn with_config(config: &str) -> Self {
+        Self::with_variables(config, Vec::new())
+    }
+
+    /// A daemon with this TOML, and these paths in its environment.
+    pub fn with_variables(config: &str, variables: Vec<(&'static str, PathBuf)>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("hb")
             .tempdir()
             .expect("a temporary directory");
         fs::write(directory.path().join("hookbusd.toml"), config).expect("write the config");
-        let daemon = spawn(directory.path());
-        let mut sandbox = Self { directory, daemon };
+        let daemon = spawn(directory.path(), &variables);
+        let mut sandbox = Self {
+            directory,
+            daemon,
+            variables,
+        };
         sandbox.wait_ready();
         sandbox
     }
@@ -72,7 +85,7 @@ impl Sandbox {
     /// Starts the daemon again after [`Sandbox::kill`].
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.path("ready"));
-        self.daemon = spawn(self.directory.path());
+        self.daemon = spawn(self.directory.path(), &self.variables);
         self.wait_ready();
     }
 
@@ -144,7 +157,7 @@ impl Drop for Sandbox {
     }
 }
 
-fn spawn(directory: &Path) -> Child {
+fn spawn(directory: &Path, variables: &[(&'static str, PathBuf)]) -> Child {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -159,6 +172,7 @@ fn spawn(directory: &Path) -> Child {
         .arg(directory.join("ready"))
         .env("HOOKBUSD_JOURNAL__DIR", directory.join("state"))
         .env_remove("HOOKBUS_ADDRESS")
+        .envs(variables.iter().map(|(name, path)| (name, path)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("the log file"))
         .stderr(log)

@@ -243,11 +243,21 @@ fn gpu(gpu: &proto::Gpu) -> Value {
     json!({
         "index": gpu.index, "name": gpu.name, "uuid": gpu.uuid,
         "total_bytes": reading(gpu.total_bytes.as_ref()), "used_bytes": reading(gpu.used_bytes.as_ref()),
-        "free_bytes": reading(gpu.free_bytes.as_ref()),
+        "free_bytes": reading(gpu.free_bytes.as_ref()), "reserved_bytes": reading(gpu.reserved_bytes.as_ref()),
+        "unified": gpu.unified,
         "utilization_percent": reading(gpu.utilization_percent.as_ref()),
+        "memory_busy_percent": reading(gpu.memory_busy_percent.as_ref()),
         "temperature_celsius": reading(gpu.temperature_celsius.as_ref()),
         "power_watts": reading(gpu.power_watts.as_ref()),
-        "processes": list(&gpu.processes, |p| json!({"pid": p.pid, "used_bytes": reading(p.used_bytes.as_ref())})),
+        "mig": list(&gpu.mig, |m| json!({
+            "index": m.index, "uuid": m.uuid, "gpu_instance": m.gpu_instance, "compute_instance": m.compute_instance,
+            "total_bytes": reading(m.total_bytes.as_ref()), "used_bytes": reading(m.used_bytes.as_ref()),
+            "free_bytes": reading(m.free_bytes.as_ref()), "reserved_bytes": reading(m.reserved_bytes.as_ref()),
+        })),
+        "processes": list(&gpu.processes, |p| json!({
+            "pid": p.pid, "used_bytes": reading(p.used_bytes.as_ref()), "command": p.command,
+            "run": (!p.run.is_empty()).then_some(&p.run), "rank": p.rank, "gpu_instance": p.gpu_instance,
+        })),
         "processes_unknown": (!gpu.processes_unknown.is_empty()).then_some(&gpu.processes_unknown),
     })
 }

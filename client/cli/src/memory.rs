@@ -1,10 +1,12 @@
 //! `hookbus memory`: host, swap, the trainer with its children, and the GPUs; every number with its age and source.
 
+mod gpus;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use hookbus_client::inspect::proto::{
-    CgroupMemory, Gpu, HostMemory, ProcessMemory, ProcessRole, Rank, Reading, SnapshotReply,
+    CgroupMemory, HostMemory, ProcessMemory, ProcessRole, Rank, Reading, SnapshotReply,
 };
 
 use crate::args::MemoryArgs;
@@ -85,7 +87,7 @@ fn text(reply: &SnapshotReply, style: Style) -> String {
     }
     for gpu in &reply.gpus {
         let title = format!("GPU {} {}", gpu.index, one_line(&gpu.name));
-        page.push_str(&format!("\n{}\n{}", style.bold(&title), gpu_table(gpu)));
+        page.push_str(&format!("\n{}\n{}", style.bold(&title), gpus::table(gpu)));
     }
     if reply.missed > 0 {
         page.push_str(&format!(
@@ -262,35 +264,6 @@ fn limit(bytes: f64) -> String {
     } else {
         "none".to_owned()
     }
-}
-
-fn gpu_table(gpu: &Gpu) -> String {
-    let mut table = Readings::new();
-    table.add("total", gpu.total_bytes.as_ref(), format::bytes);
-    table.add("used", gpu.used_bytes.as_ref(), format::bytes);
-    table.add("free", gpu.free_bytes.as_ref(), format::bytes);
-    table.add("busy", gpu.utilization_percent.as_ref(), percent);
-    table.add("temperature", gpu.temperature_celsius.as_ref(), |value| {
-        format!("{value:.0} C")
-    });
-    table.add("power", gpu.power_watts.as_ref(), |value| {
-        format!("{value:.0} W")
-    });
-    for process in &gpu.processes {
-        table.add(
-            &format!("process {}", process.pid),
-            process.used_bytes.as_ref(),
-            format::bytes,
-        );
-    }
-    let mut text = table.render();
-    if !gpu.processes_unknown.is_empty() {
-        text.push_str(&format!(
-            "  processes unknown: {}\n",
-            one_line(&gpu.processes_unknown)
-        ));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::messages::ToTrainer;
 use crate::domain::{
-    Description, Event, Facts, Heartbeat, Hello, Hole, Names, OwnMemory, Position, RunId, StepTimes,
+    AllocatorSample, Description, Event, Facts, Heartbeat, Hello, Hole, Names, OwnMemory, Position,
+    RunId, StepTimes,
 };
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
@@ -46,7 +47,8 @@ pub(super) struct Member {
     point: u32,
     before_train_iter: Option<u32>,
     after_train_iter: Option<u32>,
-    last: HashMap<u32, f64>,
+    /// By metric: its last value, and when it came.
+    last: HashMap<u32, (f64, Instant)>,
     events: u64,
     last_step_at: Option<Duration>,
     steps: VecDeque<Duration>,
@@ -258,7 +260,7 @@ impl Member {
         self.position = event.position;
         self.point = event.point;
         for (metric, value) in event.metrics.iter().zip(&event.values) {
-            self.last.insert(*metric, *value);
+            self.last.insert(*metric, (*value, now));
         }
         if let Some(rss) = event.rss_bytes {
             self.own_rss_bytes = Some((rss, now));
@@ -355,10 +357,20 @@ impl Member {
 
     fn last(&self) -> BTreeMap<Arc<str>, f64> {
         let mut last = self.last_before.clone();
-        last.extend(self.last.iter().filter_map(|(id, value)| {
+        last.extend(self.last.iter().filter_map(|(id, (value, _))| {
             Some((self.names.metrics.get(*id as usize)?.clone(), *value))
         }));
         last
+    }
+
+    /// Of this daemon's time only: when an older value came is not known.
+    fn allocator(&self) -> Option<AllocatorSample> {
+        let metrics = &self.names.metrics;
+        let last = |name: &str| {
+            let id = metrics.iter().position(|metric| &**metric == name)?;
+            self.last.get(&u32::try_from(id).ok()?).copied()
+        };
+        AllocatorSample::of(last, self.last_heard)
     }
 
     fn step(&self) -> Option<Duration> {
@@ -406,6 +418,7 @@ impl Member {
             heartbeat: self.heartbeat.clone(),
             own_rss_bytes: self.own_rss_bytes,
             own_memory: self.own_memory.clone(),
+            allocator: self.allocator(),
             peak_rss_bytes: self.peak_rss_bytes,
             gates: self.gates,
             ended: self.ended.clone(),

@@ -1,9 +1,11 @@
 //! Plain words of a training run, as the daemon uses them. No I/O, no clock, no wire.
 
+pub mod allocator;
 pub mod clock;
 pub mod command;
 pub mod counting;
 pub mod description;
+pub mod devices;
 pub mod event;
 pub mod every;
 pub mod gpu;
@@ -20,13 +22,15 @@ pub mod step_times;
 pub mod trainer;
 pub mod value;
 
+pub use allocator::AllocatorSample;
 pub use clock::Clock;
 pub use command::{Command, Deed, LogLevel, LogLine, Outcome, TrainerResult};
 pub use counting::Interval;
 pub use description::{Classes, Dataset, Description, Module, NumClasses};
+pub use devices::{DeviceUse, Owners, VisibleDevice};
 pub use event::{Batch, Event, GateRequest, Names, Position, UnknownField};
 pub use every::{Base, Every};
-pub use gpu::{GpuProcess, GpuSample, MigSample};
+pub use gpu::{GpuProcess, GpuSample, MigSample, Pid};
 pub use ids::{Rank, RunId};
 pub use incident::{Incident, IncidentKind};
 pub use memory::{

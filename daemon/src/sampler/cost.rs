@@ -50,6 +50,8 @@ pub(super) struct Pace {
     name: &'static str,
     rate: Rate,
     due: Instant,
+    /// Something has happened then that asks for a look out of turn.
+    hurried: Option<Instant>,
     /// Not before then, by the budget.
     allowed: Instant,
     slowed_to: Option<Duration>,
@@ -69,6 +71,7 @@ impl Pace {
             name,
             rate,
             due: now,
+            hurried: None,
             allowed: now,
             slowed_to: None,
             reads: 0,
@@ -81,29 +84,27 @@ impl Pace {
     }
 
     pub(super) fn due(&self) -> Instant {
-        self.due
-    }
-
-    pub(super) fn interval(&self) -> Duration {
-        self.rate.interval
+        self.hurried.map_or(self.due, |at| at.min(self.due))
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due <= now
+        self.due() <= now
     }
 
-    /// At once, budget or not: something has happened.
+    /// At once, budget or not: something has happened. Its turns stay where they are.
     pub(super) fn hurry(&mut self, now: Instant) {
-        self.due = self.due.min(now);
+        self.hurried = Some(now);
     }
 
     /// It looked at `started`; the next time is a multiple of the interval later, so that probes with like intervals wake
     /// the thread together, or when the budget has it.
     pub(super) fn looked(&mut self, started: Instant, ended: Instant, cpu: Duration) {
+        let out_of_turn = self.hurried.take().is_some() && started < self.due;
         let interval = self.rate.interval;
         let behind = started.saturating_duration_since(self.due).as_nanos();
         let steps = behind / interval.as_nanos().max(1) + 1;
-        let next = self.due + interval * u32::try_from(steps).unwrap_or(u32::MAX);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let next = self.due + interval * if out_of_turn { 0 } else { steps };
         self.spent(started, ended, cpu);
         self.due = next.max(self.allowed);
         let gap = self.due.saturating_duration_since(started);
@@ -199,6 +200,19 @@ mod tests {
             assert_eq!(pace.due(), start + ms(due_ms), "after a look at {at_ms}");
         }
         assert_eq!(pace.cost(start + ms(600)).slowed_to, None);
+    }
+
+    #[test]
+    fn a_look_out_of_turn_moves_no_turn() {
+        let start = Instant::now();
+        let mut pace = pace(100, 1.0, start);
+        pace.looked(start, start, Duration::from_micros(20));
+        let now = start + ms(37);
+        pace.hurry(now);
+        assert!(pace.is_due(now));
+        pace.looked(now, now, Duration::from_micros(20));
+        assert!(!pace.is_due(now));
+        assert_eq!(pace.due(), start + ms(100));
     }
 
     #[test]

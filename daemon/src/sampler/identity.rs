@@ -12,6 +12,12 @@ pub fn alive((pid, ticks): (u32, u64)) -> bool {
     start_ticks(pid) == Some(ticks)
 }
 
+/// The user that a process runs as.
+pub fn owner(pid: u32) -> Option<u32> {
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    process.status().ok().map(|status| status.euid)
+}
+
 /// Of this kernel; empty where it does not say.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

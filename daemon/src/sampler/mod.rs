@@ -11,7 +11,7 @@
 //! | `smaps` | proportional and unique set sizes |
 //! | `cgroup` | the memory cgroup that binds a trainer |
 //! | `shm` | /dev/shm |
-//! | `gpu` | GPUs by NVML |
+//! | `gpu` | GPUs by NVML, on another thread of their own |
 //! | `pid`, `kept` | one process, and small files, through kept descriptors |
 //! | `identity` | is this still the process that it was |
 
@@ -93,6 +93,7 @@ impl Default for Settings {
 pub struct Sampler {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
+    gpus: Option<gpu::Thread>,
 }
 
 impl Sampler {
@@ -101,6 +102,12 @@ impl Sampler {
     pub fn start(settings: Settings, live: Live) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         live.set_host(host::Host::new(&settings.proc_root).read(Instant::now()));
+        let gpus = if settings.gpu {
+            Some(gpu::Thread::start(&settings, live.clone())?)
+        } else {
+            live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
+            None
+        };
         let thread = std::thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(move || {
@@ -109,7 +116,7 @@ impl Sampler {
                     turns.run();
                 }
             })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, gpus })
     }
 
     /// Ends the thread, promptly.
@@ -119,5 +126,11 @@ impl Sampler {
         if self.thread.join().is_err() {
             tracing::warn!("the sampler's thread panicked");
         }
+        if let Some(gpus) = self.gpus {
+            gpus.stop();
+        }
     }
 }
+
+#[cfg(test)]
+mod recorded;

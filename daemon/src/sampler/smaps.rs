@@ -106,22 +106,17 @@ fn sums(text: &mut impl BufRead) -> std::io::Result<Sums> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
+    use super::super::recorded::Recorded;
     use super::*;
 
     /// A process of a recorded tree.
-    fn recorded(root: &Path, files: &[(&str, &str)]) -> Process {
-        let folder = root.join("10");
-        fs::create_dir_all(&folder).expect("a folder");
-        let zeros = vec!["0"; 30].join(" ");
-        let stat = format!("10 (python) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0 {zeros}\n");
-        fs::write(folder.join("stat"), stat).expect("stat");
-        fs::write(folder.join("statm"), "9 9 9 1 0 1 0\n").expect("statm");
+    fn recorded(files: &[(&str, &str)]) -> (Recorded, Process) {
+        let tree = Recorded::new();
+        tree.process(10, 1, 500, 9);
         for (name, text) in files {
-            fs::write(folder.join(name), text).expect("a file");
+            tree.put(&format!("10/{name}"), text);
         }
-        Process::known(10, 500)
+        (tree, Process::known(10, 500))
     }
 
     fn values(detail: &Detail) -> [Result<f64, String>; 4] {
@@ -150,9 +145,8 @@ SwapPss:              10 kB
 
     #[test]
     fn a_rollup_is_read() {
-        let root = tempfile::tempdir().expect("a directory");
-        let mut process = recorded(root.path(), &[("smaps_rollup", ROLLED)]);
-        let detail = read(&mut process, root.path(), Instant::now()).expect("it lives");
+        let (tree, mut process) = recorded(&[("smaps_rollup", ROLLED)]);
+        let detail = read(&mut process, &tree.proc(), Instant::now()).expect("it lives");
         let kib = |count: u64| Ok((count * 1024) as f64);
         assert_eq!(values(&detail), [kib(230), kib(152), kib(10), kib(50)]);
         assert_eq!(detail.pss_bytes.source, ROLLUP);
@@ -160,7 +154,6 @@ SwapPss:              10 kB
 
     #[test]
     fn an_old_kernel_has_smaps_and_status_and_says_what_it_does_not_know() {
-        let root = tempfile::tempdir().expect("a directory");
         let smaps = "\
 00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus: daemon
 Rss:                 300 kB
@@ -177,8 +170,8 @@ Private_Dirty:         5 kB
             ("smaps", smaps),
             ("status", "VmRSS:\t 9 kB\nRssShmem:\t 7 kB\n"),
         ];
-        let mut process = recorded(root.path(), &files);
-        let detail = read(&mut process, root.path(), Instant::now()).expect("it lives");
+        let (tree, mut process) = recorded(&files);
+        let detail = read(&mut process, &tree.proc(), Instant::now()).expect("it lives");
         let no_swap = Err("this kernel's smaps has no SwapPss".to_owned());
         let kib = |count: u64| Ok((count * 1024) as f64);
         assert_eq!(values(&detail), [kib(105), kib(16), no_swap, kib(7)]);
@@ -190,9 +183,8 @@ Private_Dirty:         5 kB
 
     #[test]
     fn one_that_ends_meanwhile_has_ended() {
-        let root = tempfile::tempdir().expect("a directory");
-        let mut process = recorded(root.path(), &[("smaps_rollup", "")]);
-        let read = read(&mut process, root.path(), Instant::now());
+        let (tree, mut process) = recorded(&[("smaps_rollup", "")]);
+        let read = read(&mut process, &tree.proc(), Instant::now());
         assert_eq!(read, Err(Lost::Ended));
     }
 

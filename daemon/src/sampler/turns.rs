@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::cgroup::Cgroups;
 use super::cost::{Meter, Pace};
 use super::process::Processes;
-use super::{Settings, gpu, host, shm};
+use super::{Settings, host, shm};
 use crate::store::Live;
 
 /// How often what the probes cost is made known.
@@ -34,22 +34,14 @@ pub(super) struct Turns {
     smaps: Pace,
     /// The next turn of the fast ones, after a smaps_rollup was read.
     smaps_not_before: Instant,
-    gpu: Option<(gpu::Gpus, Pace)>,
 }
 
 impl Turns {
     pub(super) fn new(settings: &Settings, live: Live) -> Self {
         let now = Instant::now();
-        if !settings.gpu {
-            live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
-        }
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let descriptors = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(256);
         let root = &settings.proc_root;
-        let gpu = || {
-            let gpus = gpu::Gpus::new(settings.nvml_library.clone());
-            (gpus, Pace::new("gpu", settings.gpu_rate, now))
-        };
         Self {
             live,
             proc_root: root.clone(),
@@ -66,16 +58,14 @@ impl Turns {
             shm: Pace::new("shm", settings.shm, now),
             smaps: Pace::new("smaps", settings.smaps, now),
             smaps_not_before: now,
-            gpu: settings.gpu.then(gpu),
         }
     }
 
     /// Until something is due.
     pub(super) fn wait(&self) -> Duration {
         let slow = [&self.children, &self.cgroup.1, &self.shm, &self.smaps];
-        let gpu = self.gpu.iter().map(|(_, pace)| pace);
         let paces = slow.into_iter().chain([&self.host.1, &self.process]);
-        let next = paces.chain(gpu).map(Pace::due).min();
+        let next = paces.map(Pace::due).min();
         next.map_or(Duration::ZERO, |next| {
             next.saturating_duration_since(Instant::now())
         })
@@ -103,17 +93,6 @@ impl Turns {
             self.process.looked(now, Instant::now(), self.meter.lap());
         }
         self.run_slow();
-        if let Some((gpus, pace)) = self.gpu.as_mut().filter(|(_, pace)| pace.is_due(now)) {
-            let now = Instant::now();
-            let read = gpus.read(now);
-            let is_here = read.is_ok();
-            self.live.set_gpus(read);
-            pace.looked(now, Instant::now(), self.meter.lap());
-            if !is_here {
-                // No driver now is seldom a driver in a second.
-                pace.wish(now + pace.interval() * 30);
-            }
-        }
         if self.costs_due <= now {
             self.costs_due = now + COSTS;
             self.publish_costs(now);
@@ -166,8 +145,7 @@ impl Turns {
     fn publish_costs(&mut self, now: Instant) {
         let (host, cgroup) = (&mut self.host.1, &mut self.cgroup.1);
         let each = [host, &mut self.process, &mut self.children, &mut self.smaps];
-        let gpu = self.gpu.as_mut().map(|(_, pace)| pace);
-        let each = each.into_iter().chain([cgroup, &mut self.shm]).chain(gpu);
+        let each = each.into_iter().chain([cgroup, &mut self.shm]);
         self.live
             .set_costs(each.map(|pace| pace.cost(now)).collect());
     }

@@ -9,12 +9,12 @@ pub(super) fn confirm(peer: Option<&Peer>, said: &ProcessIdentity) -> Result<(u3
     if said.boot_id != identity::boot_id() {
         return Err("it runs under another kernel (another host or virtual machine)".to_owned());
     }
-    // The kernel's word first; then the pid that the trainer has in its outermost namespace.
-    let candidates = peer
-        .and_then(|peer| peer.pid)
-        .into_iter()
-        .chain(said.ns_pids.first().copied());
-    for pid in candidates {
+    // The kernel's word first; then the pid that the trainer has in its outermost namespace, if it is its user's.
+    let by_kernel = peer.and_then(|peer| peer.pid);
+    let uid = peer.and_then(|peer| peer.uid).filter(|uid| *uid != 0);
+    let is_theirs = |pid: &u32| uid.is_none() || identity::owner(*pid) == uid;
+    let by_word = said.ns_pids.first().copied().filter(is_theirs);
+    for pid in by_kernel.into_iter().chain(by_word) {
         if identity::start_ticks(pid) == Some(said.start_ticks) {
             return Ok((pid, said.start_ticks));
         }
@@ -44,6 +44,17 @@ mod tests {
         assert_eq!(
             confirm(None, &liar),
             Err("pid namespace not shared".to_owned())
+        );
+        let stranger = Peer {
+            uid: Some(4_000_000),
+            pid: None,
+            unix: true,
+            certified: false,
+            remote: String::new(),
+        };
+        assert!(
+            confirm(Some(&stranger), &me).is_err(),
+            "another user's process"
         );
         let elsewhere = ProcessIdentity {
             boot_id: "another".into(),

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 pub use happening::{Happening, What};
 
 use crate::domain::{
-    Facts, Heartbeat, Incident, Outcome, OwnMemory, Position, Rank, RunId, StepTimes,
-    TrainerResult, Wanted,
+    AllocatorSample, Facts, Heartbeat, Incident, Outcome, OwnMemory, Position, Rank, RunId,
+    StepTimes, TrainerResult, Wanted,
 };
 
 /// Where a run is in its life.
@@ -99,6 +99,8 @@ pub struct RankSnapshot {
     pub own_rss_bytes: Option<(u64, Instant)>,
     /// All that its client sees of its memory, where this daemon does not, and when it came.
     pub own_memory: Option<(OwnMemory, Instant)>,
+    /// What its framework's allocator holds, as last sent; None: it has sent nothing of it.
+    pub allocator: Option<AllocatorSample>,
     /// The largest one seen.
     pub peak_rss_bytes: Option<u64>,
     /// Gates answered.

@@ -72,9 +72,15 @@ impl Live {
         self.lock().shm = shm;
     }
 
-    /// What the probes cost by now.
+    /// What these probes cost by now; of others it stays.
     pub fn set_costs(&self, costs: Vec<ProbeCost>) {
-        self.lock().costs = costs;
+        let known = &mut self.lock().costs;
+        for cost in costs {
+            match known.iter_mut().find(|known| known.name == cost.name) {
+                Some(known) => *known = cost,
+                None => known.push(cost),
+            }
+        }
     }
 
     /// New GPU samples, or why there are none.

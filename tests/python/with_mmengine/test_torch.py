@@ -87,12 +87,14 @@ def test_the_allocators_numbers_come_once_a_second(
     now = [100.0]
     asked = []
 
-    def stats() -> dict[str, int]:
+    def stats(device: int) -> dict[str, int]:
+        assert device == 1
         asked.append(now[0])
         return {"allocated_bytes.all.current": 512 << 20, "reserved_bytes.all.current": 1 << 30, "num_ooms": 2}
 
     monkeypatch.setattr(adapter.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "memory_stats", stats)
     with adapter.attach("allocator", address=daemon.address, max_epochs=1) as bus:
         for _ in bus.epochs():
@@ -102,7 +104,8 @@ def test_the_allocators_numbers_come_once_a_second(
     assert len(asked) == 3, "ten iterations a second"
     assert synchronized == []
     shown = json.dumps(daemon.ask("show", "allocator"))
-    for name, value in (("cuda_allocated_bytes", 512 << 20), ("cuda_reserved_bytes", 1 << 30), ("cuda_ooms", 2)):
+    sent = {"cuda_allocated_bytes": 512 << 20, "cuda_reserved_bytes": 1 << 30, "cuda_ooms": 2, "cuda_device": 1}
+    for name, value in sent.items():
         assert f'"{name}": {value}' in shown, shown
     assert "cuda_active_bytes" not in shown, "what the allocator does not say is absent, never 0"
 
@@ -112,12 +115,15 @@ def test_without_cuda_there_are_no_numbers_of_it() -> None:
 
 
 def test_an_allocator_that_has_no_numbers_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> dict[str, int]:
+    def fails(_device: int) -> dict[str, int]:
         raise RuntimeError("cudaMallocAsync does not have it")
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "memory_stats", fails)
     assert adapter.allocator() == {}
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda _device: {})
+    assert adapter.allocator() == {}, "the ordinal alone is no number of the allocator"
 
 
 def test_the_checkpoint_function_is_called_when_it_is_asked_for(daemon: Daemon, tmp_path: Path) -> None:

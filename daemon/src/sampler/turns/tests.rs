@@ -1,1 +1,86 @@
+use super::super::recorded::Recorded;
+use super::super::{Rate, Settings};
+use super::*;
 
+fn settings(tree: &Recorded) -> Settings {
+    let hourly = Rate {
+        interval: Duration::from_secs(3600),
+        budget_percent: 100.0,
+    };
+    Settings {
+        proc_root: tree.proc(),
+        cgroup_root: tree.cgroups(),
+        host: hourly,
+        process: hourly,
+        children: hourly,
+        cgroup: hourly,
+        shm: hourly,
+        gpu: false,
+        ..Settings::default()
+    }
+}
+
+fn known(live: &Live) -> usize {
+    let sample = live.process(10, 500).expect("sampled");
+    let children = sample.children.expect("found");
+    let below = children.iter().map(|child| &child.detail);
+    let all = below.chain([&sample.detail]);
+    all.filter(|detail| detail.pss_bytes.value.is_ok()).count()
+}
+
+#[test]
+fn between_two_fast_turns_one_smaps_is_read() {
+    let tree = Recorded::new();
+    tree.put(
+        "meminfo",
+        "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\n",
+    );
+    tree.process(10, 1, 500, 100);
+    tree.process(11, 10, 600, 7);
+    tree.children(10, 10, &[11]);
+    tree.rollup(10, 1000);
+    tree.rollup(11, 200);
+    let live = Live::default();
+    let mut turns = Turns::new(&settings(&tree), live.clone());
+    turns.run();
+    assert!(
+        turns.wait() > Duration::from_secs(60),
+        "there is nothing to look at"
+    );
+    live.watch(10, 500);
+    turns.run();
+    assert_eq!(known(&live), 1, "who is new is looked at at once");
+    turns.run();
+    assert_eq!(known(&live), 1);
+    assert!(turns.wait() > Duration::from_secs(60));
+    turns.process.hurry(Instant::now());
+    turns.smaps_not_before = Instant::now();
+    turns.wish_for_smaps(Instant::now());
+    turns.run();
+    assert_eq!(known(&live), 2, "after the next fast turn");
+}
+
+#[test]
+fn what_it_costs_is_said_of_each_probe() {
+    let tree = Recorded::new();
+    tree.process(10, 1, 500, 100);
+    let live = Live::default();
+    live.watch(10, 500);
+    let mut turns = Turns::new(&settings(&tree), live.clone());
+    turns.run();
+    assert_eq!(live.costs(), [], "once a second");
+    turns.publish_costs(Instant::now());
+    let costs = live.costs();
+    let names: Vec<_> = costs.iter().map(|cost| cost.name).collect();
+    assert_eq!(
+        names,
+        ["host", "process", "children", "smaps", "cgroup", "shm"]
+    );
+    for cost in costs {
+        assert_eq!(cost.reads, 1, "{cost:?}");
+        assert!(
+            cost.cpu > Duration::ZERO && cost.longest > Duration::ZERO,
+            "{cost:?}"
+        );
+    }
+}

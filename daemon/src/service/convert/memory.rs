@@ -6,8 +6,8 @@ use hookbus_proto::v1 as wire;
 
 use super::reading::{known, reading, unknown};
 use crate::domain::{
-    CgroupSample, ChildSample, Detail, GpuProcess, GpuSample, HostSample, MigSample, ProbeCost,
-    ProcessRole, ProcessSample, Reading, ShmSample,
+    CgroupSample, ChildSample, Detail, HostSample, ProbeCost, ProcessRole, ProcessSample, Reading,
+    ShmSample,
 };
 use crate::snapshot::RankSnapshot;
 
@@ -229,55 +229,6 @@ pub(super) fn host(
         swap_used_percent: each(|host| host.swap_used_percent),
         shm: shm_seen.as_ref().ok().map(|sample| shm(sample, now)),
         shm_unknown: shm_seen.as_ref().err().cloned().unwrap_or_default(),
-    }
-}
-
-pub(super) fn gpu(card: &GpuSample, now: Instant) -> wire::Gpu {
-    wire::Gpu {
-        index: card.index,
-        name: card.name.clone(),
-        uuid: card.uuid.clone(),
-        total_bytes: reading(&card.total_bytes, now),
-        used_bytes: reading(&card.used_bytes, now),
-        free_bytes: reading(&card.free_bytes, now),
-        reserved_bytes: reading(&card.reserved_bytes, now),
-        utilization_percent: reading(&card.utilization_percent, now),
-        memory_busy_percent: reading(&card.memory_busy_percent, now),
-        temperature_celsius: reading(&card.temperature_celsius, now),
-        power_watts: reading(&card.power_watts, now),
-        processes: card
-            .processes
-            .iter()
-            .flatten()
-            .map(|one| gpu_process(one, now))
-            .collect(),
-        processes_unknown: card.processes.as_ref().err().cloned().unwrap_or_default(),
-        mig: card.mig.iter().map(|one| mig(one, now)).collect(),
-        unified: card.unified,
-    }
-}
-
-fn gpu_process(process: &GpuProcess, now: Instant) -> wire::GpuProcess {
-    wire::GpuProcess {
-        pid: process.pid,
-        used_bytes: reading(&process.used_bytes, now),
-        command: process.command.clone(),
-        run: String::new(),
-        rank: None,
-        gpu_instance: process.gpu_instance,
-    }
-}
-
-fn mig(slice: &MigSample, now: Instant) -> wire::MigDevice {
-    wire::MigDevice {
-        index: slice.index,
-        uuid: slice.uuid.clone(),
-        gpu_instance: slice.gpu_instance,
-        compute_instance: slice.compute_instance,
-        total_bytes: reading(&slice.total_bytes, now),
-        used_bytes: reading(&slice.used_bytes, now),
-        free_bytes: reading(&slice.free_bytes, now),
-        reserved_bytes: reading(&slice.reserved_bytes, now),
     }
 }
 

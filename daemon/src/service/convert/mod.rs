@@ -1,6 +1,7 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
 mod follow;
+mod gpu;
 mod incoming;
 mod memory;
 mod orders;

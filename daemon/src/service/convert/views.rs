@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use hookbus_proto::v1 as wire;
 
 use super::follow::{rank_result, wanted};
-use super::memory;
 use super::outgoing::position;
-use crate::domain::{Clock, Incident, ProcessSample, Rank};
+use super::{gpu, memory};
+use crate::domain::{Clock, Incident, Rank};
 use crate::hooks;
 use crate::inspect::{About, Look};
 use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, RankSnapshot, RunSnapshot};
@@ -110,7 +110,7 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
             .gpus
             .iter()
             .flatten()
-            .map(|card| memory::gpu(card, now))
+            .map(|card| gpu::card(card, &look.owners, now))
             .collect(),
         gpu_unknown: look.gpus.as_ref().err().cloned().unwrap_or_default(),
         probes: look.probes.iter().map(memory::probe).collect(),
@@ -120,11 +120,7 @@ pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
     let Some(run) = &look.run else { return reply };
     reply.run = Some(run_summary(run, look.clock, now));
     reply.attempts = attempts(run, look.clock);
-    reply.ranks = run
-        .ranks
-        .values()
-        .map(|seen| rank(seen, look.processes.get(&seen.rank), now))
-        .collect();
+    reply.ranks = run.ranks.values().map(|seen| rank(seen, look)).collect();
     reply.hooks = run.hooks.iter().map(hook_status).collect();
     let refused = run
         .refused
@@ -168,12 +164,11 @@ pub(super) fn incident(incident: &Incident, age_s: f64) -> wire::Incident {
     }
 }
 
-fn rank(
-    seen: &RankSnapshot,
-    sample: Option<&Result<ProcessSample, String>>,
-    now: Instant,
-) -> wire::Rank {
-    let beat = &seen.heartbeat;
+fn rank(seen: &RankSnapshot, look: &Look) -> wire::Rank {
+    let (now, beat) = (look.now, &seen.heartbeat);
+    let sample = look.processes.get(&seen.rank);
+    let mut memory = memory::process(seen, sample, now);
+    gpu::of_rank(&mut memory, seen, sample, &look.gpus, now);
     wire::Rank {
         rank: seen.rank.0,
         local_rank: seen.local_rank,
@@ -198,7 +193,7 @@ fn rank(
         step_s: seen.step.as_ref().map(Duration::as_secs_f64),
         last_heard_s: age_s(now, seen.last_heard),
         reason: seen.ended.clone().unwrap_or_default(),
-        memory: Some(memory::process(seen, sample, now)),
+        memory: Some(memory),
         children: sample
             .and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok())
             .map(|children| children.len() as u32)
@@ -363,6 +358,7 @@ mod tests {
             probes: Vec::new(),
             processes: Default::default(),
             gpus: Err("no driver".to_owned()),
+            owners: Default::default(),
         };
         let reply = snapshot(&look);
         let total = reply

@@ -31,6 +31,8 @@ ALLOCATOR = {
     "cuda_alloc_retries": "num_alloc_retries",
     "cuda_ooms": "num_ooms",
 }
+# whose numbers these are: the device's ordinal, as this process counts
+DEVICE = "cuda_device"
 
 
 class TorchBus(Bus):
@@ -73,7 +75,9 @@ def allocator() -> dict[str, float]:
     if not torch.cuda.is_initialized():  # asking more would begin it, and a child could not use it then
         return {}
     try:
-        known = torch.cuda.memory_stats()
+        device = torch.cuda.current_device()
+        known = torch.cuda.memory_stats(device)
     except Exception:  # another allocator than PyTorch's own has none
         return {}
-    return {metric: float(known[key]) for metric, key in ALLOCATOR.items() if key in known}
+    numbers = {metric: float(known[key]) for metric, key in ALLOCATOR.items() if key in known}
+    return {**numbers, DEVICE: float(device)} if numbers else {}
