@@ -126,8 +126,26 @@ impl Inspect for InspectService {
         Ok(Response::new(Box::pin(replies)))
     }
 
-    async fn history(&self, _: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
-        Err(Status::unimplemented("History"))
+    async fn history(
+        &self,
+        request: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryReply>, Status> {
+        let query = convert::history_request(request.into_inner());
+        let query = query.map_err(Status::invalid_argument)?;
+        let run = query.run.clone();
+        if let Ok(run) = self.away(move |inspector| inspector.find(&run)).await?
+            && run.phase != Phase::Running
+            && let Some(inbox) = self.hub.find(&run.id)
+        {
+            flush(&inbox).await;
+        }
+        let inspector = Arc::clone(&self.inspector);
+        // What is older is in a file.
+        let past =
+            tokio::task::spawn_blocking(move || inspector.history(&query).map(convert::history));
+        let failed = |error| Status::internal(format!("the answer could not be made: {error}"));
+        let past = past.await.map_err(failed)?;
+        past.map(Response::new).map_err(Status::not_found)
     }
 
     async fn follow(

@@ -1,6 +1,7 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
 mod follow;
+mod history;
 mod incoming;
 mod memory;
 mod orders;
@@ -11,6 +12,7 @@ mod tables;
 mod views;
 
 pub(super) use follow::happening;
+pub(super) use history::{history, history_request};
 pub(super) use incoming::{Table, client_frame, hello};
 pub(super) use orders::{Ordered, named, order, order_update};
 pub(super) use outgoing::server_frames;

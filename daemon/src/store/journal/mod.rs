@@ -10,6 +10,7 @@
 //! | `thread`, `counted` | one thread for all runs, and what it costs |
 //! | `saved` | what a file says of its run |
 //! | `archive` | the files of a directory: which runs there are, what is in them, which go |
+//! | `past` | memory as a file has it |
 
 mod archive;
 mod change;
@@ -17,6 +18,7 @@ mod counted;
 mod file;
 mod logged;
 mod numbers;
+pub mod past;
 mod rows;
 mod saved;
 mod schema;
