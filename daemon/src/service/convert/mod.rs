@@ -1,5 +1,6 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
+mod changes;
 mod follow;
 mod history;
 mod incoming;
@@ -11,6 +12,7 @@ mod state;
 mod tables;
 mod views;
 
+pub(super) use changes::since;
 pub(super) use follow::happening;
 pub(super) use history::{history, history_request};
 pub(super) use incoming::{Table, client_frame, hello};
