@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::snapshot::Board;
+use crate::store::Live;
 use crate::store::journal::Counted;
-use crate::store::{Live, View};
 
 /// Healthy: it answers. Ready: memory was sampled, and no drain has begun.
 pub fn routes(

@@ -324,11 +324,41 @@ TIME      EPOCH  ITER   HOST  ALL RANKS  LARGEST  GPU 0  GPU 1
     assert_eq!(children["name"], "children_rss_bytes");
     assert_eq!(children["value"], serde_json::Value::Null);
     assert_eq!(children["unknown"], "no right to see them");
-    let (code, _, err) = daemon.hookbus(&["memory", "digits", "--history"]);
-    assert_eq!(
-        (code, err.as_str()),
-        (Some(1), "hookbus: this daemon keeps no journal\n")
-    );
+}
+
+#[test]
+fn memory_over_time_of_a_run_that_a_daemon_knows() {
+    let daemon = Daemon::start();
+    let history = |more: &[&str]| {
+        let args = [&["memory", "digits", "--history"], more].concat();
+        let address = format!("unix://{}", daemon.socket().display());
+        let mut command = alone(&daemon, Path::new("/no/such"), &args);
+        command.env("HOOKBUS_ADDRESS", address).env("TZ", "UTC");
+        ended(&mut command)
+    };
+    let page = "\
+TIME      EPOCH  ITER  HOST   RANK 0  CHILDREN
+1998-07-09, attempt 0, in MiB
+15:59:40      1    80  1000  unknown         -
+15:59:50      1    90  1000       10         -
+
+peaks
+  host    2.0 GiB   1998-07-09 15:59  epoch 1 iter 80
+  rank 0  20.0 MiB  1998-07-09 15:59  epoch 1 iter 90
+
+unknown
+  rank 0: no right to see it
+";
+    assert_eq!(history(&[]), (Some(0), page.to_owned(), String::new()));
+    let (code, out, err) = history(&["--epochs", "1..2", "--json", "--resolution", "5"]);
+    assert_eq!(code, Some(0));
+    let asked = "older memory is unknown: EpochRange { from: Some(1), to: Some(2) }";
+    assert!(err.contains(asked), "{err}");
+    let second: serde_json::Value = serde_json::from_str(out.lines().nth(1).unwrap()).unwrap();
+    let rank = &second["readings"][1];
+    assert_eq!(rank["value"], 10.0 * f64::from(1 << 20));
+    assert_eq!(rank["max"], 20.0 * f64::from(1 << 20));
+    assert_eq!(rank["readings"], 4);
 }
 
 #[test]

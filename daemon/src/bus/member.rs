@@ -14,6 +14,8 @@ use crate::domain::{
 use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
+use crate::store::series::{Name, Number};
+use crate::store::{Live, Tracked};
 
 /// So long what a lost rank leaves behind is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(10);
@@ -70,6 +72,8 @@ pub(super) struct Member {
     pub(super) dropped_before: BTreeMap<Arc<str>, u64>,
     lost: BTreeMap<Arc<str>, u64>,
     step_before: Option<Duration>,
+    /// Its memory over time.
+    tracked: Option<Tracked>,
 }
 
 impl Member {
@@ -131,6 +135,7 @@ impl Member {
             dropped_before: BTreeMap::new(),
             lost: BTreeMap::new(),
             step_before: None,
+            tracked: None,
         }
     }
 
@@ -242,6 +247,25 @@ impl Member {
         }
     }
 
+    /// Its process is sampled as long as it has not ended, and a while what it leaves behind where it is lost.
+    pub(super) fn track(&mut self, run: &RunId, live: &Live, now: Instant) {
+        let (rank, is_looked_at) = (self.hello.rank, self.is_looked_at(now));
+        let tracked = self
+            .tracked
+            .get_or_insert_with(|| live.track(run, rank, now));
+        tracked.follow(self.process.as_ref().ok().copied(), !is_looked_at);
+    }
+
+    /// Its memory over time.
+    pub(super) fn tracked(&self) -> Option<&Tracked> {
+        self.tracked.as_ref()
+    }
+
+    /// The trainer's own resident set size, as last sent, where the daemon does not see its process.
+    pub(super) fn own_rss_bytes(&self) -> Option<(u64, Instant)> {
+        self.own_rss_bytes.filter(|_| self.process.is_err())
+    }
+
     /// What the daemon itself keeps of an event.
     pub(super) fn record(&mut self, event: &Event, names: &Arc<Names>, now: Instant) {
         if !Arc::ptr_eq(&self.names, names) {
@@ -258,12 +282,23 @@ impl Member {
         }
         self.events += 1;
         self.position = event.position;
+        if let Some(tracked) = &self.tracked {
+            tracked.reach(event.position, now);
+        }
         self.point = event.point;
         for (metric, value) in event.metrics.iter().zip(&event.values) {
             self.last.insert(*metric, (*value, now));
         }
         if let Some(rss) = event.rss_bytes {
             self.own_rss_bytes = Some((rss, now));
+            if let (Some(tracked), Err(_)) = (&self.tracked, &self.process) {
+                tracked.add(&Number {
+                    name: Name::ProcessRss,
+                    at: now,
+                    value: Ok(rss as f64),
+                    source: "trainer",
+                });
+            }
             self.saw_rss(rss);
         }
         if Some(event.point) == self.after_train_iter {

@@ -30,8 +30,8 @@ use keeping::Keeping;
 
 use crate::domain::{HookRequest, Schedule};
 use crate::snapshot::RunSnapshot;
-use crate::store::Live;
 use crate::store::journal::Saved;
+use crate::store::{Live, RunView};
 use run::Run;
 
 /// How many messages wait for a run's task.
@@ -94,7 +94,7 @@ async fn task(
     let mut dirty = false;
     let mut published = Instant::now();
     let mut sampled: Option<Instant> = None;
-    let mut watched = std::collections::BTreeSet::new();
+    let view = RunView::new(live.clone(), run.id().clone());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -107,7 +107,7 @@ async fn task(
                 let Some(message) = message else { break };
                 force = !matches!(message, ToBus::Batch(..) | ToBus::Heartbeat(..));
                 dirty = true;
-                handle(&mut run, message, &live, &mut keeping, alive);
+                handle(&mut run, message, &view, &mut keeping, alive);
             }
             () = keeping.changed() => {
                 keeping.report(&mut run, Instant::now().into_std());
@@ -118,6 +118,7 @@ async fn task(
                 force = true;
                 let now = Instant::now();
                 run.look_at_memory(&live, now.into_std());
+                run.note_positions(now.into_std());
                 if sampled.is_none_or(|at| now - at >= rules.sample_every)
                     && run.sample(&live, now.into_std())
                 {
@@ -129,7 +130,7 @@ async fn task(
             () = tokio::time::sleep_until(published + PUBLISH), if dirty => {}
         }
         keeping.keep(&mut run, force, Instant::now().into_std());
-        watch_processes(&mut run, &live, Instant::now().into_std(), &mut watched);
+        run.track(&live, Instant::now().into_std());
         if force || (dirty && published.elapsed() >= PUBLISH) {
             publish.send_replace(Arc::new(run.snapshot()));
             published = Instant::now();
@@ -143,14 +144,14 @@ async fn task(
 fn handle(
     run: &mut Run,
     message: ToBus,
-    live: &Live,
+    view: &RunView,
     keeping: &mut Keeping,
     alive: fn((u32, u64)) -> bool,
 ) {
     let now = Instant::now().into_std();
     match message {
         ToBus::Attach(attach) => run.attach(*attach, now, alive),
-        ToBus::Batch(link, first_seq, batch) => run.batch(link, first_seq, batch, live, now),
+        ToBus::Batch(link, first_seq, batch) => run.batch(link, first_seq, batch, view, now),
         ToBus::Holes(link, holes) => run.holes(link, holes, now),
         ToBus::Facts(link, number, provisional, facts) => {
             run.facts(link, number, provisional, *facts, now)
@@ -167,32 +168,6 @@ fn handle(
             let _ = from.send((now, keeping.flush(run, now)));
         }
         ToBus::Shutdown => run.shutdown(),
-    }
-}
-
-/// The sampler looks at the processes of ranks that have not ended, and a while at what is left of one that is lost.
-fn watch_processes(
-    run: &mut Run,
-    live: &Live,
-    now: std::time::Instant,
-    watched: &mut std::collections::BTreeSet<(u32, u64)>,
-) {
-    let mut wanted = std::collections::BTreeSet::new();
-    for member in run.members.values_mut() {
-        if let Ok(process) = member.process
-            && member.is_looked_at(now)
-        {
-            wanted.insert(process);
-        }
-    }
-    if wanted != *watched {
-        for (pid, start_ticks) in wanted.difference(watched) {
-            live.watch(*pid, *start_ticks);
-        }
-        for (pid, start_ticks) in watched.difference(&wanted) {
-            live.unwatch(*pid, *start_ticks);
-        }
-        *watched = wanted;
     }
 }
 

@@ -470,7 +470,7 @@ mod tests {
     use super::*;
     use crate::domain::{Event, Names, Rank, Value};
     use crate::hooks::Hook;
-    use crate::store::Live;
+    use crate::store::{Live, RunView};
 
     /// What a bug in a hook looks like.
     struct Panics;
@@ -503,8 +503,12 @@ mod tests {
             description: None,
             held_on: &[],
         };
-        let (now, live) = (Instant::now(), Live::default());
-        roster.call(&Context { now, view: &live }, &seen, &[])
+        let run = crate::domain::RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        };
+        let (now, view) = (Instant::now(), RunView::new(Live::default(), run));
+        roster.call(&Context { now, view: &view }, &seen, &[])
     }
 
     fn configured(name: &str, hook: Box<dyn Hook>) -> Configured {

@@ -1,73 +1,121 @@
-//! Memory as the journal keeps it: one number a row.
+//! Memory as the journal keeps it: one number a row, in the words of the series.
 
-use crate::domain::{Position, Rank, Reading};
+use std::time::Instant;
+
+use super::member::Member;
+use crate::domain::{Position, Rank};
 use crate::store::journal::SampleKept;
-use crate::store::{Live, View};
+use crate::store::series::{Kind, Name, Number, of_gpu, of_host, of_process, of_shm};
+use crate::store::{Live, Tracked};
+
+const PROC: &str = "/proc";
 
 /// The host's and the GPUs'.
 pub(super) fn of(live: &Live, position: Position) -> Vec<SampleKept> {
-    let host = live.host();
-    let sample = |device: Option<String>, name, value, source| SampleKept {
-        rank: None,
-        device,
-        name,
-        value,
-        source,
-        position,
+    let kept = |device: Option<u32>| {
+        move |number: Number| SampleKept {
+            rank: None,
+            device: device.map(|index| index.to_string()),
+            name: number.name.word(),
+            value: number.value,
+            source: number.source,
+            position,
+        }
     };
-    let of_host = |name, number: fn(&crate::domain::HostSample) -> u64| {
-        let value = host.as_ref().map(|host| number(host) as f64);
-        sample(None, name, value.map_err(Clone::clone), "/proc/meminfo")
-    };
-    let mut samples = vec![
-        of_host("host_total_bytes", |host| host.total_bytes),
-        of_host("host_available_bytes", |host| host.available_bytes),
-        of_host("host_used_bytes", |host| host.used_bytes),
-        of_host("swap_used_bytes", |host| host.swap_used_bytes),
-    ];
+    let mut samples = Vec::new();
+    match live.host() {
+        Ok(host) => samples.extend(of_host(&host).map(kept(None))),
+        Err(why) => {
+            let names = [
+                Name::HostTotal,
+                Name::HostAvailable,
+                Name::HostUsed,
+                Name::SwapUsed,
+            ];
+            samples.extend(names.map(|name| SampleKept {
+                rank: None,
+                device: None,
+                name: name.word(),
+                value: Err(why.clone()),
+                source: PROC,
+                position,
+            }));
+        }
+    }
+    samples.push(match live.host_shm() {
+        Ok(shm) => kept(None)(of_shm(Name::HostShmUsed, &shm)),
+        Err(why) => SampleKept {
+            rank: None,
+            device: None,
+            name: Name::HostShmUsed.word(),
+            value: Err(why),
+            source: PROC,
+            position,
+        },
+    });
     // Without a GPU there is nothing to say of one.
     for gpu in live.gpus().unwrap_or_default() {
-        let device = Some(gpu.index.to_string());
-        for (name, reading) in [
-            ("gpu_total_bytes", &gpu.total_bytes),
-            ("gpu_used_bytes", &gpu.used_bytes),
-        ] {
-            samples.push(sample(
-                device.clone(),
-                name,
-                reading.value.clone(),
-                reading.source,
-            ));
-        }
+        samples.extend(of_gpu(&gpu).map(kept(Some(gpu.index))));
     }
     samples
 }
 
-/// One rank's.
-pub(super) fn of_process(
-    live: &Live,
-    rank: Rank,
-    process: Result<(u32, u64), String>,
-    position: Position,
-) -> Vec<SampleKept> {
-    let seen = process.and_then(|(pid, start_ticks)| live.process(pid, start_ticks));
-    let value = |reading: &Reading| reading.value.clone();
-    let rss = seen.as_ref().map_err(Clone::clone);
-    let rss = rss.and_then(|seen| value(&seen.rss_bytes));
-    let children = seen.and_then(|seen| {
-        let each = seen.children?;
-        each.iter().map(|child| value(&child.rss_bytes)).sum()
-    });
-    let sample = |name, value| SampleKept {
+/// One rank's: its process as the daemon sees it, else what its trainer said of itself; what its allocator has, as far as it
+/// was said.
+pub(super) fn of_rank(live: &Live, member: &Member, tracked: &Tracked) -> Vec<SampleKept> {
+    let (rank, position) = (member.hello.rank, member.position);
+    let mut numbers = Vec::new();
+    let seen = member.process.clone();
+    match seen.and_then(|(pid, start_ticks)| live.process(pid, start_ticks)) {
+        Ok(sample) => of_process(&sample, |_, _| true, |number| numbers.push(number)),
+        Err(why) => {
+            let seen = |name: &Name| name.kind() == Kind::Rank && !is_allocators(*name);
+            let unknown = |name| unknown(name, &why, member.last_heard);
+            numbers.extend(Name::ALL.into_iter().filter(seen).map(unknown));
+            if let Some((bytes, at)) = member.own_rss_bytes() {
+                numbers[0] = Number {
+                    name: Name::ProcessRss,
+                    at,
+                    value: Ok(bytes as f64),
+                    source: "trainer",
+                };
+            }
+        }
+    }
+    for name in Name::ALL.into_iter().filter(|name| is_allocators(*name)) {
+        if let Some((at, value)) = tracked.newest(name) {
+            numbers.push(Number {
+                name,
+                at,
+                value,
+                source: "trainer",
+            });
+        }
+    }
+    let kept = |number: Number| kept(rank, number, position);
+    numbers.into_iter().map(kept).collect()
+}
+
+fn is_allocators(name: Name) -> bool {
+    matches!(name, Name::CudaAllocated | Name::CudaReserved)
+}
+
+fn unknown(name: Name, why: &str, at: Instant) -> Number {
+    Number {
+        name,
+        at,
+        value: Err(why.to_owned()),
+        source: PROC,
+    }
+}
+
+fn kept(rank: Rank, number: Number, position: Position) -> SampleKept {
+    SampleKept {
         rank: Some(rank),
         device: None,
-        name,
-        value,
-        source: "/proc/PID/statm",
+        name: number.name.word(),
+        value: number.value,
+        source: number.source,
         position,
-    };
-    vec![
-        sample("process_rss_bytes", rss),
-        sample("children_rss_bytes", children),
-    ]
+    }
 }

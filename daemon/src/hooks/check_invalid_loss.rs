@@ -130,16 +130,25 @@ impl Hook for CheckInvalidLossHook {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::domain::{Event, HostSample, Names, Position, Rank};
-    use crate::store::View;
+    use crate::domain::{Event, HostSample, Names, Position, ProcessSample, Rank};
+    use crate::store::series::{Lately, Name};
+    use crate::store::{View, Whose};
 
     struct NoView;
 
     impl View for NoView {
         fn host(&self) -> Result<HostSample, String> {
+            Err("not sampled".to_owned())
+        }
+
+        fn process(&self, _: Rank) -> Result<ProcessSample, String> {
+            Err("not sampled".to_owned())
+        }
+
+        fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
             Err("not sampled".to_owned())
         }
     }

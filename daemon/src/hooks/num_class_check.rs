@@ -179,11 +179,14 @@ impl Hook for NumClassCheckHook {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::domain::{Dataset, Event, HostSample, Names, NumClasses, Otherwise, When};
-    use crate::store::View;
+    use crate::domain::{
+        Dataset, Event, HostSample, Names, NumClasses, Otherwise, ProcessSample, Rank, When,
+    };
+    use crate::store::series::{Lately, Name};
+    use crate::store::{View, Whose};
 
     const TRAIN: &str = POINTS[0];
     const VAL: &str = POINTS[1];
@@ -323,6 +326,14 @@ mod tests {
 
     impl View for NoView {
         fn host(&self) -> Result<HostSample, String> {
+            Err("not sampled".to_owned())
+        }
+
+        fn process(&self, _: Rank) -> Result<ProcessSample, String> {
+            Err("not sampled".to_owned())
+        }
+
+        fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
             Err("not sampled".to_owned())
         }
     }

@@ -11,12 +11,13 @@ use hookbus_proto::v1::{
     WatchRequest,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert;
+use super::watching::{Looks, Watching};
 use crate::bus::{FOLLOWED, Hub, ToBus};
 use crate::inspect::{self, Inspector};
 use crate::snapshot::Phase;
@@ -28,11 +29,13 @@ pub(super) struct InspectService {
     inspector: Arc<Inspector>,
     hub: Hub,
     runtime: Handle,
+    looks: Arc<Looks>,
 }
 
 impl InspectService {
     pub(super) fn new(inspector: Arc<Inspector>, hub: Hub, runtime: Handle) -> Self {
         Self {
+            looks: Arc::new(Looks::new(Arc::clone(&inspector))),
             inspector,
             hub,
             runtime,
@@ -113,39 +116,32 @@ impl Inspect for InspectService {
         let interval = interval
             .unwrap_or(Duration::from_secs(1))
             .max(Duration::from_millis(100));
-        let asked = run.clone();
-        let first = self
-            .away(move |inspector| inspector.look(&asked).map(|look| convert::snapshot(&look)))
-            .await?;
-        let (publish, latest) = watch::channel((0_u64, first.map_err(Status::not_found)?));
-        let inspector = Arc::clone(&self.inspector);
-        self.runtime.spawn(async move {
-            let mut tick =
-                tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
-            let mut serial = 0;
-            loop {
-                tokio::select! {
-                    _ = tick.tick() => {}
-                    () = publish.closed() => break,
-                }
-                let Ok(look) = inspector.look(&run) else {
-                    break;
-                };
-                serial += 1;
-                publish.send_replace((serial, convert::snapshot(&look)));
-            }
-        });
-        let mut expected = 0;
-        let replies = WatchStream::new(latest).map(move |(serial, mut reply)| {
-            reply.missed = serial.saturating_sub(expected);
-            expected = serial + 1;
-            Ok(reply)
-        });
+        let (looks, runtime) = (Arc::clone(&self.looks), self.runtime.clone());
+        let watching = move |_: &Inspector| Watching::start(looks, run, interval, runtime);
+        let replies = self.away(watching).await?.map_err(Status::not_found)?;
         Ok(Response::new(Box::pin(replies)))
     }
 
-    async fn history(&self, _: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
-        Err(Status::unimplemented("History"))
+    async fn history(
+        &self,
+        request: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryReply>, Status> {
+        let query = convert::history_request(request.into_inner());
+        let query = query.map_err(Status::invalid_argument)?;
+        let run = query.run.clone();
+        if let Ok(run) = self.away(move |inspector| inspector.find(&run)).await?
+            && run.phase != Phase::Running
+            && let Some(inbox) = self.hub.find(&run.id)
+        {
+            flush(&inbox).await;
+        }
+        let inspector = Arc::clone(&self.inspector);
+        // What is older is in a file.
+        let past =
+            tokio::task::spawn_blocking(move || inspector.history(&query).map(convert::history));
+        let failed = |error| Status::internal(format!("the answer could not be made: {error}"));
+        let past = past.await.map_err(failed)?;
+        past.map(Response::new).map_err(Status::not_found)
     }
 
     async fn follow(

@@ -7,6 +7,7 @@ mod inspect;
 mod outgoing;
 mod peer;
 mod session;
+mod watching;
 
 use std::sync::Arc;
 

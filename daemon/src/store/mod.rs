@@ -3,13 +3,42 @@
 
 pub mod journal;
 mod live;
+pub mod series;
+mod tracked;
+
+use std::time::{Duration, Instant};
 
 pub use live::{Live, ProcessKey};
+pub use tracked::{RunView, Tracked};
 
-use crate::domain::HostSample;
+use crate::domain::{HostSample, ProcessSample, Rank};
+use series::{Lately, Name};
 
-/// The memory view that hooks read.
+/// Whose series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The machine's.
+    Host,
+    /// A rank's of the run that asks.
+    Rank(Rank),
+    /// A GPU's, by its index.
+    Gpu(u32),
+}
+
+/// The memory view that hooks of one run read.
 pub trait View {
     /// The newest host sample, or why there is none.
     fn host(&self) -> Result<HostSample, String>;
+
+    /// The newest sample of a rank's process, or why there is none.
+    fn process(&self, rank: Rank) -> Result<ProcessSample, String>;
+
+    /// The mean and the largest of what was read in the last so long; Err: why there is nothing.
+    fn lately(
+        &self,
+        whose: Whose,
+        name: Name,
+        last: Duration,
+        now: Instant,
+    ) -> Result<Lately, String>;
 }

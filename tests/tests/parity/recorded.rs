@@ -1,12 +1,15 @@
 //! Reading recorded cases, and putting them to the real hooks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hookbus_client::plan::is_due;
 use hookbus_client::wire;
-use hookbusd::domain::{Base, Event, Every, HookRequest, HostSample, Names, Position, Rank, Value};
+use hookbusd::domain::{
+    Base, Event, Every, HookRequest, HostSample, Names, Position, ProcessSample, Rank, Value,
+};
 use hookbusd::hooks::{Configured, Context, Decision, Origin, Seen, build};
-use hookbusd::store::View;
+use hookbusd::store::series::{Lately, Name};
+use hookbusd::store::{View, Whose};
 use serde_json::Value as Json;
 
 /// What became of a case. An error is a failure: the text says what differs.
@@ -159,6 +162,14 @@ pub(super) struct Fixed(pub(super) Result<HostSample, String>);
 impl View for Fixed {
     fn host(&self) -> Result<HostSample, String> {
         self.0.clone()
+    }
+
+    fn process(&self, _: Rank) -> Result<ProcessSample, String> {
+        Err("not sampled".to_owned())
+    }
+
+    fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
+        Err("not sampled".to_owned())
     }
 }
 

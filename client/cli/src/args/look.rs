@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::range::range;
 use super::since::since;
 use super::{JsonArgs, StateArgs};
 
@@ -26,10 +27,12 @@ Examples:
   hookbus memory                      once, with the age of every number
   hookbus memory digits --watch       each second, until Ctrl-C (the training does not notice)
   hookbus memory --watch 0.5 --count 20 --json > memory.jsonl
-  hookbus memory LAST --history       as it was recorded, a line for each time, and the peaks
+  hookbus memory LAST --history       as it was, a line for each time, and the peaks
   hookbus memory digits --history --since 2h
+  hookbus memory digits --history --epochs 3..4 --resolution 10
 
-A number that could not be taken reads `unknown: why`, never 0. The history is in MiB; where many ranks or GPUs do not fit \
+A number that could not be taken reads `unknown: why`, never 0. The history is in MiB; a line of several readings has their \
+mean, the peaks are the highest reading. Where many ranks or GPUs do not fit \
 the terminal, it has their sum and the largest.";
 
 const WATCH_EXAMPLES: &str = "\
@@ -85,13 +88,26 @@ pub(crate) struct MemoryArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// What was recorded, a line for each time that it was sampled; with --json one JSON value each
+    /// Memory over time, a line a second or for each longer stretch; with --json one JSON value each. Of a run that was only
+    /// recorded a line for each time that it was sampled
     #[arg(long, conflicts_with_all = ["watch", "count"])]
     pub(crate) history: bool,
 
     /// Only what was recorded since then: 30s, 10m, 2h, 1d ago, or start
     #[arg(long, value_name = "TIME", value_parser = since, requires = "history")]
     pub(crate) since: Option<f64>,
+
+    /// With --history: only where the training was in these iterations, A..B, both in it
+    #[arg(long, value_name = "A..B", value_parser = range, requires = "history", conflicts_with_all = ["since", "epochs"])]
+    pub(crate) iters: Option<(Option<u64>, Option<u64>)>,
+
+    /// With --history: only where the training was in these epochs, A..B, both in it
+    #[arg(long, value_name = "A..B", value_parser = range, requires = "history", conflicts_with = "since")]
+    pub(crate) epochs: Option<(Option<u64>, Option<u64>)>,
+
+    /// With --history: no line stands for less than SECONDS
+    #[arg(long, value_name = "SECONDS", value_parser = interval, requires = "history")]
+    pub(crate) resolution: Option<f64>,
 
     /// With --history: read it from this state directory, whatever daemon runs
     #[arg(long, value_name = "DIR", requires = "history")]
@@ -167,6 +183,9 @@ mod tests {
         for line in [
             &["memory", "--since", "1h"][..],
             &["memory", "--state", "/a"],
+            &["memory", "--iters", "1..2"],
+            &["memory", "--history", "--iters", "1..2", "--epochs", "1"],
+            &["memory", "--history", "--epochs", "1", "--since", "1h"],
             &["memory", "--history", "--watch"],
             &["memory", "--history", "--count", "2"],
         ] {

@@ -12,6 +12,7 @@
 
 mod export;
 mod look;
+mod range;
 mod run;
 mod send;
 mod since;

@@ -82,7 +82,10 @@ impl Peaks {
                 continue;
             };
             match reading.value {
-                Some(bytes) => self.higher(of, bytes, moment),
+                Some(bytes) => {
+                    let most = reading.spread.map_or(bytes, |spread| spread.max);
+                    self.higher(of, most, moment);
+                }
                 None => {
                     let why = reading.unknown.as_deref().filter(|why| !why.is_empty());
                     let why = why.unwrap_or("no reason was recorded").to_owned();

@@ -18,6 +18,16 @@ pub(super) struct Reading {
     pub(super) value: Option<f64>,
     pub(super) unknown: Option<String>,
     pub(super) source: Option<String>,
+    /// Where it is made of several.
+    pub(super) spread: Option<Spread>,
+}
+
+/// The readings that a value is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spread {
+    pub(super) min: f64,
+    pub(super) max: f64,
+    pub(super) readings: u32,
 }
 
 /// What was sampled at one time.

@@ -249,8 +249,45 @@ impl Inspect for Scripted {
         self.run(&request.into_inner().run).map(Response::new)
     }
 
-    async fn history(&self, _: Request<HistoryRequest>) -> Answer<HistoryReply> {
-        Ok(Response::new(HistoryReply::default()))
+    async fn history(&self, request: Request<HistoryRequest>) -> Answer<HistoryReply> {
+        let asked = request.into_inner();
+        self.run(&asked.run)?;
+        let series = |name: &str, rank, mib: f64| Series {
+            name: name.into(),
+            rank,
+            resolution_s: asked.resolution_s,
+            points: [20.0, 10.0]
+                .map(|age_s| SeriesPoint {
+                    age_s,
+                    min: mib * 0.5 * f64::from(1 << 20),
+                    mean: mib * f64::from(1 << 20),
+                    max: mib * 2.0 * f64::from(1 << 20),
+                    readings: if age_s == 20.0 && rank.is_some() {
+                        0
+                    } else {
+                        4
+                    },
+                    unknown: "no right to see it".into(),
+                    epoch: Some(1),
+                    iter: Some(100 - age_s as u64),
+                    ..Default::default()
+                })
+                .into(),
+            ..Default::default()
+        };
+        let older = match asked.range {
+            Some(history_request::Range::Epochs(epochs)) => format!("{epochs:?}"),
+            _ => String::new(),
+        };
+        Ok(Response::new(HistoryReply {
+            at_unix_s: 900_000_000.0,
+            series: vec![
+                series("host_used_bytes", None, 1000.0),
+                series("process_rss_bytes", Some(0), 10.0),
+            ],
+            older_unknown: older,
+            ..Default::default()
+        }))
     }
 
     type WatchStream = Replies<SnapshotReply>;

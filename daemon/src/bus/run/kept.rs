@@ -289,10 +289,9 @@ impl Run {
             .map(|member| member.position)
             .unwrap_or_default();
         let mut samples = samples::of(live, position);
-        for (rank, member) in &self.members {
-            if member.ended.is_none() {
-                let process = member.process.clone();
-                samples.extend(samples::of_process(live, *rank, process, member.position));
+        for member in self.members.values() {
+            if let Some(tracked) = member.tracked().filter(|_| member.ended.is_none()) {
+                samples.extend(samples::of_rank(live, member, tracked));
             }
         }
         for sample in samples {

@@ -33,8 +33,8 @@ use crate::hooks::Seen;
 use crate::session::{Admission, Current, Held, admit};
 use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
 use crate::steering::{Desired, OrderUpdate, Steering};
-use crate::store::View;
 use crate::store::journal::{Attached, Kind};
+use crate::store::{Live, View};
 use kept::Kept;
 
 const KEPT_RESULTS: usize = 256;
@@ -383,6 +383,24 @@ impl Run {
             self.close_incident(&format!("lost/{}/{}", self.attempt, link.rank), now);
         }
         self.members.get_mut(&link.rank)
+    }
+
+    /// The memory of its ranks is looked at.
+    pub(super) fn track(&mut self, live: &Live, now: Instant) {
+        for member in self.members.values_mut() {
+            member.track(&self.id, live, now);
+        }
+    }
+
+    /// Beside what is known of their memory it stands where they are.
+    pub(super) fn note_positions(&self, now: Instant) {
+        let here = self
+            .members
+            .values()
+            .filter(|member| member.ended.is_none());
+        for tracked in here.filter_map(Member::tracked) {
+            tracked.note(now);
+        }
     }
 
     /// Which run.

@@ -1,7 +1,9 @@
 //! Between the wire and plain words. Everything that comes in is checked here, once; inside nothing is checked again.
 
+mod changes;
 mod follow;
 mod gpu;
+mod history;
 mod incoming;
 mod memory;
 mod orders;
@@ -11,7 +13,9 @@ mod state;
 mod tables;
 mod views;
 
+pub(super) use changes::since;
 pub(super) use follow::happening;
+pub(super) use history::{history, history_request};
 pub(super) use incoming::{Table, client_frame, hello};
 pub(super) use orders::{Ordered, named, order, order_update};
 pub(super) use outgoing::server_frames;

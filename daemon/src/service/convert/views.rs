@@ -103,7 +103,11 @@ fn attempts(run: &RunSnapshot, clock: Clock) -> Vec<wire::Attempt> {
 
 /// A run with its ranks, and every memory reading.
 pub(in crate::service) fn snapshot(look: &Look) -> wire::SnapshotReply {
-    let now = look.now;
+    snapshot_at(look, look.now)
+}
+
+/// The same, as old as it is later.
+pub(super) fn snapshot_at(look: &Look, now: Instant) -> wire::SnapshotReply {
     let mut reply = wire::SnapshotReply {
         host: Some(memory::host(&look.host, &look.host_shm, now)),
         gpus: look

@@ -13,6 +13,7 @@
 //! | `past` | what happened, in order and page by page |
 //! | `tables` | its tables, part by part |
 //! | `archive` | the files of a directory: which runs there are, which go |
+//! | `memory` | memory as a file has it |
 
 mod archive;
 mod backlog;
@@ -21,6 +22,7 @@ mod change;
 mod counted;
 mod file;
 mod logged;
+pub mod memory;
 mod numbers;
 mod past;
 mod rows;

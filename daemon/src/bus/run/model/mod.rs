@@ -22,10 +22,11 @@ use super::Run;
 use crate::bus::{Asked, Attach, Link, OUTBOX, Order, Record, Rules, ToTrainer};
 use crate::domain::{
     Base, Batch, Clock, Deed, Effective, Every, Facts, Hold, HookRequest, HostSample, IncidentKind,
-    ParamGroup, Rank, RunId, Size, Value,
+    ParamGroup, ProcessSample, Rank, RunId, Size, Value,
 };
-use crate::store::View;
 use crate::store::journal::{Settings, Writer};
+use crate::store::series::{Lately, Name};
+use crate::store::{View, Whose};
 use trainer::{ITERS, Trainer, Up, orders};
 
 /// Rows that wait in memory while the disk takes nothing.
@@ -113,6 +114,14 @@ struct Host;
 
 impl View for Host {
     fn host(&self) -> Result<HostSample, String> {
+        Err("not sampled".to_owned())
+    }
+
+    fn process(&self, _: Rank) -> Result<ProcessSample, String> {
+        Err("not sampled".to_owned())
+    }
+
+    fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
         Err("not sampled".to_owned())
     }
 }

@@ -16,6 +16,11 @@ use crate::access::Access;
 use crate::address::Address;
 use crate::connect::{ConnectError, Connection, connect_with, words};
 
+mod ages;
+mod watching;
+
+pub use watching::Watching;
+
 /// A daemon answers a question in milliseconds; after this it is stuck, and a person should hear so.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -100,21 +105,25 @@ impl Inspector {
         answer(&self.address, reply).await
     }
 
-    /// A snapshot now and then one each `interval`, as long as the stream is read.
-    pub async fn watch(
+    /// Memory over time; of a long journal its reading takes seconds.
+    pub async fn history(
         &mut self,
-        run: &str,
-        interval: Duration,
-    ) -> Result<Stream<proto::SnapshotReply>, InspectError> {
+        asked: proto::HistoryRequest,
+    ) -> Result<proto::HistoryReply, InspectError> {
+        answer(&self.address, self.inspect.history(asked)).await
+    }
+
+    /// A snapshot now and then one each `interval`, whole, as long as it is read.
+    pub async fn watch(&mut self, run: &str, interval: Duration) -> Result<Watching, InspectError> {
         let request = proto::WatchRequest {
             run: run.to_owned(),
             interval_s: interval.as_secs_f64(),
         };
         let frames = answer(&self.address, self.inspect.watch(request)).await?;
-        Ok(Stream {
+        Ok(Watching::new(Stream {
             address: self.address.clone(),
             frames,
-        })
+        }))
     }
 
     /// The one list of hooks.

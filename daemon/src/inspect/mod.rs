@@ -9,8 +9,12 @@ use crate::domain::{
     Clock, GpuSample, HostSample, Owners, ProbeCost, ProcessSample, Rank, ShmSample,
 };
 use crate::snapshot::{Board, Happening, RunSnapshot};
+use crate::store::Live;
 use crate::store::journal::{Archive, Table};
-use crate::store::{Live, View};
+
+mod history;
+
+pub use history::{Past, Query, Range, SeriesPast};
 
 /// The newest run.
 const LAST: &str = "LAST";
@@ -200,13 +204,17 @@ impl Inspector {
         Ok((archive, path))
     }
 
+    fn run_if_any(&self, asked: &str) -> Result<Option<Arc<RunSnapshot>>, String> {
+        match self.find(asked) {
+            Ok(run) => Ok(Some(run)),
+            Err(_) if asked.is_empty() && self.board.all().is_empty() => Ok(None),
+            Err(line) => Err(line),
+        }
+    }
+
     /// The run that is meant by a name or an id, with memory. Errors: the line names the runs there are.
     pub fn look(&self, asked: &str) -> Result<Look, String> {
-        let run = match self.find(asked) {
-            Ok(run) => Some(run),
-            Err(_) if asked.is_empty() && self.board.all().is_empty() => None,
-            Err(line) => return Err(line),
-        };
+        let run = self.run_if_any(asked)?;
         let run_is_archived = run.as_ref().is_some_and(|run| run.archived);
         let processes = run.iter().flat_map(|run| run.ranks.values()).map(|rank| {
             let sample = match (rank.process, &rank.ended) {

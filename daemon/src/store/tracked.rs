@@ -1,0 +1,209 @@
+//! A rank whose memory is looked at, and the view that hooks of its run have.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::series::{Lately, Name, Number, Track};
+use super::{Live, ProcessKey, View, Whose};
+use crate::domain::{HostSample, Position, ProcessSample, Rank, RunId};
+
+/// A rank's series, and its process as long as that is sampled. Both end with it.
+#[derive(Debug)]
+pub struct Tracked {
+    live: Live,
+    track: Arc<Track>,
+    watched: Option<ProcessKey>,
+    ended: bool,
+}
+
+impl Tracked {
+    pub(super) fn new(live: Live, track: Arc<Track>) -> Self {
+        Self {
+            live,
+            track,
+            watched: None,
+            ended: false,
+        }
+    }
+
+    /// Its process is sampled until the rank has ended; its series stay for who looks.
+    pub fn follow(&mut self, process: Option<ProcessKey>, ended: bool) {
+        let wanted = process.filter(|_| !ended);
+        if wanted != self.watched {
+            self.unwatch();
+            if let Some(process) = wanted {
+                self.live.watch_for(process, &self.track);
+            }
+            self.watched = wanted;
+        }
+        if ended != self.ended {
+            self.ended = ended;
+            self.live.has_ended(&self.track, ended);
+        }
+    }
+
+    /// Where its training is now.
+    pub fn reach(&self, position: Position, now: Instant) {
+        self.track.reach(position, now);
+    }
+
+    /// Writes down where its training is.
+    pub fn note(&self, now: Instant) {
+        self.track.note(now);
+    }
+
+    /// A number that its trainer sent.
+    pub fn add(&self, number: &Number) {
+        self.track.add(number);
+    }
+
+    /// The newest number of a series, and when it was read or tried.
+    pub fn newest(&self, name: Name) -> Option<(Instant, Result<f64, String>)> {
+        self.track.newest(name)
+    }
+
+    fn unwatch(&mut self) {
+        if let Some(process) = self.watched.take() {
+            self.live.unwatch_for(process, &self.track);
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+/// What hooks of one run see.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    live: Live,
+    run: RunId,
+}
+
+impl RunView {
+    /// Of this run.
+    pub fn new(live: Live, run: RunId) -> Self {
+        Self { live, run }
+    }
+}
+
+impl View for RunView {
+    fn host(&self) -> Result<HostSample, String> {
+        self.live.host()
+    }
+
+    fn process(&self, rank: Rank) -> Result<ProcessSample, String> {
+        self.live.process_of(&self.run, rank)
+    }
+
+    fn lately(
+        &self,
+        whose: Whose,
+        name: Name,
+        last: Duration,
+        now: Instant,
+    ) -> Result<Lately, String> {
+        let none = || "not sampled yet".to_owned();
+        match whose {
+            Whose::Host => self.live.of_host(|group| group.lately(name, last, now)),
+            Whose::Gpu(index) => (self.live).of_gpu(index, |group| group.lately(name, last, now)),
+            Whose::Rank(rank) => {
+                let track = self.live.track_of(&self.run, rank);
+                track.map(|track| track.lately(name, last, now))
+            }
+        }
+        .ok_or_else(none)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Detail, Reading};
+
+    fn run() -> RunId {
+        RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        }
+    }
+
+    fn sample(at: Instant, rss_bytes: f64) -> ProcessSample {
+        ProcessSample {
+            rss_bytes: Reading::known(rss_bytes, at, "statm"),
+            detail: Detail::unknown("not read", at, "smaps"),
+            children: Err("not looked for".into()),
+            children_at: at,
+            cgroup: Err("no cgroup".into()),
+            shm: Err("no /dev/shm".into()),
+            visible_devices: None,
+        }
+    }
+
+    fn rss(view: &RunView, last_s: u64, now: Instant) -> Result<(f64, f64), String> {
+        let last = Duration::from_secs(last_s);
+        let seen = view.lately(Whose::Rank(Rank(3)), Name::ProcessRss, last, now)?;
+        Ok((seen.mean, seen.max))
+    }
+
+    #[test]
+    fn a_rank_is_sampled_until_it_has_ended_and_its_series_stay_as_long_as_it_is_held() {
+        let live = Live::default();
+        let view = RunView::new(live.clone(), run());
+        let start = Instant::now();
+        let none = Err("not sampled yet".to_owned());
+        assert_eq!(rss(&view, 10, start), none);
+        let mut tracked = live.track(&run(), Rank(3), start);
+        tracked.follow(Some((7, 70)), false);
+        assert_eq!(live.watched(), [(7, 70)]);
+        for (s, bytes) in [(0, 10.0), (1, 20.0), (2, 60.0)] {
+            let at = start + Duration::from_secs(s);
+            live.set_process((7, 70), sample(at, bytes));
+        }
+        let now = start + Duration::from_millis(2500);
+        assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));
+        assert_eq!(rss(&view, 1, now), Ok((60.0, 60.0)));
+        let newest = view.process(Rank(3)).unwrap().rss_bytes.value;
+        assert_eq!(newest, Ok(60.0));
+        assert!(view.process(Rank(0)).is_err());
+        tracked.follow(Some((7, 70)), true);
+        assert_eq!(live.watched(), []);
+        assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));
+        drop(tracked);
+        assert_eq!(rss(&view, 10, now), none);
+        assert!(live.tracks(&run()).is_empty());
+    }
+
+    #[test]
+    fn of_the_ranks_that_have_ended_the_newest_are_kept_in_memory() {
+        let live = Live::default();
+        let start = Instant::now();
+        let mut all: Vec<_> = (0..super::super::live::ENDED + 2)
+            .map(|n| {
+                let mut tracked = live.track(&run(), Rank(n as u32), start);
+                let key = (n as u32, 0);
+                tracked.follow(Some(key), false);
+                live.set_process(key, sample(start, 1.0));
+                tracked.follow(Some(key), true);
+                tracked
+            })
+            .collect();
+        let has: Vec<_> = all
+            .iter()
+            .map(|tracked| tracked.newest(Name::ProcessRss).is_some())
+            .collect();
+        assert!(!has[0] && !has[1]);
+        assert!(has[2..].iter().all(|has| *has));
+        // One that is back stays whatever else ends.
+        all[2].follow(Some((2, 0)), false);
+        for n in 0..2 {
+            let mut one = live.track(&run(), Rank(1000 + n), start);
+            one.follow(None, true);
+            all.push(one);
+        }
+        assert!(all[2].newest(Name::ProcessRss).is_some());
+        assert!(all[3].newest(Name::ProcessRss).is_none());
+    }
+}
