@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn a_frame_has_a_size_and_nothing_is_armed_by_it() {
-        let line = ["top", "digits", "--once", "--width", "100", "--height", "30"];
+        let line = [
+            "top", "digits", "--once", "--width", "100", "--height", "30",
+        ];
         let Verb::Top(args) = parse(&line).unwrap().verb else {
             panic!("top")
         };

@@ -105,20 +105,30 @@ pub(super) fn action(key: KeyEvent, keys: Keys) -> Option<Action> {
 }
 
 /// The page of keys: key, what it does, and whether only an armed viewer has it.
-pub(super) const HELP: [(&str, &str, bool); 14] = [
-    ("Up Down j k", "choose; PgUp PgDn Home End g G further", false),
+pub(super) const HELP: [(&str, &str, bool); 12] = [
+    (
+        "Up Down j k",
+        "choose; PgUp PgDn Home End g G further",
+        false,
+    ),
     ("Tab Left Right", "the next pane, the one before", false),
-    ("Enter", "runs: look at it; ranks: its processes; else: details", false),
+    (
+        "Enter",
+        "runs: look at it; ranks: its processes; else: details",
+        false,
+    ),
     ("s", "sort the pane by something else", false),
     ("/", "show only what has these words; Esc: all again", false),
     ("Space", "hold the picture, and go on", false),
     ("+ -", "charts over a shorter or a longer time", false),
-    ("Ctrl-L", "draw anew", false),
-    ("Ctrl-Z", "to the shell; fg comes back", false),
-    ("S", "stop the run, after a typed confirmation", true),
-    ("L", "learning rate of the run, after a typed confirmation", true),
-    ("Esc", "close what lies on top", false),
-    ("? h", "this page", false),
+    (
+        "Ctrl-L Ctrl-Z",
+        "draw anew; to the shell, where fg comes back",
+        false,
+    ),
+    ("S", "stop the run, once that was typed", true),
+    ("L", "set its learning rate, once that was typed", true),
+    ("? h Esc", "this page; close what lies on top", false),
     ("q Ctrl-C", "end; the training does not notice", false),
 ];
 
@@ -131,31 +141,97 @@ mod tests {
         use Action::*;
         let ctrl = KeyModifiers::CONTROL;
         let plain = KeyModifiers::NONE;
-        type Row = (KeyCode, KeyModifiers, Option<Action>, Option<Action>, Option<Action>);
+        type Row = (
+            KeyCode,
+            KeyModifiers,
+            Option<Action>,
+            Option<Action>,
+            Option<Action>,
+        );
         let letter = |letter| KeyCode::Char(letter);
         // key, in the panes, on a page, while typing
         let table: [Row; 26] = [
-            (letter('q'), plain, Some(Quit), Some(Back), Some(Letter('q'))),
+            (
+                letter('q'),
+                plain,
+                Some(Quit),
+                Some(Back),
+                Some(Letter('q')),
+            ),
             (letter('c'), ctrl, Some(Quit), Some(Quit), Some(Quit)),
-            (letter('z'), ctrl, Some(Suspend), Some(Suspend), Some(Suspend)),
+            (
+                letter('z'),
+                ctrl,
+                Some(Suspend),
+                Some(Suspend),
+                Some(Suspend),
+            ),
             (letter('l'), ctrl, Some(Redraw), Some(Redraw), Some(Redraw)),
-            (letter('u'), ctrl, Some(PageUp), Some(PageUp), Some(EraseAll)),
+            (
+                letter('u'),
+                ctrl,
+                Some(PageUp),
+                Some(PageUp),
+                Some(EraseAll),
+            ),
             (letter('d'), ctrl, Some(PageDown), Some(PageDown), None),
             (KeyCode::Up, plain, Some(Up), Some(Up), Some(Up)),
             (letter('k'), plain, Some(Up), Some(Up), Some(Letter('k'))),
-            (letter('j'), plain, Some(Down), Some(Down), Some(Letter('j'))),
-            (letter('g'), plain, Some(First), Some(First), Some(Letter('g'))),
-            (letter('G'), plain, Some(Last), Some(Last), Some(Letter('G'))),
+            (
+                letter('j'),
+                plain,
+                Some(Down),
+                Some(Down),
+                Some(Letter('j')),
+            ),
+            (
+                letter('g'),
+                plain,
+                Some(First),
+                Some(First),
+                Some(Letter('g')),
+            ),
+            (
+                letter('G'),
+                plain,
+                Some(Last),
+                Some(Last),
+                Some(Letter('G')),
+            ),
             (KeyCode::Tab, plain, Some(NextPane), None, None),
-            (KeyCode::BackTab, KeyModifiers::SHIFT, Some(PreviousPane), None, None),
+            (
+                KeyCode::BackTab,
+                KeyModifiers::SHIFT,
+                Some(PreviousPane),
+                None,
+                None,
+            ),
             (KeyCode::Enter, plain, Some(Pick), Some(Pick), Some(Pick)),
             (KeyCode::Esc, plain, Some(Back), Some(Back), Some(Back)),
             (letter('s'), plain, Some(Sort), None, Some(Letter('s'))),
-            (letter('S'), KeyModifiers::SHIFT, Some(Stop), None, Some(Letter('S'))),
-            (letter('L'), KeyModifiers::SHIFT, Some(LearningRate), None, Some(Letter('L'))),
+            (
+                letter('S'),
+                KeyModifiers::SHIFT,
+                Some(Stop),
+                None,
+                Some(Letter('S')),
+            ),
+            (
+                letter('L'),
+                KeyModifiers::SHIFT,
+                Some(LearningRate),
+                None,
+                Some(Letter('L')),
+            ),
             (letter('/'), plain, Some(Filter), None, Some(Letter('/'))),
             (letter(' '), plain, Some(Pause), None, Some(Letter(' '))),
-            (letter('?'), plain, Some(Help), Some(Help), Some(Letter('?'))),
+            (
+                letter('?'),
+                plain,
+                Some(Help),
+                Some(Help),
+                Some(Letter('?')),
+            ),
             (letter('+'), plain, Some(Shorter), None, Some(Letter('+'))),
             (letter('-'), plain, Some(Longer), None, Some(Letter('-'))),
             (KeyCode::Backspace, plain, None, None, Some(Erase)),

@@ -5,7 +5,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hookbus_client::inspect::proto::{HistoryRequest, Order, SnapshotReply, TimeRange, history_request};
+use hookbus_client::inspect::proto::{
+    HistoryRequest, Order, SnapshotReply, TimeRange, history_request,
+};
 use hookbus_client::inspect::{InspectError, Inspector};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -46,7 +48,12 @@ enum Ended {
 type Tell = mpsc::Sender<News>;
 
 /// Connects and asks, again and again, until the loop ends. What can be wrong with the command line was looked at before.
-pub(super) async fn keep(target: &Target, asked: watch::Receiver<Asked>, orders: mpsc::Receiver<Order>, tell: Tell) {
+pub(super) async fn keep(
+    target: &Target,
+    asked: watch::Receiver<Asked>,
+    orders: mpsc::Receiver<Order>,
+    tell: Tell,
+) {
     let mut orders = orders;
     let mut pause = FIRST_PAUSE;
     loop {
@@ -92,7 +99,12 @@ async fn connect(target: &Target) -> Result<Inspector, String> {
 }
 
 /// All questions of one connection, until it is of no use.
-async fn serve(inspector: &Inspector, asked: &watch::Receiver<Asked>, orders: &mut mpsc::Receiver<Order>, tell: &Tell) -> Ended {
+async fn serve(
+    inspector: &Inspector,
+    asked: &watch::Receiver<Asked>,
+    orders: &mut mpsc::Receiver<Order>,
+    tell: &Tell,
+) -> Ended {
     let ended = tokio::select! {
         ended = runs(inspector.clone(), asked.clone(), tell) => ended,
         ended = look(inspector, asked.clone(), tell) => ended,
@@ -117,7 +129,11 @@ fn gone(error: InspectError) -> Result<String, Ended> {
 }
 
 /// The list of runs, at the pace of the watch but at most each second.
-async fn runs(mut inspector: Inspector, asked: watch::Receiver<Asked>, tell: &Tell) -> Result<Infallible, Ended> {
+async fn runs(
+    mut inspector: Inspector,
+    asked: watch::Receiver<Asked>,
+    tell: &Tell,
+) -> Result<Infallible, Ended> {
     loop {
         match inspector.live_runs().await {
             Ok(runs) => say(tell, News::Runs(runs)).await?,
@@ -131,12 +147,20 @@ async fn runs(mut inspector: Inspector, asked: watch::Receiver<Asked>, tell: &Te
 }
 
 /// One run's snapshots and what happens in it; another one as soon as that is asked for.
-async fn look(inspector: &Inspector, mut asked: watch::Receiver<Asked>, tell: &Tell) -> Result<Infallible, Ended> {
+async fn look(
+    inspector: &Inspector,
+    mut asked: watch::Receiver<Asked>,
+    tell: &Tell,
+) -> Result<Infallible, Ended> {
     loop {
         let now = asked.borrow_and_update().clone();
         let other = async {
             let is_other = |next: &Asked| next.run != now.run;
-            asked.wait_for(is_other).await.map(drop).map_err(|_| Ended::Over)
+            asked
+                .wait_for(is_other)
+                .await
+                .map(drop)
+                .map_err(|_| Ended::Over)
         };
         tokio::select! {
             turned = other => turned?,
@@ -190,6 +214,7 @@ async fn follow(mut inspector: Inspector, run: &str, tell: &Tell) -> Result<Infa
             }
         }
     };
+    say(tell, News::Following).await?;
     while let Ok(Some(happened)) = happenings.next().await {
         say(tell, News::Happened(Box::new(happened))).await?;
     }
@@ -198,7 +223,11 @@ async fn follow(mut inspector: Inspector, run: &str, tell: &Tell) -> Result<Infa
 }
 
 /// What the daemon remembers, once for each run, rank and length of time that is looked at.
-async fn remember(mut inspector: Inspector, mut asked: watch::Receiver<Asked>, tell: &Tell) -> Result<Infallible, Ended> {
+async fn remember(
+    mut inspector: Inspector,
+    mut asked: watch::Receiver<Asked>,
+    tell: &Tell,
+) -> Result<Infallible, Ended> {
     loop {
         let now = asked.borrow_and_update().clone();
         match inspector.history(history(&now)).await {
@@ -227,7 +256,11 @@ pub(super) fn history(asked: &Asked) -> HistoryRequest {
 }
 
 /// One order after the other.
-async fn send(mut inspector: Inspector, orders: &mut mpsc::Receiver<Order>, tell: &Tell) -> Result<Infallible, Ended> {
+async fn send(
+    mut inspector: Inspector,
+    orders: &mut mpsc::Receiver<Order>,
+    tell: &Tell,
+) -> Result<Infallible, Ended> {
     loop {
         let Some(order) = orders.recv().await else {
             return Err(Ended::Over);
@@ -247,7 +280,10 @@ async fn send(mut inspector: Inspector, orders: &mut mpsc::Receiver<Order>, tell
 }
 
 /// All that one frame needs.
-pub(super) async fn once(mut inspector: Inspector, asked: &mut Asked) -> Result<Vec<News>, InspectError> {
+pub(super) async fn once(
+    mut inspector: Inspector,
+    asked: &mut Asked,
+) -> Result<Vec<News>, InspectError> {
     let mut news = vec![News::Connected];
     let runs = inspector.live_runs().await?;
     let mut model = super::model::Model::new(&asked.run, asked.interval.as_secs_f64(), false);
@@ -260,6 +296,8 @@ pub(super) async fn once(mut inspector: Inspector, asked: &mut Asked) -> Result<
     news.push(News::Snapshot(Box::new(reply)));
     // An older daemon does not remember; that is said in the frame.
     let past = inspector.history(history(asked)).await;
-    news.push(News::Past(past.map(Box::new).map_err(|error| error.to_string())));
+    news.push(News::Past(
+        past.map(Box::new).map_err(|error| error.to_string()),
+    ));
     Ok(news)
 }

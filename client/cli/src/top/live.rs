@@ -35,7 +35,12 @@ enum Typed {
 }
 
 /// Shows the model until q or a signal. The exit code.
-pub(super) async fn show(target: &Target, mut model: Model, theme: Theme, interval: Duration) -> Result<u8, Failure> {
+pub(super) async fn show(
+    target: &Target,
+    mut model: Model,
+    theme: Theme,
+    interval: Duration,
+) -> Result<u8, Failure> {
     // Before any thread: theirs is the same mask.
     let ending = Signals::install()?;
     let failed = |error: io::Error| Failure::failed(format!("cannot use the terminal: {error}"));

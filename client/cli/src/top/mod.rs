@@ -33,9 +33,9 @@ use ratatui::layout::Rect;
 
 use crate::args::TopArgs;
 use crate::failure::Failure;
+use crate::local_time;
 use crate::reach::{self, Target};
 use crate::terminal::{self, Style};
-use crate::local_time;
 use link::Asked;
 use model::Model;
 use view::theme::Theme;
@@ -61,7 +61,12 @@ pub(crate) async fn top(target: &Target, args: TopArgs) -> Result<u8, Failure> {
     live::show(target, model, theme, interval).await
 }
 
-async fn once(target: &Target, mut model: Model, theme: Theme, args: &TopArgs) -> Result<u8, Failure> {
+async fn once(
+    target: &Target,
+    mut model: Model,
+    theme: Theme,
+    args: &TopArgs,
+) -> Result<u8, Failure> {
     let inspector = reach::reach(target).await?;
     let mut asked = Asked {
         run: args.run.clone(),

@@ -25,7 +25,9 @@ impl Screen {
         }));
         enter()?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()));
-        terminal.map(|terminal| Screen { terminal }).inspect_err(|_| give_back())
+        terminal
+            .map(|terminal| Screen { terminal })
+            .inspect_err(|_| give_back())
     }
 
     /// Stops this process as the shell's Ctrl-Z does; returns when it goes on.

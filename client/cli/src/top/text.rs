@@ -9,9 +9,7 @@ use crate::table::one_line;
 
 /// One line without anything that a terminal could obey or that cannot be seen.
 pub(super) fn clean(text: &str) -> String {
-    let is_seen = |letter: &char| {
-        !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
+    let is_seen = |letter: &char| !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     one_line(text).chars().filter(is_seen).collect()
 }
 
@@ -192,7 +190,10 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(clean("a\x1b[31mb\u{9b}c\nd\u{202e}e\u{200b}"), "a [31mb c de");
+        assert_eq!(
+            clean("a\x1b[31mb\u{9b}c\nd\u{202e}e\u{200b}"),
+            "a [31mb c de"
+        );
     }
 
     #[test]
@@ -206,7 +207,10 @@ mod tests {
         assert_eq!(sum.text(|value| value.to_string(), 3.0), "3 (9s old)");
         assert_eq!(sum.text(|value| value.to_string(), 9.0), "3");
         let sum = Value::sum([old, Value::unknown("no right")]);
-        assert_eq!(sum.text(|value| value.to_string(), 3.0), "unknown: no right");
+        assert_eq!(
+            sum.text(|value| value.to_string(), 3.0),
+            "unknown: no right"
+        );
         assert_eq!(Value::exact(1.0).less(&Value::exact(2.0)).known, Ok(0.0));
         let not_sent = Value::of(None, 0.0);
         assert_eq!(not_sent.known, Err(format::NOT_SENT.to_owned()));
@@ -214,7 +218,14 @@ mod tests {
 
     #[test]
     fn ages_are_short() {
-        for (seconds, text) in [(0.4, "0s"), (99.0, "99s"), (100.0, "1m"), (7200.0, "2h"), (2e5, "2d"), (-1.0, "?")] {
+        for (seconds, text) in [
+            (0.4, "0s"),
+            (99.0, "99s"),
+            (100.0, "1m"),
+            (7200.0, "2h"),
+            (2e5, "2d"),
+            (-1.0, "?"),
+        ] {
             assert_eq!(ago(seconds), text);
         }
     }

@@ -3,8 +3,8 @@
 use hookbus_client::inspect::proto::Order;
 
 use super::super::input::{Action, Keys};
-use super::dialog::{Dialog, Step};
 use super::details;
+use super::dialog::{Dialog, Step};
 use super::lists::{self, Pane};
 use super::{Mode, Model, SPANS_S};
 
@@ -37,7 +37,12 @@ impl Model {
     }
 
     /// `by`: who gives an order, for the audit.
-    pub(in crate::top) fn act(&mut self, action: Action, now_s: f64, by: impl FnOnce() -> String) -> Option<Effect> {
+    pub(in crate::top) fn act(
+        &mut self,
+        action: Action,
+        now_s: f64,
+        by: impl FnOnce() -> String,
+    ) -> Option<Effect> {
         self.hint.clear();
         match action {
             Action::Quit => return Some(Effect::Quit),
@@ -122,7 +127,11 @@ impl Model {
             Action::Stop | Action::LearningRate => self.open(action),
             Action::Longer | Action::Shorter => {
                 let longer = action == Action::Longer;
-                let span = if longer { self.span + 1 } else { self.span.saturating_sub(1) };
+                let span = if longer {
+                    self.span + 1
+                } else {
+                    self.span.saturating_sub(1)
+                };
                 self.span = span.min(SPANS_S.len() - 1);
                 return Some(Effect::Ask);
             }
@@ -153,7 +162,8 @@ impl Model {
 
     fn open(&mut self, action: Action) {
         if !self.armed {
-            self.hint = "reading only: start it with --arm to stop a run or set its learning rate".to_owned();
+            self.hint = "reading only: start it with --arm to stop a run or set its learning rate"
+                .to_owned();
             return;
         }
         let Some(run) = self.shown_run() else {
@@ -177,7 +187,10 @@ impl Model {
             Pane::Runs => {
                 let runs = lists::runs(&self.runs, self.order(Pane::Runs), self.filter(Pane::Runs));
                 let at = self.cursor_run.as_deref();
-                let picked = runs.iter().find(|run| Some(run.id.as_str()) == at).or(runs.first())?;
+                let picked = runs
+                    .iter()
+                    .find(|run| Some(run.id.as_str()) == at)
+                    .or(runs.first())?;
                 let id = picked.id.clone();
                 self.look_at(id);
                 self.pane = Pane::Ranks;
@@ -214,13 +227,19 @@ impl Model {
             Pane::Runs => {
                 let ids = lists::runs(&self.runs, order, &filter);
                 let ids: Vec<_> = ids.iter().map(|run| run.id.clone()).collect();
-                let at = self.cursor_run.clone().or_else(|| Some(self.shown_run()?.id.clone()));
+                let at = self
+                    .cursor_run
+                    .clone()
+                    .or_else(|| Some(self.shown_run()?.id.clone()));
                 self.cursor_run = next(&ids, at.as_ref(), action).or(at);
                 None
             }
             Pane::Ranks => {
                 let reply = &self.shown.as_ref()?.reply;
-                let numbers: Vec<_> = lists::ranks(reply, order, &filter).iter().map(|rank| rank.rank).collect();
+                let numbers: Vec<_> = lists::ranks(reply, order, &filter)
+                    .iter()
+                    .map(|rank| rank.rank)
+                    .collect();
                 let at = self.chosen_rank_of(reply);
                 let chosen = next(&numbers, at.as_ref(), action).or(at);
                 let other = chosen != at;
@@ -231,14 +250,20 @@ impl Model {
                 other.then_some(Effect::Ask)
             }
             Pane::Processes => {
-                let pids: Vec<_> = lists::processes(self.rank()?, order, &filter).iter().map(|one| one.pid).collect();
+                let pids: Vec<_> = lists::processes(self.rank()?, order, &filter)
+                    .iter()
+                    .map(|one| one.pid)
+                    .collect();
                 let at = self.cursor_pid.or(pids.first().copied());
                 self.cursor_pid = next(&pids, at.as_ref(), action).or(at);
                 None
             }
             Pane::Gpus => {
                 let reply = &self.shown.as_ref()?.reply;
-                let numbers: Vec<_> = lists::gpus(reply, order, &filter).iter().map(|gpu| gpu.index).collect();
+                let numbers: Vec<_> = lists::gpus(reply, order, &filter)
+                    .iter()
+                    .map(|gpu| gpu.index)
+                    .collect();
                 let at = self.cursor_gpu.or(numbers.first().copied());
                 self.cursor_gpu = next(&numbers, at.as_ref(), action).or(at);
                 None
@@ -322,25 +347,47 @@ mod tests {
             (&[Quit], Some(Effect::Quit), |_| true),
             (&[Suspend], Some(Effect::Suspend), |_| true),
             (&[Redraw], Some(Effect::Redraw), |_| true),
-            (&[Down], Some(Effect::Ask), |model| model.cursor_rank == Some(1)),
+            (&[Down], Some(Effect::Ask), |model| {
+                model.cursor_rank == Some(1)
+            }),
             (&[Up], None, |model| model.cursor_rank == Some(0)),
-            (&[Last], Some(Effect::Ask), |model| model.cursor_rank == Some(2)),
+            (&[Last], Some(Effect::Ask), |model| {
+                model.cursor_rank == Some(2)
+            }),
             (&[Last, Down], None, |model| model.cursor_rank == Some(2)),
-            (&[PageDown, First], Some(Effect::Ask), |model| model.cursor_rank == Some(0)),
-            (&[Down, Pick], None, |model| model.pane == Pane::Processes && model.cursor_rank == Some(1)),
-            (&[NextPane, PreviousPane, PreviousPane], None, |model| model.pane == Pane::Runs),
+            (&[PageDown, First], Some(Effect::Ask), |model| {
+                model.cursor_rank == Some(0)
+            }),
+            (&[Down, Pick], None, |model| {
+                model.pane == Pane::Processes && model.cursor_rank == Some(1)
+            }),
+            (&[NextPane, PreviousPane, PreviousPane], None, |model| {
+                model.pane == Pane::Runs
+            }),
             (&[PreviousPane, Down, Pick], Some(Effect::Ask), |model| {
                 model.run == "old@1" && model.shown.is_none() && model.pane == Pane::Ranks
             }),
-            (&[Sort, Sort], None, |model| model.order(Pane::Ranks) == "step"),
+            (&[Sort, Sort], None, |model| {
+                model.order(Pane::Ranks) == "step"
+            }),
             (&[Filter, Letter('2'), Pick], None, |model| {
                 model.filter(Pane::Ranks) == "2" && model.mode == Mode::Panes
             }),
-            (&[Filter, Letter('2'), Erase, Letter('1'), Back], None, |model| model.filter(Pane::Ranks).is_empty()),
-            (&[Filter, Letter('2'), Pick, Back], None, |model| model.filter(Pane::Ranks).is_empty()),
+            (
+                &[Filter, Letter('2'), Erase, Letter('1'), Back],
+                None,
+                |model| model.filter(Pane::Ranks).is_empty(),
+            ),
+            (&[Filter, Letter('2'), Pick, Back], None, |model| {
+                model.filter(Pane::Ranks).is_empty()
+            }),
             (&[Help], None, |model| model.mode == Mode::Help),
             (&[Help, Help], None, |model| model.mode == Mode::Panes),
-            (&[Longer, Longer, Longer, Longer], Some(Effect::Ask), |model| model.span_s() == 7200.0),
+            (
+                &[Longer, Longer, Longer, Longer],
+                Some(Effect::Ask),
+                |model| model.span_s() == 7200.0,
+            ),
             (&[Stop, Back], None, |model| model.mode == Mode::Panes),
         ];
         for (actions, effect, holds) in table {
@@ -363,7 +410,14 @@ mod tests {
             assert!(none.mode == Mode::Panes && none.hint.contains("no run"));
 
             let mut over = model();
-            over.shown.as_mut().unwrap().reply.run.as_mut().unwrap().ended_unix_s = Some(3.0);
+            over.shown
+                .as_mut()
+                .unwrap()
+                .reply
+                .run
+                .as_mut()
+                .unwrap()
+                .ended_unix_s = Some(3.0);
             act(&mut over, &[action]);
             assert!(over.mode == Mode::Panes && over.hint.contains("over"));
         }

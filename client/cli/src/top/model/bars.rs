@@ -135,7 +135,11 @@ impl Parts {
     }
 
     fn segments(&self, ranks: usize, old: &Old) -> Vec<Segment> {
-        let old_s = if self.by_pss { old.smaps_s } else { old.process_s };
+        let old_s = if self.by_pss {
+            old.smaps_s
+        } else {
+            old.process_s
+        };
         let main = if ranks == 1 {
             "main".to_owned()
         } else {
@@ -176,7 +180,10 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
             Some(cgroup) => {
                 let limit = Value::of(cgroup.limit_bytes.as_ref(), waited_s);
                 match &limit.known {
-                    Ok(bytes) if bytes.is_finite() && host_total.known.as_ref().is_ok_and(|all| bytes > all) => {
+                    Ok(bytes)
+                        if bytes.is_finite()
+                            && host_total.known.as_ref().is_ok_and(|all| bytes > all) =>
+                    {
                         why = "the cgroup's limit is more than the host has".to_owned();
                     }
                     Ok(bytes) if bytes.is_finite() => {
@@ -219,18 +226,21 @@ fn in_cgroup(
     let count = beside.count();
     let value = |reading: &Option<Reading>| Value::of(reading.as_ref(), waited_s);
     let (current, file) = (value(&cgroup.current_bytes), value(&cgroup.file_bytes));
-    let beyond = Value {
-        known: current.known.clone().map(|bytes| (bytes - parts.drawn()).max(0.0)),
-        age_s: current.age_s,
+    let besides = if parts.by_pss {
+        let why = "the processes have more than the cgroup is charged with";
+        beyond(current.clone(), &Value::exact(parts.drawn()), why)
+    } else {
+        Value::unknown("RSS counts shared pages in each process")
     };
-    let cache = match (&file.known, &beyond.known) {
-        (Ok(file), Ok(beyond)) => Value {
-            known: Ok(file.min(*beyond)),
+    let cache = match (&file.known, &besides.known) {
+        (Ok(file), Ok(besides)) => Value {
+            known: Ok(file.min(*besides)),
             age_s: current.age_s,
         },
-        _ => file,
+        (Ok(_), Err(_)) => besides.clone(),
+        (Err(_), _) => file,
     };
-    let rest = beyond.less(&cache);
+    let rest = besides.less(&cache);
     let free = limit.clone().less(&current);
     let segment = |kind, name: &str, bound, bytes| Segment {
         kind,
@@ -247,13 +257,26 @@ fn in_cgroup(
     let said = |name: &str, reading: &Option<Reading>, write: &dyn Fn(f64) -> String| {
         format!("{name} {}", value(reading).text(write, old.cgroup_s))
     };
-    notes.push(said("working set", &cgroup.working_set_bytes, &crate::format::bytes));
+    notes.push(said(
+        "working set",
+        &cgroup.working_set_bytes,
+        &crate::format::bytes,
+    ));
     notes.push(said("peak", &cgroup.peak_bytes, &crate::format::bytes));
-    if value(&cgroup.oom_kills).known.is_ok_and(|kills| kills > 0.0) {
-        let kills = said("!", &cgroup.oom_kills, &|kills| format!("{kills:.0} killed for want of memory"));
+    if value(&cgroup.oom_kills)
+        .known
+        .is_ok_and(|kills| kills > 0.0)
+    {
+        let kills = said("!", &cgroup.oom_kills, &|kills| {
+            format!("{kills:.0} killed for want of memory")
+        });
         notes.insert(0, kills);
     }
-    notes.push(said("stalled", &cgroup.pressure_some_percent, &super::super::text::percent));
+    notes.push(said(
+        "stalled",
+        &cgroup.pressure_some_percent,
+        &super::super::text::percent,
+    ));
     Bar {
         title: format!("cgroup {}", clean(&cgroup.limit_path)),
         total: limit,
@@ -272,9 +295,11 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
     let used = host_reading(reply, |host| &host.used_bytes, waited_s);
     let available = host_reading(reply, |host| &host.available_bytes, waited_s);
     let taken = total.clone().less(&available);
-    let rest = Value {
-        known: taken.known.clone().map(|bytes| (bytes - parts.drawn()).max(0.0)),
-        age_s: taken.age_s,
+    let rest = if parts.by_pss || count == 0 {
+        let why = "the processes have more than the host says is taken";
+        beyond(taken, &Value::exact(parts.drawn()), why)
+    } else {
+        Value::unknown("RSS counts shared pages in each process")
     };
     let segment = |kind, name: &str, bytes| Segment {
         kind,
@@ -295,14 +320,29 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
     if !why.is_empty() {
         notes.push(why);
     }
-    notes.push(format!("used {}", used.text(crate::format::bytes, old.host_s)));
+    notes.push(format!(
+        "used {}",
+        used.text(crate::format::bytes, old.host_s)
+    ));
     let swap = host_reading(reply, |host| &host.swap_used_bytes, waited_s);
-    notes.push(format!("swap {}", swap.text(crate::format::bytes, old.host_s)));
+    notes.push(format!(
+        "swap {}",
+        swap.text(crate::format::bytes, old.host_s)
+    ));
     Bar {
         title: "host".to_owned(),
         total,
         segments,
         notes,
+    }
+}
+
+/// What is left of a whole beside its parts. Read at different times they may be a little more than the whole; where they are
+/// much more, nothing is known of what is left.
+fn beyond(whole: Value, parts: &Value, why: &str) -> Value {
+    match (&whole.known, &parts.known) {
+        (Ok(whole), Ok(parts)) if *parts > whole * 1.01 => Value::unknown(why),
+        _ => whole.less(parts),
     }
 }
 
@@ -365,7 +405,11 @@ pub(in crate::top) fn gpu(reply: &SnapshotReply, gpu: &Gpu, waited_s: f64) -> Ba
         let allocated = sum(|allocator| &allocator.allocated_bytes);
         let reserved = sum(|allocator| &allocator.reserved_bytes);
         let cached = reserved.clone().less(&allocated);
-        let other = used.less(&reserved);
+        let other = beyond(
+            used,
+            &reserved,
+            "the allocators have more than the driver said",
+        );
         segments.push(segment(Kind::First, "allocated", allocated));
         segments.push(segment(Kind::Second, "cached", cached));
         segments.push(segment(Kind::Third, "other", other));
@@ -377,8 +421,8 @@ pub(in crate::top) fn gpu(reply: &SnapshotReply, gpu: &Gpu, waited_s: f64) -> Ba
         format!("{name}{text}")
     };
     notes.insert(0, said("busy ", &gpu.utilization_percent, "%"));
-    notes.insert(1, said("", &gpu.temperature_celsius, "C"));
-    notes.insert(2, said("", &gpu.power_watts, "W"));
+    notes.insert(1, said("temperature ", &gpu.temperature_celsius, "C"));
+    notes.insert(2, said("power ", &gpu.power_watts, "W"));
     Bar {
         title,
         total,
@@ -429,26 +473,41 @@ pub(in crate::top) fn gpus(model: &Model, now_s: f64) -> Vec<(u32, Bar)> {
     all
 }
 
-/// How many of `cells` each segment takes: cumulative, so that the whole is never off by more than half a cell. What is not
-/// known has none; what is beyond the total has no place.
-pub(in crate::top) fn cells(bar: &Bar, cells: usize) -> Vec<(Kind, usize)> {
+/// How many of `cells` each segment takes, `None` being what nobody knows: cumulative, so that the whole is never off by more
+/// than half a cell. What is free is drawn as it is, however much the others say that they have.
+pub(in crate::top) fn cells(bar: &Bar, cells: usize) -> Vec<(Option<Kind>, usize)> {
     let Ok(total) = bar.total.known else {
         return Vec::new();
     };
     if !total.is_finite() || total <= 0.0 {
         return Vec::new();
     }
-    let mut sum = 0.0;
-    let mut taken = 0;
+    let place = |bytes: f64| ((bytes / total * cells as f64).round() as usize).min(cells);
+    let is_free = |segment: &&Segment| segment.kind == Kind::Free;
+    let free = bar.segments.iter().find(is_free);
+    let free = free.and_then(|free| free.bytes.known.clone().ok());
+    let limit = free.map_or(cells, |free| cells - place(free));
+    let (mut sum, mut taken) = (0.0, 0);
     let mut drawn = Vec::new();
-    for segment in &bar.segments {
-        let Ok(bytes) = segment.bytes.known else {
-            continue;
-        };
-        sum += bytes;
-        let end = ((sum / total * cells as f64).round() as usize).min(cells);
-        drawn.push((segment.kind, end.saturating_sub(taken)));
-        taken = taken.max(end);
+    for segment in bar.segments.iter().filter(|segment| !is_free(segment)) {
+        if let Ok(bytes) = segment.bytes.known {
+            sum += bytes;
+            let end = place(sum).min(limit).max(taken);
+            drawn.push((Some(segment.kind), end - taken));
+            taken = end;
+        }
+    }
+    // A cell that rounding left over is no secret.
+    let all_known = bar
+        .segments
+        .iter()
+        .all(|segment| segment.bytes.known.is_ok());
+    match drawn.iter_mut().rev().find(|(_, cells)| *cells > 0) {
+        Some((_, last)) if all_known && limit - taken <= 1 => *last += limit - taken,
+        _ => drawn.push((None, limit - taken)),
+    }
+    if free.is_some() {
+        drawn.push((Some(Kind::Free), cells - limit));
     }
     drawn
 }
@@ -482,7 +541,10 @@ mod tests {
         ProcessMemory {
             rss_bytes: known(10.0),
             children_rss_bytes: known(7.0),
-            children: vec![child(ProcessRole::Worker, 4.0), child(ProcessRole::Child, 3.0)],
+            children: vec![
+                child(ProcessRole::Worker, 4.0),
+                child(ProcessRole::Child, 3.0),
+            ],
             cgroup: Some(cgroup),
             seen_by: "daemon".into(),
             ..Default::default()
@@ -501,30 +563,88 @@ mod tests {
 
     fn numbers(bar: &Bar) -> Vec<(Kind, Option<f64>)> {
         let each = bar.segments.iter();
-        each.map(|segment| (segment.kind, segment.bytes.known.clone().ok())).collect()
+        each.map(|segment| (segment.kind, segment.bytes.known.clone().ok()))
+            .collect()
     }
 
     #[test]
     fn segments_add_up_to_what_the_cgroup_is_charged_with() {
-        // Mapped pages of files are in both: the cache beside the processes is at most what is left.
-        for (current, file, cache, rest) in [(40.0, 20.0, 20.0, 3.0), (30.0, 20.0, 13.0, 0.0), (15.0, 5.0, 0.0, 0.0)] {
+        // Mapped pages of files are in both: the cache beside the processes is at most what is left. Where they have more
+        // than the cgroup, their pages are charged elsewhere.
+        for (current, file, cache, rest) in [
+            (40.0, 20.0, Some(20.0), Some(3.0)),
+            (30.0, 20.0, Some(13.0), Some(0.0)),
+            (15.0, 5.0, None, None),
+        ] {
+            let memory = ProcessMemory {
+                pss_bytes: known(10.0),
+                workers_pss_bytes: known(4.0),
+                tree_pss_bytes: known(17.0),
+                ..by_rss(cgroup(100.0, current, file))
+            };
             let reply = SnapshotReply {
-                ranks: vec![rank(by_rss(cgroup(100.0, current, file)))],
+                ranks: vec![rank(memory)],
                 ..Default::default()
             };
-            let bar = memory(&reply, reply.ranks.first(), 0.0);
+            let bar = super::memory(&reply, reply.ranks.first(), 0.0);
             assert_eq!(
                 numbers(&bar),
                 [
                     (Kind::First, Some(10.0)),
                     (Kind::Second, Some(4.0)),
                     (Kind::Third, Some(3.0)),
-                    (Kind::Cache, Some(cache)),
-                    (Kind::Rest, Some(rest)),
+                    (Kind::Cache, cache),
+                    (Kind::Rest, rest),
                     (Kind::Free, Some(100.0 - current)),
                 ]
             );
-            assert!(bar.notes[0].contains("by RSS"), "{:?}", bar.notes);
+            assert_eq!(bar.notes[0], "processes by PSS");
+        }
+    }
+
+    #[test]
+    fn by_rss_nothing_is_said_of_what_is_left() {
+        let reply = SnapshotReply {
+            ranks: vec![rank(by_rss(cgroup(100.0, 40.0, 10.0)))],
+            ..Default::default()
+        };
+        let bar = memory(&reply, reply.ranks.first(), 0.0);
+        assert_eq!(
+            numbers(&bar)[3..5],
+            [(Kind::Cache, None), (Kind::Rest, None)]
+        );
+        assert!(bar.notes[0].contains("by RSS"), "{:?}", bar.notes);
+        let free = cells(&bar, 10).pop();
+        assert_eq!(free, Some((Some(Kind::Free), 6)), "however much RSS says");
+    }
+
+    #[test]
+    fn an_allocator_that_has_more_than_the_driver_said_makes_the_rest_unknown() {
+        let allocator = hookbus_client::inspect::proto::Allocator {
+            allocated_bytes: known(5.0),
+            reserved_bytes: known(8.0),
+            gpu: Some(0),
+            ..Default::default()
+        };
+        let reply = SnapshotReply {
+            ranks: vec![rank(ProcessMemory {
+                allocator: Some(allocator),
+                ..Default::default()
+            })],
+            ..Default::default()
+        };
+        for (used, other) in [(10.0, Some(2.0)), (6.0, None)] {
+            let card = Gpu {
+                used_bytes: known(used),
+                ..Default::default()
+            };
+            let bar = gpu(&reply, &card, 0.0);
+            let wanted = [
+                (Kind::First, Some(5.0)),
+                (Kind::Second, Some(3.0)),
+                (Kind::Third, other),
+            ];
+            assert_eq!(numbers(&bar)[..3], wanted);
         }
     }
 
@@ -554,9 +674,11 @@ mod tests {
             ..Default::default()
         };
         let bar = super::memory(&reply, reply.ranks.first(), 0.0);
-        assert_eq!(bar.segments[1].bytes.known, Err("no right to see them".to_owned()));
-        // It is somewhere in the rest.
-        assert_eq!(numbers(&bar)[4], (Kind::Rest, Some(20.0)));
+        assert_eq!(
+            bar.segments[1].bytes.known,
+            Err("no right to see them".to_owned())
+        );
+        assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
     }
 
     #[test]
@@ -579,11 +701,25 @@ mod tests {
             ],
             notes: Vec::new(),
         };
-        let drawn = cells(&bar(Value::exact(9.0), [3.0, 3.0, 3.0]), 10);
-        assert_eq!(drawn, [(Kind::First, 3), (Kind::Third, 4), (Kind::Free, 3)]);
-        let drawn = cells(&bar(Value::exact(9.0), [30.0, 3.0, 3.0]), 10);
-        assert_eq!(drawn, [(Kind::First, 10), (Kind::Third, 0), (Kind::Free, 0)]);
-        for total in [Value::exact(0.0), Value::exact(f64::INFINITY), Value::unknown("why")] {
+        let drawn = |parts| cells(&bar(Value::exact(9.0), parts), 10);
+        let (first, third, free) = (Some(Kind::First), Some(Kind::Third), Some(Kind::Free));
+        assert_eq!(
+            drawn([3.0, 3.0, 3.0]),
+            [(first, 3), (third, 4), (None, 0), (free, 3)]
+        );
+        assert_eq!(
+            drawn([3.0, 1.0, 3.0]),
+            [(first, 3), (third, 1), (None, 3), (free, 3)]
+        );
+        assert_eq!(
+            drawn([30.0, 3.0, 3.0]),
+            [(first, 7), (third, 0), (None, 0), (free, 3)]
+        );
+        for total in [
+            Value::exact(0.0),
+            Value::exact(f64::INFINITY),
+            Value::unknown("why"),
+        ] {
             assert_eq!(cells(&bar(total, [1.0, 1.0, 1.0]), 10), []);
         }
     }

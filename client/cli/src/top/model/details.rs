@@ -3,8 +3,8 @@
 use hookbus_client::inspect::proto::{Gpu, Rank, Reading, SharedMemory};
 
 use super::super::text::{Value, ago, clean, left};
-use super::lists::{self, Pane};
 use super::Model;
+use super::lists::{self, Pane};
 use crate::format;
 
 /// Lines for the page, not folded. The first one is its title.
@@ -31,7 +31,10 @@ pub(in crate::top) fn lines(model: &Model, now_s: f64) -> Vec<String> {
 }
 
 fn no_gpu(model: &Model) -> String {
-    let why = model.shown.as_ref().map(|shown| shown.reply.gpu_unknown.as_str());
+    let why = model
+        .shown
+        .as_ref()
+        .map(|shown| shown.reply.gpu_unknown.as_str());
     match why {
         None => "unknown: no answer yet".to_owned(),
         Some("") => "unknown: no reason was given".to_owned(),
@@ -40,14 +43,23 @@ fn no_gpu(model: &Model) -> String {
 }
 
 /// One number: name, value, age, source.
-fn number(name: &str, reading: Option<&Reading>, waited_s: f64, write: impl Fn(f64) -> String) -> String {
+fn number(
+    name: &str,
+    reading: Option<&Reading>,
+    waited_s: f64,
+    write: impl Fn(f64) -> String,
+) -> String {
     let value = Value::of(reading, waited_s);
     let name = left(name, 24);
     match &value.known {
         Err(why) => format!("{name} unknown: {why}"),
         Ok(bytes) => {
             let source = reading.map_or(String::new(), |reading| clean(&reading.source));
-            format!("{name} {}  {} old  {source}", left(&write(*bytes), 12), ago(value.age_s))
+            format!(
+                "{name} {}  {} old  {source}",
+                left(&write(*bytes), 12),
+                ago(value.age_s)
+            )
         }
     }
 }
@@ -64,14 +76,24 @@ fn limit(value: f64) -> String {
     }
 }
 
-fn shm(name: &str, shm: Option<&SharedMemory>, unknown: &str, waited_s: f64, lines: &mut Vec<String>) {
+fn shm(
+    name: &str,
+    shm: Option<&SharedMemory>,
+    unknown: &str,
+    waited_s: f64,
+    lines: &mut Vec<String>,
+) {
     match shm {
         Some(shm) => {
             lines.push(bytes(&format!("{name} used"), &shm.used_bytes, waited_s));
             lines.push(bytes(&format!("{name} size"), &shm.total_bytes, waited_s));
         }
         None => {
-            let why = if unknown.is_empty() { format::NOT_SENT } else { unknown };
+            let why = if unknown.is_empty() {
+                format::NOT_SENT
+            } else {
+                unknown
+            };
             lines.push(format!("{} unknown: {}", left(name, 24), clean(why)));
         }
     }
@@ -83,7 +105,11 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
     } else {
         format!("pid {}", rank.pid)
     };
-    let mut lines = vec![format!("rank {} on {}, {pid}", rank.rank, clean(&rank.node))];
+    let mut lines = vec![format!(
+        "rank {} on {}, {pid}",
+        rank.rank,
+        clean(&rank.node)
+    )];
     if !rank.reason.is_empty() {
         lines.push(format!("ended: {}", clean(&rank.reason)));
     }
@@ -101,7 +127,14 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
         lines.push(format!("memory unknown: {}", format::NOT_SENT));
         return lines;
     };
-    lines.push(format!("memory as seen by: {}", if memory.seen_by.is_empty() { "unknown" } else { &memory.seen_by }));
+    lines.push(format!(
+        "memory as seen by: {}",
+        if memory.seen_by.is_empty() {
+            "unknown"
+        } else {
+            &memory.seen_by
+        }
+    ));
     let each: [(&str, &Option<Reading>); 8] = [
         ("tree PSS", &memory.tree_pss_bytes),
         ("workers' PSS", &memory.workers_pss_bytes),
@@ -113,11 +146,24 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
         ("main shared", &memory.shmem_bytes),
     ];
     lines.extend(each.map(|(name, reading)| bytes(name, reading, waited_s)));
-    shm("its /dev/shm", memory.shm.as_ref(), &memory.shm_unknown, waited_s, &mut lines);
+    shm(
+        "its /dev/shm",
+        memory.shm.as_ref(),
+        &memory.shm_unknown,
+        waited_s,
+        &mut lines,
+    );
     match &memory.cgroup {
         Some(cgroup) => {
-            lines.push(format!("cgroup v{} {}", cgroup.version, clean(&cgroup.path)));
-            lines.push(format!("its limit is that of {}", clean(&cgroup.limit_path)));
+            lines.push(format!(
+                "cgroup v{} {}",
+                cgroup.version,
+                clean(&cgroup.path)
+            ));
+            lines.push(format!(
+                "its limit is that of {}",
+                clean(&cgroup.limit_path)
+            ));
             let each: [(&str, &Option<Reading>); 6] = [
                 ("limit", &cgroup.limit_bytes),
                 ("current", &cgroup.current_bytes),
@@ -129,14 +175,38 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
             lines.extend(each.map(|(name, reading)| bytes(name, reading, waited_s)));
             let count = |count: f64| format!("{count:.0}");
             let share = |share: f64| format!("{share:.1} %");
-            lines.push(number("killed by the kernel", cgroup.oom_kills.as_ref(), waited_s, count));
-            lines.push(number("limit reached", cgroup.ooms.as_ref(), waited_s, count));
-            lines.push(number("some stalled", cgroup.pressure_some_percent.as_ref(), waited_s, share));
-            lines.push(number("all stalled", cgroup.pressure_full_percent.as_ref(), waited_s, share));
+            lines.push(number(
+                "killed by the kernel",
+                cgroup.oom_kills.as_ref(),
+                waited_s,
+                count,
+            ));
+            lines.push(number(
+                "limit reached",
+                cgroup.ooms.as_ref(),
+                waited_s,
+                count,
+            ));
+            lines.push(number(
+                "some stalled",
+                cgroup.pressure_some_percent.as_ref(),
+                waited_s,
+                share,
+            ));
+            lines.push(number(
+                "all stalled",
+                cgroup.pressure_full_percent.as_ref(),
+                waited_s,
+                share,
+            ));
         }
         None => {
             let why = &memory.cgroup_unknown;
-            let why = if why.is_empty() { format::NOT_SENT } else { why };
+            let why = if why.is_empty() {
+                format::NOT_SENT
+            } else {
+                why
+            };
             lines.push(format!("cgroup unknown: {}", clean(why)));
         }
     }
@@ -147,7 +217,11 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
         lines.push(bytes("active", &allocator.active_bytes, waited_s));
     }
     for device in &memory.gpus {
-        lines.push(bytes(&format!("on GPU {}", device.gpu), &device.used_bytes, waited_s));
+        lines.push(bytes(
+            &format!("on GPU {}", device.gpu),
+            &device.used_bytes,
+            waited_s,
+        ));
     }
     if !memory.gpus_unknown.is_empty() {
         lines.push(format!("on GPUs unknown: {}", clean(&memory.gpus_unknown)));
@@ -187,7 +261,9 @@ fn of_gpu(gpu: &Gpu, waited_s: f64) -> Vec<String> {
         ("temperature", &gpu.temperature_celsius, "C"),
         ("power", &gpu.power_watts, "W"),
     ] {
-        lines.push(number(name, reading.as_ref(), waited_s, |value| format!("{value:.0} {unit}")));
+        lines.push(number(name, reading.as_ref(), waited_s, |value| {
+            format!("{value:.0} {unit}")
+        }));
     }
     for slice in &gpu.mig {
         lines.push(format!("MIG {} {}", slice.index, clean(&slice.uuid)));
@@ -195,14 +271,21 @@ fn of_gpu(gpu: &Gpu, waited_s: f64) -> Vec<String> {
         lines.push(bytes("  total", &slice.total_bytes, waited_s));
     }
     if !gpu.processes_unknown.is_empty() {
-        lines.push(format!("processes unknown: {}", clean(&gpu.processes_unknown)));
+        lines.push(format!(
+            "processes unknown: {}",
+            clean(&gpu.processes_unknown)
+        ));
     }
     for process in &gpu.processes {
         let whose = match process.rank {
             Some(rank) => format!("{} rank {rank}", clean(&process.run)),
             None => "nobody's that is attached".to_owned(),
         };
-        lines.push(format!("process {} {} ({whose})", process.pid, clean(&process.command)));
+        lines.push(format!(
+            "process {} {} ({whose})",
+            process.pid,
+            clean(&process.command)
+        ));
         lines.push(bytes("  used", &process.used_bytes, waited_s));
     }
     lines
@@ -214,7 +297,12 @@ fn events(model: &Model, now_s: f64) -> Vec<String> {
     let filter = model.filter(Pane::Events);
     for line in model.log.lines.iter().rev() {
         if lists::matches(filter, &format!("{} {}", line.kind, line.text)) {
-            lines.push(format!("{:>4} {:<8} {}", ago(now - line.at_unix_s), line.kind, line.text));
+            lines.push(format!(
+                "{:>4} {:<8} {}",
+                ago(now - line.at_unix_s),
+                line.kind,
+                line.text
+            ));
         }
     }
     if let Some(shown) = &model.shown {

@@ -66,7 +66,12 @@ impl Wish {
     fn parse(text: &str) -> Result<Wish, String> {
         const WAYS: &str = "a rate such as 0.01, a factor such as x0.5, or release";
         let text = text.trim();
-        let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        let number = |text: &str| {
+            text.trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite() && *number >= 0.0)
+        };
         if text == "release" {
             return Ok(Wish::Release);
         }
@@ -105,7 +110,12 @@ impl Wish {
     }
 
     fn order(self, run: &Addressee, by: String) -> Order {
-        let lr = |how| order::What::Lr(LrOrder { group: None, how: Some(how) });
+        let lr = |how| {
+            order::What::Lr(LrOrder {
+                group: None,
+                how: Some(how),
+            })
+        };
         let what = match self {
             Wish::Stop => order::What::Stop(StopOrder {
                 reason: "stopped by an operator".to_owned(),
@@ -154,7 +164,9 @@ impl Dialog {
     /// The words that confirm. A name that cannot be typed everywhere is not asked for.
     pub(in crate::top) fn words(&self, wish: Wish) -> String {
         let name = &self.run.name;
-        let can_be_typed = !name.is_empty() && name.len() <= 40 && name.chars().all(|letter| letter.is_ascii_graphic());
+        let can_be_typed = !name.is_empty()
+            && name.len() <= 40
+            && name.chars().all(|letter| letter.is_ascii_graphic());
         if can_be_typed {
             format!("{} {name}", wish.verb())
         } else {
@@ -237,6 +249,16 @@ impl Dialog {
         }
     }
 
+    /// The connection is gone, with the results that were still to come.
+    pub(in crate::top) fn lose(&mut self) {
+        if let Step::Sent { ended, .. } = &mut self.step
+            && ended.is_none()
+        {
+            let why = "the connection was lost; what the ranks did with it is among the events";
+            *ended = Some(Err(why.to_owned()));
+        }
+    }
+
     /// No more results come.
     pub(in crate::top) fn end(&mut self, how: Result<(), String>) {
         if let Step::Sent { ended, .. } = &mut self.step {
@@ -291,7 +313,15 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_but_by_the_exact_words() {
-        for typed in ["", "y", "yes", "stop", "stop digit", "stop digits@1", "STOP digits"] {
+        for typed in [
+            "",
+            "y",
+            "yes",
+            "stop",
+            "stop digit",
+            "stop digits@1",
+            "STOP digits",
+        ] {
             let mut dialog = Dialog::stop(&run());
             write(&mut dialog, typed);
             assert_eq!(dialog.enter(String::new), None, "{typed}");
@@ -314,11 +344,17 @@ mod tests {
         dialog.typed().unwrap().clear();
         write(&mut dialog, "x0.5");
         assert_eq!(dialog.enter(String::new), None);
-        assert_eq!(Wish::Scale(0.5).command(&dialog.run), "hookbus send 'digits@1' lr --scale 0.5");
+        assert_eq!(
+            Wish::Scale(0.5).command(&dialog.run),
+            "hookbus send 'digits@1' lr --scale 0.5"
+        );
         write(&mut dialog, "lr digits");
         let order = dialog.enter(String::new).unwrap();
         let how = Some(lr_order::How::Scale(0.5));
-        assert_eq!(order.what, Some(order::What::Lr(LrOrder { group: None, how })));
+        assert_eq!(
+            order.what,
+            Some(order::What::Lr(LrOrder { group: None, how }))
+        );
     }
 
     #[test]

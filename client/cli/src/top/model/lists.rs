@@ -17,8 +17,13 @@ pub(in crate::top) enum Pane {
 
 impl Pane {
     /// In the order of Tab.
-    pub(in crate::top) const ALL: [Pane; 5] =
-        [Pane::Runs, Pane::Ranks, Pane::Processes, Pane::Gpus, Pane::Events];
+    pub(in crate::top) const ALL: [Pane; 5] = [
+        Pane::Runs,
+        Pane::Ranks,
+        Pane::Processes,
+        Pane::Gpus,
+        Pane::Events,
+    ];
 
     pub(in crate::top) fn index(self) -> usize {
         Pane::ALL.iter().position(|pane| *pane == self).unwrap_or(0)
@@ -53,9 +58,17 @@ pub(in crate::top) fn matches(filter: &str, text: &str) -> bool {
     words.all(|word| text.contains(&word.to_lowercase()))
 }
 
-pub(in crate::top) fn runs<'a>(runs: &'a [RunSummary], order: &str, filter: &str) -> Vec<&'a RunSummary> {
+pub(in crate::top) fn runs<'a>(
+    runs: &'a [RunSummary],
+    order: &str,
+    filter: &str,
+) -> Vec<&'a RunSummary> {
     let mut chosen: Vec<_> = runs.iter().filter(|run| matches(filter, &run.id)).collect();
-    chosen.sort_by(|a, b| b.started_unix_s.total_cmp(&a.started_unix_s).then(a.id.cmp(&b.id)));
+    chosen.sort_by(|a, b| {
+        b.started_unix_s
+            .total_cmp(&a.started_unix_s)
+            .then(a.id.cmp(&b.id))
+    });
     match order {
         "name" => chosen.sort_by(|a, b| a.id.cmp(&b.id)),
         "incidents" => chosen.sort_by_key(|run| std::cmp::Reverse(run.incidents)),
@@ -75,9 +88,22 @@ pub(in crate::top) fn rank_memory(rank: &Rank, waited_s: f64) -> (Value, bool) {
     }
 }
 
-pub(in crate::top) fn ranks<'a>(reply: &'a SnapshotReply, order: &str, filter: &str) -> Vec<&'a Rank> {
-    let text = |rank: &Rank| format!("rank {} {} {} {}", rank.rank, rank.node, rank.pid, rank.point);
-    let mut chosen: Vec<_> = reply.ranks.iter().filter(|rank| matches(filter, &text(rank))).collect();
+pub(in crate::top) fn ranks<'a>(
+    reply: &'a SnapshotReply,
+    order: &str,
+    filter: &str,
+) -> Vec<&'a Rank> {
+    let text = |rank: &Rank| {
+        format!(
+            "rank {} {} {} {}",
+            rank.rank, rank.node, rank.pid, rank.point
+        )
+    };
+    let mut chosen: Vec<_> = reply
+        .ranks
+        .iter()
+        .filter(|rank| matches(filter, &text(rank)))
+        .collect();
     chosen.sort_by_key(|rank| rank.rank);
     // The largest first; what is not known is last.
     let most = |get: &dyn Fn(&Rank) -> Option<f64>, chosen: &mut Vec<&Rank>| {
@@ -145,7 +171,9 @@ pub(in crate::top) fn processes(rank: &Rank, order: &str, filter: &str) -> Vec<P
     chosen.retain(|one| matches(filter, &text(one)));
     let size = |one: &Process| {
         let value = |reading: &Option<Reading>| reading.as_ref().and_then(|reading| reading.value);
-        value(&one.pss).or(value(&one.rss)).unwrap_or(f64::NEG_INFINITY)
+        value(&one.pss)
+            .or(value(&one.rss))
+            .unwrap_or(f64::NEG_INFINITY)
     };
     match order {
         "pid" => chosen.sort_by_key(|one| one.pid),
@@ -169,7 +197,9 @@ pub(in crate::top) fn gpus<'a>(
     if order == "used" {
         let used = |gpu: &hookbus_client::inspect::proto::Gpu| {
             let reading = gpu.used_bytes.as_ref();
-            reading.and_then(|reading| reading.value).unwrap_or(f64::NEG_INFINITY)
+            reading
+                .and_then(|reading| reading.value)
+                .unwrap_or(f64::NEG_INFINITY)
         };
         chosen.sort_by(|a, b| used(b).total_cmp(&used(a)));
     }
@@ -202,7 +232,10 @@ mod tests {
             ..Default::default()
         };
         let order = |order: &str, filter: &str| -> Vec<u32> {
-            ranks(&reply, order, filter).iter().map(|rank| rank.rank).collect()
+            ranks(&reply, order, filter)
+                .iter()
+                .map(|rank| rank.rank)
+                .collect()
         };
         assert_eq!(order("rank", ""), [0, 1, 2]);
         assert_eq!(order("step", ""), [1, 0, 2]);
@@ -228,7 +261,10 @@ mod tests {
             ..Default::default()
         };
         let order = |order: &str, filter: &str| -> Vec<u32> {
-            processes(&rank, order, filter).iter().map(|one| one.pid).collect()
+            processes(&rank, order, filter)
+                .iter()
+                .map(|one| one.pid)
+                .collect()
         };
         assert_eq!(order("memory", ""), [9, 7, 8]);
         assert_eq!(order("pid", ""), [7, 8, 9]);

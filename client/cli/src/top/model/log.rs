@@ -88,20 +88,26 @@ impl Log {
 }
 
 /// One incident without its age.
-pub(in crate::top) fn incident(
-    incident: &hookbus_client::inspect::proto::Incident,
-) -> String {
-    let rank = incident.rank.map_or(String::new(), |rank| format!(" rank {rank}"));
+pub(in crate::top) fn incident(incident: &hookbus_client::inspect::proto::Incident) -> String {
+    let rank = incident
+        .rank
+        .map_or(String::new(), |rank| format!(" rank {rank}"));
     let at = incident.at.as_ref().map_or(String::new(), |at| {
         format!(" at {}", format::position(Some(at)))
     });
     let state = if incident.open { "open" } else { "closed" };
-    format!("{state} {}{rank}{at}: {}", clean(&incident.kind), clean(&incident.text))
+    format!(
+        "{state} {}{rank}{at}: {}",
+        clean(&incident.kind),
+        clean(&incident.text)
+    )
 }
 
 fn words(happened: &Happening) -> (&'static str, String, bool) {
     use happening::What;
-    let rank = happened.rank.map_or(String::new(), |rank| format!("rank {rank} "));
+    let rank = happened
+        .rank
+        .map_or(String::new(), |rank| format!("rank {rank} "));
     let place = match (&happened.at, happened.point.as_str()) {
         (Some(at), point) if !point.is_empty() => {
             format!("{} {}: ", format::position(Some(at)), clean(point))
@@ -109,16 +115,30 @@ fn words(happened: &Happening) -> (&'static str, String, bool) {
         _ => String::new(),
     };
     let (kind, text, alert) = match &happened.what {
-        None => ("?", "something that this version does not know".to_owned(), false),
+        None => (
+            "?",
+            "something that this version does not know".to_owned(),
+            false,
+        ),
         Some(What::Event(_)) => ("event", String::new(), false),
         Some(What::Decision(one)) => (
             "decision",
-            format!("{} by {}: {}", clean(&one.what), clean(&one.by), clean(&one.reason)),
+            format!(
+                "{} by {}: {}",
+                clean(&one.what),
+                clean(&one.by),
+                clean(&one.reason)
+            ),
             one.what == "stop",
         ),
         Some(What::State(one)) => (
             "state",
-            format!("{}: {} (by {})", clean(&one.field), clean(&one.text), clean(&one.by)),
+            format!(
+                "{}: {} (by {})",
+                clean(&one.field),
+                clean(&one.text),
+                clean(&one.by)
+            ),
             false,
         ),
         Some(What::Command(one)) => (
@@ -128,7 +148,8 @@ fn words(happened: &Happening) -> (&'static str, String, bool) {
         ),
         Some(What::Result(one)) => {
             let said = clean(&show::outcome(one.result.as_ref()));
-            let applied = one.result.as_ref().map(|result| result.outcome()) == Some(Outcome::Applied);
+            let applied =
+                one.result.as_ref().map(|result| result.outcome()) == Some(Outcome::Applied);
             let text = format!("{} by {}: {said}", clean(&one.what), clean(&one.by));
             // Its own place is in what the rank said.
             return ("result", rank + &text, !applied);

@@ -45,6 +45,8 @@ pub(super) enum News {
     Trouble(String),
     Runs(Vec<RunSummary>),
     Snapshot(Box<SnapshotReply>),
+    /// What happened is told from the beginning; nothing of it came yet.
+    Following,
     Happened(Box<Happening>),
     Past(Result<Box<HistoryReply>, String>),
     Order(OrderUpdate),
@@ -149,6 +151,9 @@ impl Model {
                 self.connected = false;
                 let since = self.lost.as_ref().map_or(now_s, |(_, since)| *since);
                 self.lost = Some((super::text::clean(&why), since));
+                if let Mode::Order(dialog) = &mut self.mode {
+                    dialog.lose();
+                }
             }
             News::Trouble(why) => self.trouble = super::text::clean(&why),
             News::Runs(runs) => {
@@ -156,6 +161,10 @@ impl Model {
                 return self.choose();
             }
             News::Snapshot(reply) => self.see(reply, now_s, now_unix_s),
+            News::Following => {
+                self.log = Log::default();
+                self.scrolled = 0;
+            }
             News::Happened(happened) => {
                 let started = self.shown_run().map_or(0.0, |run| run.started_unix_s);
                 self.log.add(&happened, started);
@@ -217,7 +226,8 @@ impl Model {
         } else {
             now_unix_s
         };
-        self.past.see(&reply, self.chosen_rank_of(&reply), at_unix_s);
+        self.past
+            .see(&reply, self.chosen_rank_of(&reply), at_unix_s);
         self.trouble.clear();
         if self.paused_s.is_some() {
             self.waiting = Some((reply, now_s));
@@ -245,7 +255,9 @@ impl Model {
 
     fn chosen_rank_of(&self, reply: &SnapshotReply) -> Option<u32> {
         let numbers = || reply.ranks.iter().map(|rank| rank.rank);
-        let chosen = self.cursor_rank.filter(|chosen| numbers().any(|rank| rank == *chosen));
+        let chosen = self
+            .cursor_rank
+            .filter(|chosen| numbers().any(|rank| rank == *chosen));
         chosen.or_else(|| numbers().min())
     }
 
@@ -263,7 +275,9 @@ impl Model {
 
     /// No snapshot for three intervals.
     pub(super) fn is_stale(&self, now_s: f64) -> bool {
-        self.paused_s.is_none() && self.shown.is_some() && self.waited_s(now_s) > 3.0 * self.interval_s.max(1.0)
+        self.paused_s.is_none()
+            && self.shown.is_some()
+            && self.waited_s(now_s) > 3.0 * self.interval_s.max(1.0)
     }
 
     pub(super) fn span_s(&self) -> f64 {

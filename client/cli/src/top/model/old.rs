@@ -24,7 +24,11 @@ impl Old {
             let those = those.filter(|probe| names.contains(&probe.name.as_str()));
             let intervals = those.map(|probe| probe.interval_s.max(probe.slowed_to_s));
             let slowest = intervals.fold(f64::NAN, f64::max);
-            let interval = if slowest.is_finite() { slowest } else { USUAL_S };
+            let interval = if slowest.is_finite() {
+                slowest
+            } else {
+                USUAL_S
+            };
             3.0 * interval.max(LEAST_S)
         };
         Old {

@@ -85,7 +85,12 @@ impl Past {
         self.last_at = Some(at);
         self.first_at.get_or_insert(at);
         if let Some(host) = &reply.host {
-            self.add(Key::host("host_used_bytes"), from, at, Value::of(host.used_bytes.as_ref(), 0.0));
+            self.add(
+                Key::host("host_used_bytes"),
+                from,
+                at,
+                Value::of(host.used_bytes.as_ref(), 0.0),
+            );
         }
         for gpu in &reply.gpus {
             let key = Key::gpu("gpu_used_bytes", gpu.index);
@@ -122,7 +127,12 @@ impl Past {
         self.add(Key::rank(name, rank.rank), from, at, value);
         if let Some(cgroup) = &memory.cgroup {
             let key = Key::rank("cgroup_working_set_bytes", rank.rank);
-            self.add(key, from, at, Value::of(cgroup.working_set_bytes.as_ref(), 0.0));
+            self.add(
+                key,
+                from,
+                at,
+                Value::of(cgroup.working_set_bytes.as_ref(), 0.0),
+            );
         }
     }
 
@@ -164,24 +174,36 @@ impl Past {
             *seen = points;
         }
         for mark in &history.epochs {
-            self.epochs.insert(mark.epoch, history.at_unix_s - mark.age_s);
+            self.epochs
+                .insert(mark.epoch, history.at_unix_s - mark.age_s);
         }
     }
 
     /// Whether anything is known of it.
     pub(in crate::top) fn has(&self, key: &Key) -> bool {
-        self.series.get(key).is_some_and(|points| !points.is_empty())
+        self.series
+            .get(key)
+            .is_some_and(|points| !points.is_empty())
     }
 
     /// `span_s` seconds until `now`, in `count` columns.
-    pub(in crate::top) fn columns(&self, key: &Key, now: f64, span_s: f64, count: usize) -> Vec<Column> {
+    pub(in crate::top) fn columns(
+        &self,
+        key: &Key,
+        now: f64,
+        span_s: f64,
+        count: usize,
+    ) -> Vec<Column> {
         let mut columns = vec![Column::Nothing; count];
         let Some(points) = self.series.get(key) else {
             return columns;
         };
         let start = now - span_s;
         let place = |at: f64| ((at - start) / span_s * count as f64).floor();
-        for point in points.iter().filter(|point| point.to > start && point.from <= now) {
+        for point in points
+            .iter()
+            .filter(|point| point.to > start && point.from <= now)
+        {
             let first = place(point.from).max(0.0) as usize;
             // The end of one stretch is the beginning of the next: it belongs to its last column.
             let last = (place(point.to).max(0.0) as usize).min(count.saturating_sub(1));
@@ -200,7 +222,10 @@ impl Past {
     /// (column, epoch) of those that began in that time.
     pub(in crate::top) fn marks(&self, now: f64, span_s: f64, count: usize) -> Vec<(usize, u64)> {
         let start = now - span_s;
-        let inside = self.epochs.iter().filter(|(_, at)| (start..now).contains(*at));
+        let inside = self
+            .epochs
+            .iter()
+            .filter(|(_, at)| (start..now).contains(*at));
         inside
             .map(|(epoch, at)| (((at - start) / span_s * count as f64) as usize, *epoch))
             .filter(|(column, _)| *column < count)

@@ -12,7 +12,7 @@ use super::{Scene, paint};
 use crate::format;
 
 /// What stands before a chart.
-const LABEL_CELLS: usize = 22;
+const LABEL_CELLS: usize = 24;
 /// More GPUs than that are in the bars only.
 const MOST_GPUS: usize = 8;
 
@@ -28,7 +28,12 @@ fn charts(model: &Model) -> Vec<Chart> {
         return Vec::new();
     };
     let mut charts = Vec::new();
-    let known = |reading: Option<&_>| Value::of(reading, 0.0).known.ok().filter(|value| value.is_finite());
+    let known = |reading: Option<&_>| {
+        Value::of(reading, 0.0)
+            .known
+            .ok()
+            .filter(|value| value.is_finite())
+    };
     if let Some(rank) = model.rank() {
         for (name, of) in [("tree_pss_bytes", "PSS"), ("process_rss_bytes", "RSS")] {
             let key = Key::rank(name, rank.rank);
@@ -41,7 +46,10 @@ fn charts(model: &Model) -> Vec<Chart> {
                 });
             }
         }
-        let cgroup = rank.memory.as_ref().and_then(|memory| memory.cgroup.as_ref());
+        let cgroup = rank
+            .memory
+            .as_ref()
+            .and_then(|memory| memory.cgroup.as_ref());
         if let Some(cgroup) = cgroup {
             charts.push(Chart {
                 name: "working set".to_owned(),
@@ -86,8 +94,12 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         format!(", before this viewer unknown: {}", model.past.unknown)
     };
     let hidden = all.len() - shown;
-    let more = if hidden > 0 { format!(", {hidden} more in a higher window") } else { String::new() };
-    let title = format!("over the last {}, the most in each column{more}{before}", ago(span_s));
+    let more = if hidden > 0 {
+        format!(", {hidden} more in a higher window")
+    } else {
+        String::new()
+    };
+    let title = format!("peaks over the last {}{more}{before}", ago(span_s));
     paint::title(buffer, area, &title, false, scene.theme.quiet());
     if shown == 0 {
         return;
@@ -105,15 +117,21 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         let most = most.fold(f64::NAN, f64::max);
         let top = chart.top.unwrap_or(most);
         let peak = if most.is_finite() {
-            format!("peak {}", format::bytes(most))
+            format::bytes(most)
         } else {
             "unknown".to_owned()
         };
-        let of = chart.top.map_or(String::new(), |top| format!("of {}", format::bytes(top)));
+        let of = chart
+            .top
+            .map_or(String::new(), |top| format!("of {}", format::bytes(top)));
         let labels = match high {
             1 => vec![format!("{} {peak}", chart.name)],
-            2 => vec![chart.name.clone(), format!(" {peak}")],
-            _ => vec![chart.name.clone(), format!(" {peak}"), format!(" {of}")],
+            2 => vec![chart.name.clone(), format!(" peak {peak}")],
+            _ => vec![
+                chart.name.clone(),
+                format!(" peak {peak}"),
+                format!(" {of}"),
+            ],
         };
         for (row, cells) in rows(&columns, top, high).into_iter().enumerate() {
             let text = labels.get(row).map_or(String::new(), Clone::clone);

@@ -47,7 +47,11 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let first = end.saturating_sub(room);
     let now = model.unix_s(scene.now_s);
     for line in &chosen[first..end] {
-        let style = if line.alert { scene.theme.alert() } else { Style::new() };
+        let style = if line.alert {
+            scene.theme.alert()
+        } else {
+            Style::new()
+        };
         let mark = if line.alert { "!" } else { " " };
         let age = ago((now - line.at_unix_s).max(0.0));
         let text = format!("{mark}{age:>4} {:<8} {}", line.kind, line.text);
@@ -55,7 +59,11 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         y += 1;
     }
     if chosen.is_empty() && y < inside.height {
-        let none = if model.log.lines.is_empty() { "nothing has happened yet" } else { "none of them matches the filter" };
+        let none = if model.log.lines.is_empty() {
+            "nothing has happened yet"
+        } else {
+            "none of them matches the filter"
+        };
         paint::line(buffer, inside, y, &format!("  {none}"), scene.theme.quiet());
     }
     let mut title = format!("events {}", model.log.lines.len());
@@ -71,6 +79,10 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     if !filter.is_empty() {
         title.push_str(&format!(", only /{}", clean(filter)));
     }
-    let style = if focus { scene.theme.strong() } else { scene.theme.quiet() };
+    let style = if focus {
+        scene.theme.strong()
+    } else {
+        scene.theme.quiet()
+    };
     paint::title(buffer, area, &title, focus, style);
 }

@@ -11,6 +11,9 @@ use super::super::text::{ago, clean, fold, percent, width};
 use super::{Scene, paint};
 use crate::format;
 
+/// What comes after a run's name has to be seen too.
+const LONGEST_NAME: usize = 48;
+
 pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let model = scene.model;
     let run = model.shown_run();
@@ -23,13 +26,27 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     };
     let cells = usize::from(area.width).saturating_sub(width(&state) + 1);
     let title = super::super::text::left(&format!("hookbus top  {title}"), cells);
-    let style = if alert { scene.theme.alert() } else { scene.theme.strong() };
-    paint::spans(buffer, area, 0, &[(title + " ", scene.theme.strong()), (state, style)]);
+    let style = if alert {
+        scene.theme.alert()
+    } else {
+        scene.theme.strong()
+    };
+    paint::spans(
+        buffer,
+        area,
+        0,
+        &[(title + " ", scene.theme.strong()), (state, style)],
+    );
     let Some(run) = run else {
         paint::line(buffer, area, 1, &trouble(model), scene.theme.alert());
         return;
     };
-    paint::spans(buffer, area, 1, &progress(scene, run, usize::from(area.width)));
+    paint::spans(
+        buffer,
+        area,
+        1,
+        &progress(scene, run, usize::from(area.width)),
+    );
     let lost = trouble(model);
     if lost.is_empty() {
         paint::spans(buffer, area, 2, &pace(scene, run, model.rank()));
@@ -39,15 +56,16 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
 }
 
 fn named(run: &RunSummary) -> String {
-    let mut text = format!("{}  {}", clean(&run.id), format::phase(run.phase()));
-    if run.attempt > 0 {
-        text.push_str(&format!(", attempt {}", run.attempt));
-    }
-    text.push_str(&format!(", {} of {} ranks", run.connected, run.world_size));
+    let id = super::super::text::fit(&clean(&run.id), LONGEST_NAME);
+    let mut text = format!("{id}  {}", format::phase(run.phase()));
     if run.archived {
         text.push_str(", recorded");
     } else if run.ended_unix_s.is_none() {
-        text.push_str(&format!(", since {}", format::age(run.age_s)));
+        text.push_str(&format!(" for {}", ago(run.age_s)));
+    }
+    text.push_str(&format!(", {} of {} ranks", run.connected, run.world_size));
+    if run.attempt > 0 {
+        text.push_str(&format!(", attempt {}", run.attempt));
     }
     if !run.reason.is_empty() {
         text.push_str(&format!(": {}", clean(&run.reason)));
@@ -83,7 +101,9 @@ fn trouble(model: &Model) -> String {
 fn share(run: &RunSummary) -> Option<f64> {
     let at = run.position.as_ref()?;
     let by_epochs = run.max_epochs.zip(run.iters_per_epoch);
-    let end = run.max_iters.or(by_epochs.and_then(|(epochs, iters)| epochs.checked_mul(iters)));
+    let end = run
+        .max_iters
+        .or(by_epochs.and_then(|(epochs, iters)| epochs.checked_mul(iters)));
     let (done, end) = match (end, run.max_epochs) {
         (Some(end), _) => (at.iter, end),
         (None, Some(epochs)) => (at.epoch, epochs),
@@ -122,7 +142,11 @@ fn progress(scene: Scene<'_>, run: &RunSummary, cells: usize) -> Vec<(String, St
 fn pace(scene: Scene<'_>, run: &RunSummary, rank: Option<&Rank>) -> Vec<(String, Style)> {
     let mut pieces = Vec::new();
     if run.incidents > 0 {
-        let word = if run.incidents == 1 { "incident" } else { "incidents" };
+        let word = if run.incidents == 1 {
+            "incident"
+        } else {
+            "incidents"
+        };
         let text = format!("! {} {word} open  ", run.incidents);
         pieces.push((text, scene.theme.alert()));
     }
@@ -136,7 +160,11 @@ fn pace(scene: Scene<'_>, run: &RunSummary, rank: Option<&Rank>) -> Vec<(String,
     };
     let wait = match (rank.data_wait_s, rank.step_s.filter(|step| *step > 0.0)) {
         (Some(wait), Some(step)) => {
-            format!("data wait {} ({})", format::short(wait), percent(wait / step * 100.0))
+            format!(
+                "data wait {} ({})",
+                format::short(wait),
+                percent(wait / step * 100.0)
+            )
         }
         (Some(wait), None) => format!("data wait {}", format::short(wait)),
         (None, _) => "data wait unknown: none was timed".to_owned(),
@@ -162,7 +190,10 @@ pub(super) fn nothing_yet(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         (None, false) => format!("{}. Waiting for it. q ends.", model.trouble),
         (None, true) => format!("asking {}", model.address),
     };
-    for (at, line) in fold(&clean(&text), usize::from(area.width).saturating_sub(4)).iter().enumerate() {
+    for (at, line) in fold(&clean(&text), usize::from(area.width).saturating_sub(4))
+        .iter()
+        .enumerate()
+    {
         let at = u16::try_from(at + 1).unwrap_or(u16::MAX);
         paint::line(buffer, area, at, &format!("  {line}"), Style::new());
     }
@@ -179,16 +210,29 @@ pub(super) fn footer(scene: Scene<'_>, missing: &[&str], area: Rect, buffer: &mu
         _ if !model.hint.is_empty() => model.hint.clone(),
         Mode::Help | Mode::Details(_) => "Esc close  Up Down further".to_owned(),
         Mode::Order(_) => "Esc close without it".to_owned(),
-        Mode::Panes if model.armed => "ARMED S stop L rate  ? help q quit Tab pane s sort / filter Enter pick".to_owned(),
-        Mode::Panes => "? help  q quit  Tab pane  s sort  / filter  Enter pick  Space hold".to_owned(),
+        Mode::Panes if model.armed => {
+            "ARMED S stop L rate  ? help q quit Tab pane s sort / filter Enter pick".to_owned()
+        }
+        Mode::Panes => {
+            "? help  q quit  Tab pane  s sort  / filter  Enter pick  Space hold".to_owned()
+        }
     };
     let no_room = if missing.is_empty() {
         String::new()
     } else {
         format!("no room: {}", missing.join(", "))
     };
-    let style = if model.hint.is_empty() { scene.theme.quiet() } else { scene.theme.strong() };
+    let style = if model.hint.is_empty() {
+        scene.theme.quiet()
+    } else {
+        scene.theme.strong()
+    };
     let cells = usize::from(area.width).saturating_sub(width(&no_room) + 1);
     let keys = super::super::text::left(&keys, cells);
-    paint::spans(buffer, area, 0, &[(keys + " ", style), (no_room, scene.theme.strong())]);
+    paint::spans(
+        buffer,
+        area,
+        0,
+        &[(keys + " ", style), (no_room, scene.theme.strong())],
+    );
 }

@@ -27,12 +27,26 @@ pub(super) fn memory_height(scene: Scene<'_>, width: u16) -> u16 {
 
 pub(super) fn memory(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let Some(bar) = bar(scene) else { return };
-    let title = format!("memory: {} of {}", bar.title, bar.total.text(format::bytes, f64::INFINITY));
+    let title = format!(
+        "memory: {} of {}",
+        bar.title,
+        bar.total.text(format::bytes, f64::INFINITY)
+    );
     paint::title(buffer, area, &title, false, scene.theme.quiet());
     let inside = paint::below_title(area);
-    paint::spans(buffer, inside, 0, &drawn(scene, &bar, usize::from(area.width)));
+    paint::spans(
+        buffer,
+        inside,
+        0,
+        &drawn(scene, &bar, usize::from(area.width)),
+    );
     for (at, line) in below(scene, &bar, area.width).iter().enumerate() {
-        paint::spans(buffer, inside, u16::try_from(at + 1).unwrap_or(u16::MAX), line);
+        paint::spans(
+            buffer,
+            inside,
+            u16::try_from(at + 1).unwrap_or(u16::MAX),
+            line,
+        );
     }
 }
 
@@ -45,12 +59,10 @@ fn drawn(scene: Scene<'_>, bar: &Bar, cells: usize) -> Vec<Piece> {
         return vec![(format!("[size {why}]"), Style::new())];
     }
     let mut pieces = vec![("[".to_owned(), Style::new())];
-    let taken: usize = parts.iter().map(|(_, cells)| cells).sum();
     for (kind, cells) in parts {
-        pieces.push((sign(kind).repeat(cells), scene.theme.segment(kind)));
+        let (sign, kind) = kind.map_or(("?", Kind::Free), |kind| (sign(kind), kind));
+        pieces.push((sign.repeat(cells), scene.theme.segment(kind)));
     }
-    // Of what is not known there is nothing to draw.
-    pieces.push(("?".repeat(inside - taken), scene.theme.segment(Kind::Free)));
     pieces.push(("]".to_owned(), Style::new()));
     pieces
 }
@@ -70,7 +82,11 @@ fn meaning(scene: Scene<'_>, segment: &Segment) -> Piece {
 fn below(scene: Scene<'_>, bar: &Bar, cells: u16) -> Vec<Vec<Piece>> {
     let mut lines = wrap(bar.segments.iter().map(|one| meaning(scene, one)), cells);
     let note = |text: &String| {
-        let style = if text.starts_with('!') { scene.theme.alert() } else { scene.theme.quiet() };
+        let style = if text.starts_with('!') {
+            scene.theme.alert()
+        } else {
+            scene.theme.quiet()
+        };
         (text.clone(), style)
     };
     lines.extend(wrap(bar.notes.iter().map(note), cells));
@@ -107,7 +123,10 @@ pub(super) fn gpus_height(scene: Scene<'_>, width: u16) -> (u16, u16) {
     if bars.is_empty() {
         return (1, 1);
     }
-    let lines: usize = bars.iter().map(|(_, bar)| 1 + below(scene, bar, width).len()).sum();
+    let lines: usize = bars
+        .iter()
+        .map(|(_, bar)| 1 + below(scene, bar, width).len())
+        .sum();
     let least = if bars.len() == 1 { 3 } else { 2 };
     (least, u16::try_from(1 + lines).unwrap_or(u16::MAX))
 }
@@ -115,13 +134,21 @@ pub(super) fn gpus_height(scene: Scene<'_>, width: u16) -> (u16, u16) {
 pub(super) fn gpus(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let model = scene.model;
     let focus = model.pane == Pane::Gpus;
-    let style = if focus { scene.theme.strong() } else { scene.theme.quiet() };
+    let style = if focus {
+        scene.theme.strong()
+    } else {
+        scene.theme.quiet()
+    };
     let bars = bars::gpus(model, scene.now_s);
     if bars.is_empty() {
         let reply = model.shown.as_ref().map(|shown| &shown.reply);
         let title = match reply {
-            Some(reply) if !reply.gpus.is_empty() => format!("GPUs: none of {} matches the filter", reply.gpus.len()),
-            Some(reply) if !reply.gpu_unknown.is_empty() => format!("GPUs unknown: {}", clean(&reply.gpu_unknown)),
+            Some(reply) if !reply.gpus.is_empty() => {
+                format!("GPUs: none of {} matches the filter", reply.gpus.len())
+            }
+            Some(reply) if !reply.gpu_unknown.is_empty() => {
+                format!("GPUs unknown: {}", clean(&reply.gpu_unknown))
+            }
             _ => "GPUs unknown: no reason was given".to_owned(),
         };
         paint::title(buffer, area, &title, focus, style);
@@ -130,23 +157,46 @@ pub(super) fn gpus(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let inside = paint::below_title(area);
     let room = usize::from(inside.height);
     let cells = usize::from(area.width);
-    let meanings: Vec<_> = bars.iter().map(|(_, bar)| below(scene, bar, area.width)).collect();
+    let meanings: Vec<_> = bars
+        .iter()
+        .map(|(_, bar)| below(scene, bar, area.width))
+        .collect();
     // All that is known of each, or a line each.
     let full = meanings.iter().map(|lines| 1 + lines.len()).sum::<usize>() <= room;
-    let chosen = bars.iter().position(|(index, _)| Some(*index) == model.cursor_gpu).unwrap_or(0);
-    let first = if full || chosen < room { 0 } else { chosen + 1 - room };
+    let chosen = bars
+        .iter()
+        .position(|(index, _)| Some(*index) == model.cursor_gpu)
+        .unwrap_or(0);
+    let first = if full || chosen < room {
+        0
+    } else {
+        chosen + 1 - room
+    };
     let mut at = 0;
     let mut shown = 0;
     for ((index, bar), meanings) in bars.iter().zip(&meanings).skip(first) {
         // One alone has its numbers, as far as there is room.
-        let lines = if full || bars.len() == 1 { 1 + meanings.len().min(room.saturating_sub(1)) } else { 1 };
+        let lines = if full || bars.len() == 1 {
+            1 + meanings.len().min(room.saturating_sub(1))
+        } else {
+            1
+        };
         if usize::from(at) + lines > room {
             break;
         }
-        let mark = if focus && Some(*index) == model.cursor_gpu { ">" } else { " " };
+        let mark = if focus && Some(*index) == model.cursor_gpu {
+            ">"
+        } else {
+            " "
+        };
         let total = bar.total.text(format::bytes, f64::INFINITY);
-        let name = super::super::text::left(&format!("{mark}{}", bar.title), NAME_CELLS.min(cells / 3));
-        let numbers = if lines == 1 { brief(bar) } else { format!(" {total}") };
+        let name =
+            super::super::text::left(&format!("{mark}{}", bar.title), NAME_CELLS.min(cells / 3));
+        let numbers = if lines == 1 {
+            brief(bar)
+        } else {
+            format!(" {total}{}", busy(bar))
+        };
         let rest = cells.saturating_sub(width(&name) + width(&numbers));
         let mut pieces = vec![(name, Style::new())];
         pieces.extend(drawn(scene, bar, rest));
@@ -162,17 +212,35 @@ pub(super) fn gpus(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let title = if shown == bars.len() {
         format!("GPUs {shown}, by {}", model.order(Pane::Gpus))
     } else {
-        format!("GPUs {}-{} of {}, by {}", first + 1, first + shown, bars.len(), model.order(Pane::Gpus))
+        format!(
+            "GPUs {}-{} of {}, by {}",
+            first + 1,
+            first + shown,
+            bars.len(),
+            model.order(Pane::Gpus)
+        )
     };
     paint::title(buffer, area, &title, focus, style);
 }
 
 /// Taken and total, and how busy it is.
 fn brief(bar: &Bar) -> String {
-    let free = bar.segments.iter().find(|segment| segment.kind == Kind::Free);
+    let free = bar
+        .segments
+        .iter()
+        .find(|segment| segment.kind == Kind::Free);
     let taken = free.map(|free| bar.total.clone().less(&free.bytes));
-    let taken = taken.map_or("unknown".to_owned(), |taken| taken.short(format::bytes, f64::INFINITY));
+    let taken = taken.map_or("unknown".to_owned(), |taken| {
+        taken.short(format::bytes, f64::INFINITY)
+    });
     let total = bar.total.short(format::bytes, f64::INFINITY);
-    let busy = bar.notes.first().map_or(String::new(), |note| format!(" {}", super::super::text::fit(note, 12)));
-    format!(" {taken} of {total}{busy}")
+    format!(" {taken} of {total}{}", busy(bar))
+}
+
+/// Of a GPU; of its slices nobody says it.
+fn busy(bar: &Bar) -> String {
+    let note = bar.notes.iter().find(|note| note.starts_with("busy "));
+    note.map_or(String::new(), |note| {
+        format!(" {}", super::super::text::fit(note, 12))
+    })
 }

@@ -132,20 +132,36 @@ fn panes(scene: Scene<'_>, body: Rect, buffer: &mut Buffer) -> Vec<&'static str>
         };
         let parts: Vec<_> = tables().chain([events]).collect();
         let mut missing = column(scene, &parts, left, buffer);
-        missing.extend(column(scene, &[Part::Memory, Part::Chart, gpus], right, buffer));
+        missing.extend(column(
+            scene,
+            &[Part::Memory, Part::Chart, gpus],
+            right,
+            buffer,
+        ));
         return missing;
     }
     let parts: Vec<_> = if body.height >= TALL {
-        tables().chain([Part::Memory, Part::Chart, gpus, events]).collect()
+        tables()
+            .chain([Part::Memory, Part::Chart, gpus, events])
+            .collect()
     } else {
-        vec![Part::Pane(one_table), Part::Memory, Part::Chart, gpus, events]
+        vec![
+            Part::Pane(one_table),
+            Part::Memory,
+            Part::Chart,
+            gpus,
+            events,
+        ]
     };
     column(scene, &parts, body, buffer)
 }
 
 /// One below the other.
 fn column(scene: Scene<'_>, parts: &[Part], area: Rect, buffer: &mut Buffer) -> Vec<&'static str> {
-    let wanted: Vec<_> = parts.iter().map(|part| height(scene, *part, area.width)).collect();
+    let wanted: Vec<_> = parts
+        .iter()
+        .map(|part| height(scene, *part, area.width))
+        .collect();
     let given = share(parts, scene.model.pane, &wanted, area.height);
     let mut y = area.y;
     let mut missing = Vec::new();
@@ -184,7 +200,7 @@ fn height(scene: Scene<'_>, part: Part, width: u16) -> (u16, u16) {
 }
 
 /// Lines for each part. What matters most has its least first; then all grow by turns, the one with the focus first; what is
-/// left over is the last one's. 0: no room.
+/// left over is the chart's, else the last one's. 0: no room.
 fn share(parts: &[Part], focus: Pane, wanted: &[(u16, u16)], height: u16) -> Vec<u16> {
     let rank = |part: &Part| match part {
         Part::Pane(pane) if *pane == focus => 0,
@@ -219,8 +235,10 @@ fn share(parts: &[Part], focus: Pane, wanted: &[(u16, u16)], height: u16) -> Vec
             break;
         }
     }
-    if let Some(last) = given.iter_mut().rev().find(|given| **given > 0) {
-        *last += left;
+    let chart = parts.iter().position(|part| *part == Part::Chart);
+    let last = given.iter().rposition(|given| *given > 0);
+    if let Some(at) = chart.filter(|at| given[*at] > 0).or(last) {
+        given[at] += left;
     }
     given
 }
@@ -255,6 +273,8 @@ fn for_each_cell(buffer: &Buffer, y: u16, mut each: impl FnMut(&Cell)) {
     let mut x = buffer.area.left();
     while let Some(cell) = buffer.cell((x, y)).filter(|_| x < buffer.area.right()) {
         each(cell);
-        x += u16::try_from(super::text::width(cell.symbol())).unwrap_or(1).max(1);
+        x += u16::try_from(super::text::width(cell.symbol()))
+            .unwrap_or(1)
+            .max(1);
     }
 }

@@ -16,9 +16,18 @@ use super::{Scene, paint};
 type Line = (String, Style);
 
 /// A box in the middle, as high as its lines and as wide as is given; the inside of it.
-fn opened(scene: Scene<'_>, title: &str, lines: &[Line], cells: u16, area: Rect, buffer: &mut Buffer) {
+fn opened(
+    scene: Scene<'_>,
+    title: &str,
+    lines: &[Line],
+    cells: u16,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
     let width = cells.min(area.width);
-    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
+    let height = u16::try_from(lines.len() + 2)
+        .unwrap_or(u16::MAX)
+        .min(area.height);
     let place = Rect {
         x: area.x + (area.width - width) / 2,
         y: area.y + (area.height - height) / 2,
@@ -33,24 +42,46 @@ fn opened(scene: Scene<'_>, title: &str, lines: &[Line], cells: u16, area: Rect,
     let inside = block.inner(place);
     block.render(place, buffer);
     for (at, (text, style)) in lines.iter().enumerate() {
-        paint::line(buffer, inside, u16::try_from(at).unwrap_or(u16::MAX), &format!(" {text}"), *style);
+        paint::line(
+            buffer,
+            inside,
+            u16::try_from(at).unwrap_or(u16::MAX),
+            &format!(" {text}"),
+            *style,
+        );
     }
 }
 
 pub(super) fn help(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let mut lines: Vec<Line> = Vec::new();
     for (key, what, armed) in HELP {
-        let not = if armed && !scene.model.armed { " (only with --arm)" } else { "" };
+        let not = if armed && !scene.model.armed {
+            " (needs --arm)"
+        } else {
+            ""
+        };
         lines.push((format!("{} {what}{not}", left(key, 15)), Style::new()));
     }
     let of = |kind, what: &str| (format!("{} {what}", sign(kind)), scene.theme.segment(kind));
     lines.extend([
         of(Kind::First, "main processes; of a GPU: allocated"),
-        of(Kind::Second, "workers; of a GPU: reserved by the allocator, cached"),
+        of(
+            Kind::Second,
+            "workers; of a GPU: reserved by the allocator, cached",
+        ),
         of(Kind::Third, "other children; of a GPU: anything else"),
-        of(Kind::Cache, "page cache: at most, mapped pages are also in PSS"),
-        of(Kind::Rest, "what nobody can tell apart; of a GPU: the driver's"),
-        (format!("{} free   ~ old   ? could not be read", sign(Kind::Free)), Style::new()),
+        of(
+            Kind::Cache,
+            "page cache: at most, mapped pages are also in PSS",
+        ),
+        of(
+            Kind::Rest,
+            "what nobody can tell apart; of a GPU: the driver's",
+        ),
+        (
+            format!("{} free   ~ old   ? could not be read", sign(Kind::Free)),
+            Style::new(),
+        ),
     ]);
     opened(scene, "keys and signs", &lines, 74, area, buffer);
 }
@@ -62,11 +93,26 @@ pub(super) fn details(scene: Scene<'_>, down: usize, area: Rect, buffer: &mut Bu
     let (title, rest) = all.split_first().expect("there is always a title");
     let folded = rest.iter().skip(down).flat_map(|line| {
         // Columns are kept where a line fits.
-        if super::super::text::width(line) <= inside { vec![line.clone()] } else { fold(line, inside) }
+        if super::super::text::width(line) <= inside {
+            vec![line.clone()]
+        } else {
+            fold(line, inside)
+        }
     });
     let lines: Vec<_> = folded.map(|line| (line, Style::new())).collect();
-    let more = if lines.len() > usize::from(area.height.saturating_sub(2)) { ", more below" } else { "" };
-    opened(scene, &format!("{title}{more}"), &lines, cells, area, buffer);
+    let more = if lines.len() > usize::from(area.height.saturating_sub(2)) {
+        ", more below"
+    } else {
+        ""
+    };
+    opened(
+        scene,
+        &format!("{title}{more}"),
+        &lines,
+        cells,
+        area,
+        buffer,
+    );
 }
 
 pub(super) fn order(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
@@ -78,8 +124,15 @@ pub(super) fn order(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut 
     };
     let plain = Style::new();
     let run = &dialog.run;
-    let ranks = if run.ranks == 1 { "1 rank".to_owned() } else { format!("{} ranks", run.ranks) };
-    say(&format!("run {} ({ranks})", clean(&run.id)), scene.theme.strong());
+    let ranks = if run.ranks == 1 {
+        "1 rank".to_owned()
+    } else {
+        format!("{} ranks", run.ranks)
+    };
+    say(
+        &format!("run {} ({ranks})", clean(&run.id)),
+        scene.theme.strong(),
+    );
     let title = match &dialog.step {
         Step::Rate { typed, problem } => {
             say("", plain);
@@ -87,7 +140,10 @@ pub(super) fn order(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut 
             say("x0.5     times what the schedule or scheduler gives", plain);
             say("release  end what was held", plain);
             say("", plain);
-            say(&format!("learning rate: {}_", clean(typed)), scene.theme.strong());
+            say(
+                &format!("learning rate: {}_", clean(typed)),
+                scene.theme.strong(),
+            );
             if !problem.is_empty() {
                 say(&format!("! {problem}"), scene.theme.alert());
             }
@@ -97,7 +153,10 @@ pub(super) fn order(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut 
             say(&wish.command(run), plain);
             say(&wish.effect(), plain);
             say("", plain);
-            say(&format!("To send it type: {}", dialog.words(*wish)), scene.theme.alert());
+            say(
+                &format!("To send it type: {}", dialog.words(*wish)),
+                scene.theme.alert(),
+            );
             say(&format!("> {}_", clean(typed)), scene.theme.strong());
             match wish {
                 Wish::Stop => "! stop the training?",
@@ -114,12 +173,22 @@ pub(super) fn order(scene: Scene<'_>, dialog: &Dialog, area: Rect, buffer: &mut 
             say(&wish.command(run), plain);
             let applied = results.values().filter(|(applied, _)| *applied).count();
             let not = results.len() - applied;
-            say(&format!("order {id}: {applied} applied, {not} not, {} to come", waiting.len()), scene.theme.strong());
+            say(
+                &format!(
+                    "order {id}: {applied} applied, {not} not, {} to come",
+                    waiting.len()
+                ),
+                scene.theme.strong(),
+            );
             // Those that did not come first: they are what a person has to know.
             let mut each: Vec<_> = results.iter().collect();
             each.sort_by_key(|(rank, (applied, _))| (*applied, **rank));
             for (rank, (applied, said)) in each.iter().take(8) {
-                let (mark, style) = if *applied { (" ", plain) } else { ("!", scene.theme.alert()) };
+                let (mark, style) = if *applied {
+                    (" ", plain)
+                } else {
+                    ("!", scene.theme.alert())
+                };
                 say(&format!("{mark} rank {rank}: {said}"), style);
             }
             match ended {

@@ -35,7 +35,11 @@ pub(super) fn title(buffer: &mut Buffer, area: Rect, text: &str, focus: bool, st
     let rule = if focus { "━" } else { "─" };
     let cells = usize::from(area.width);
     let text = fit(text, cells.saturating_sub(6));
-    let begin = if focus { format!("{rule}[{text}]") } else { format!("{rule} {text} ") };
+    let begin = if focus {
+        format!("{rule}[{text}]")
+    } else {
+        format!("{rule} {text} ")
+    };
     let rest = rule.repeat(cells.saturating_sub(width(&begin)));
     line(buffer, area, 0, &(begin + &rest), style);
 }
@@ -68,15 +72,27 @@ pub(super) struct Styles {
 }
 
 /// Heading and rows, so that the chosen one is seen. (first, behind the last) of those that are.
-pub(super) fn table(buffer: &mut Buffer, area: Rect, columns: &[Column], rows: &[Row], styles: Styles) -> (usize, usize) {
-    let shown: Vec<_> = (0..columns.len()).filter(|at| columns[*at].from <= area.width).collect();
+pub(super) fn table(
+    buffer: &mut Buffer,
+    area: Rect,
+    columns: &[Column],
+    rows: &[Row],
+    styles: Styles,
+) -> (usize, usize) {
+    let shown: Vec<_> = (0..columns.len())
+        .filter(|at| columns[*at].from <= area.width)
+        .collect();
     let fixed: u16 = shown.iter().map(|at| columns[*at].width + 1).sum();
     let flexible = usize::from(area.width.saturating_sub(fixed + 1));
     let write = |mark: &str, cell: &dyn Fn(usize) -> String| {
         let mut text = mark.to_owned();
         for at in &shown {
             let column = columns[*at];
-            let cells = if column.width == 0 { flexible } else { usize::from(column.width) };
+            let cells = if column.width == 0 {
+                flexible
+            } else {
+                usize::from(column.width)
+            };
             text.push(' ');
             text.push_str(&if column.number {
                 right(&cell(*at), cells)
@@ -86,7 +102,13 @@ pub(super) fn table(buffer: &mut Buffer, area: Rect, columns: &[Column], rows: &
         }
         text
     };
-    line(buffer, area, 0, &write(" ", &|at| columns[at].name.to_owned()), styles.heading);
+    line(
+        buffer,
+        area,
+        0,
+        &write(" ", &|at| columns[at].name.to_owned()),
+        styles.heading,
+    );
     let room = usize::from(area.height.saturating_sub(1));
     let chosen = rows.iter().position(|row| row.chosen).unwrap_or(0);
     let first = if chosen < room { 0 } else { chosen + 1 - room };
@@ -103,7 +125,13 @@ pub(super) fn table(buffer: &mut Buffer, area: Rect, columns: &[Column], rows: &
             (false, false) => Style::new(),
         };
         let text = write(mark, &|at| row.cells[at].clone());
-        line(buffer, area, u16::try_from(at + 1).unwrap_or(u16::MAX), &text, style);
+        line(
+            buffer,
+            area,
+            u16::try_from(at + 1).unwrap_or(u16::MAX),
+            &text,
+            style,
+        );
     }
     (first, end)
 }

@@ -29,37 +29,59 @@ const fn number(name: &'static str, width: u16, from: u16) -> Column {
     }
 }
 
-/// "ranks 2 of 8 shown, by memory, /node0".
-fn heading(scene: Scene<'_>, pane: Pane, what: &str, shown: (usize, usize), count: usize, all: usize) -> String {
-    let model = scene.model;
-    let mut text = match (shown.1 - shown.0 == count, count == all) {
-        (true, true) => format!("{what} {all}"),
-        (true, false) => format!("{what} {count} of {all}"),
-        (false, _) => format!("{what} {}-{} of {count}", shown.0 + 1, shown.1),
-    };
-    text.push_str(&format!(", by {}", model.order(pane)));
-    if !model.filter(pane).is_empty() {
-        text.push_str(&format!(", only /{}", clean(model.filter(pane))));
-    }
-    text
+/// A table with its title.
+struct Listed<'a> {
+    pane: Pane,
+    what: &'a str,
+    columns: &'a [Column],
+    rows: &'a [Row],
+    /// With those that the filter leaves out.
+    all: usize,
 }
 
-fn draw(scene: Scene<'_>, pane: Pane, what: &str, columns: &[Column], rows: &[Row], all: usize, area: Rect, buffer: &mut Buffer) {
-    let styles = Styles {
-        heading: scene.theme.quiet(),
-        chosen: if scene.model.pane == pane { scene.theme.chosen() } else { scene.theme.strong() },
-        alert: scene.theme.alert(),
-    };
-    let inside = paint::below_title(area);
-    let shown = paint::table(buffer, inside, columns, rows, styles);
-    if rows.is_empty() {
-        let none = if all > 0 { "none of them matches the filter" } else { "none" };
-        paint::line(buffer, inside, 1, &format!("  {none}"), scene.theme.quiet());
+impl Listed<'_> {
+    fn draw(self, scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
+        let focus = scene.model.pane == self.pane;
+        let theme = scene.theme;
+        let styles = Styles {
+            heading: theme.quiet(),
+            chosen: if focus {
+                theme.chosen()
+            } else {
+                theme.strong()
+            },
+            alert: theme.alert(),
+        };
+        let inside = paint::below_title(area);
+        let shown = paint::table(buffer, inside, self.columns, self.rows, styles);
+        if self.rows.is_empty() {
+            let none = if self.all > 0 {
+                "none of them matches the filter"
+            } else {
+                "none"
+            };
+            paint::line(buffer, inside, 1, &format!("  {none}"), theme.quiet());
+        }
+        let title = self.heading(scene, shown);
+        let style = if focus { theme.strong() } else { theme.quiet() };
+        paint::title(buffer, area, &title, focus, style);
     }
-    let focus = scene.model.pane == pane;
-    let title = heading(scene, pane, what, shown, rows.len(), all);
-    let style = if focus { scene.theme.strong() } else { scene.theme.quiet() };
-    paint::title(buffer, area, &title, focus, style);
+
+    /// "ranks: 1-3 of 8, by memory, only /node0".
+    fn heading(&self, scene: Scene<'_>, shown: (usize, usize)) -> String {
+        let (what, count, all) = (self.what, self.rows.len(), self.all);
+        let mut text = match (shown.1 - shown.0 == count, count == all) {
+            (true, true) => format!("{what}: {all}"),
+            (true, false) => format!("{what}: {count} of {all}"),
+            (false, _) => format!("{what}: {}-{} of {count}", shown.0 + 1, shown.1),
+        };
+        text.push_str(&format!(", by {}", scene.model.order(self.pane)));
+        let filter = scene.model.filter(self.pane);
+        if !filter.is_empty() {
+            text.push_str(&format!(", only /{}", clean(filter)));
+        }
+        text
+    }
 }
 
 pub(super) fn runs(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
@@ -73,8 +95,15 @@ pub(super) fn runs(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         number("OPEN", 4, 78),
     ];
     let model = scene.model;
-    let chosen = model.cursor_run.clone().or_else(|| Some(model.shown_run()?.id.clone()));
-    let runs = lists::runs(&model.runs, model.order(Pane::Runs), model.filter(Pane::Runs));
+    let chosen = model
+        .cursor_run
+        .clone()
+        .or_else(|| Some(model.shown_run()?.id.clone()));
+    let runs = lists::runs(
+        &model.runs,
+        model.order(Pane::Runs),
+        model.filter(Pane::Runs),
+    );
     let rows: Vec<_> = runs
         .iter()
         .map(|run| Row {
@@ -91,12 +120,22 @@ pub(super) fn runs(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             alert: run.incidents > 0,
         })
         .collect();
-    draw(scene, Pane::Runs, "runs", &COLUMNS, &rows, model.runs.len(), area, buffer);
+    let listed = Listed {
+        pane: Pane::Runs,
+        what: "runs",
+        columns: &COLUMNS,
+        rows: &rows,
+        all: model.runs.len(),
+    };
+    listed.draw(scene, area, buffer);
 }
 
 /// How many would be shown.
 pub(super) fn rank_count(model: &Model) -> usize {
-    model.shown.as_ref().map_or(0, |shown| shown.reply.ranks.len())
+    model
+        .shown
+        .as_ref()
+        .map_or(0, |shown| shown.reply.ranks.len())
 }
 
 pub(super) fn process_count(model: &Model) -> usize {
@@ -108,12 +147,12 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     const COLUMNS: [Column; 12] = [
         number("RANK", 4, 0),
         number("PID", 8, 78),
-        number("EPOCH", 5, 0),
+        number("EPOCH", 7, 44),
         number("ITER", 8, 0),
-        number("STEP", 8, 0),
-        number("WAIT", 7, 56),
+        number("STEP", 8, 52),
+        number("WAIT", 7, 60),
         number("MEMORY", 14, 0),
-        number("ON GPU", 11, 66),
+        number("ON GPU", 11, 70),
         number("LOSS", 9, 88),
         number("KIDS", 4, 93),
         text("NODE", 12, 106),
@@ -124,33 +163,56 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let waited_s = model.waited_s(scene.now_s);
     let old = Old::of(&shown.reply);
     let chosen = model.rank().map(|rank| rank.rank);
-    let listed = lists::ranks(&shown.reply, model.order(Pane::Ranks), model.filter(Pane::Ranks));
+    let listed = lists::ranks(
+        &shown.reply,
+        model.order(Pane::Ranks),
+        model.filter(Pane::Ranks),
+    );
     let unknown = || "unknown".to_owned();
     let rows: Vec<_> = listed
         .iter()
         .map(|rank| {
             let (memory, by_pss) = lists::rank_memory(rank, waited_s);
-            let basis = if memory.known.is_err() || by_pss { "" } else { " rss" };
+            let basis = if memory.known.is_err() || by_pss {
+                ""
+            } else {
+                " rss"
+            };
             let old_s = if by_pss { old.smaps_s } else { old.process_s };
             let share = rank.data_wait_s.zip(rank.step_s.filter(|step| *step > 0.0));
             let at = |get: fn(&hookbus_client::inspect::proto::Position) -> u64| {
-                rank.position.as_ref().map_or_else(unknown, |at| get(at).to_string())
+                rank.position
+                    .as_ref()
+                    .map_or_else(unknown, |at| get(at).to_string())
             };
-            let children = rank.memory.as_ref().map(|memory| memory.children.len());
+            let children = rank.memory.as_ref().and_then(|memory| {
+                let known = memory.children_rss_bytes.as_ref()?.value.is_some();
+                known.then_some(memory.children.len())
+            });
             Row {
                 cells: vec![
                     rank.rank.to_string(),
-                    if rank.pid == 0 { unknown() } else { rank.pid.to_string() },
+                    if rank.pid == 0 {
+                        unknown()
+                    } else {
+                        rank.pid.to_string()
+                    },
                     at(|at| at.epoch),
                     at(|at| at.iter),
                     rank.step_s.map_or_else(unknown, format::short),
                     share.map_or_else(unknown, |(wait, step)| percent(wait / step * 100.0)),
                     memory.short(format::bytes, old_s) + basis,
                     on_gpus(rank, waited_s).short(format::bytes, old.gpu_s),
-                    rank.last.get("loss").map_or_else(unknown, |loss| format::number(*loss)),
+                    rank.last
+                        .get("loss")
+                        .map_or_else(unknown, |loss| format::number(*loss)),
                     children.map_or_else(|| "?".to_owned(), |count| count.to_string()),
                     clean(&rank.node),
-                    if rank.connected { clean(&rank.point) } else { format!("gone: {}", clean(&rank.reason)) },
+                    if rank.connected {
+                        clean(&rank.point)
+                    } else {
+                        format!("gone: {}", clean(&rank.reason))
+                    },
                 ],
                 chosen: Some(rank.rank) == chosen,
                 alert: !rank.connected || rank.breaker_open,
@@ -158,8 +220,19 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         })
         .collect();
     let gone = listed.iter().filter(|rank| !rank.connected).count();
-    let what = if gone > 0 { format!("ranks ({gone} gone)") } else { "ranks".to_owned() };
-    draw(scene, Pane::Ranks, &what, &COLUMNS, &rows, shown.reply.ranks.len(), area, buffer);
+    let what = if gone > 0 {
+        format!("ranks ({gone} gone)")
+    } else {
+        "ranks".to_owned()
+    };
+    let listed = Listed {
+        pane: Pane::Ranks,
+        what: &what,
+        columns: &COLUMNS,
+        rows: &rows,
+        all: shown.reply.ranks.len(),
+    };
+    listed.draw(scene, area, buffer);
 }
 
 /// What the driver says that it has on all of them; a machine without one has no such number.
@@ -170,7 +243,12 @@ fn on_gpus(rank: &hookbus_client::inspect::proto::Rank, waited_s: f64) -> Value 
             Value::unknown(format::NOT_SENT)
         }
         Some(memory) if memory.gpus.is_empty() => Value::unknown(&memory.gpus_unknown),
-        Some(memory) => Value::sum(memory.gpus.iter().map(|one| Value::of(one.used_bytes.as_ref(), waited_s))),
+        Some(memory) => Value::sum(
+            memory
+                .gpus
+                .iter()
+                .map(|one| Value::of(one.used_bytes.as_ref(), waited_s)),
+        ),
     }
 }
 
@@ -191,16 +269,26 @@ pub(super) fn processes(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let waited_s = model.waited_s(scene.now_s);
     let rank = model.rank();
     let listed = rank.map_or(Vec::new(), |rank| {
-        lists::processes(rank, model.order(Pane::Processes), model.filter(Pane::Processes))
+        lists::processes(
+            rank,
+            model.order(Pane::Processes),
+            model.filter(Pane::Processes),
+        )
     });
     let chosen = model.cursor_pid.or(listed.first().map(|one| one.pid));
     let rows: Vec<_> = listed
         .iter()
         .map(|one| {
-            let cell = |reading: &Option<_>, old_s| Value::of(reading.as_ref(), waited_s).short(format::bytes, old_s);
+            let cell = |reading: &Option<_>, old_s| {
+                Value::of(reading.as_ref(), waited_s).short(format::bytes, old_s)
+            };
             Row {
                 cells: vec![
-                    if one.pid == 0 { "unknown".to_owned() } else { one.pid.to_string() },
+                    if one.pid == 0 {
+                        "unknown".to_owned()
+                    } else {
+                        one.pid.to_string()
+                    },
                     one.role.to_owned(),
                     cell(&one.pss, old.smaps_s),
                     cell(&one.rss, old.process_s),
@@ -214,6 +302,15 @@ pub(super) fn processes(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             }
         })
         .collect();
-    let what = rank.map_or("processes".to_owned(), |rank| format!("processes of rank {}", rank.rank));
-    draw(scene, Pane::Processes, &what, &COLUMNS, &rows, process_count(model), area, buffer);
+    let what = rank.map_or("processes".to_owned(), |rank| {
+        format!("processes of rank {}", rank.rank)
+    });
+    let listed = Listed {
+        pane: Pane::Processes,
+        what: &what,
+        columns: &COLUMNS,
+        rows: &rows,
+        all: process_count(model),
+    };
+    listed.draw(scene, area, buffer);
 }

@@ -95,8 +95,20 @@ fn memory(scale: f64) -> ProcessMemory {
         tree_pss_bytes: aged((1.25 * scale + 0.75) * GIB, 8.0),
         workers: 2,
         children: vec![
-            child(4101, ProcessRole::Worker, "python train.py --workers 2", 0.25, 1.2),
-            child(4102, ProcessRole::Worker, "python train.py --workers 2", 0.25, 1.2),
+            child(
+                4101,
+                ProcessRole::Worker,
+                "python train.py --workers 2",
+                0.25,
+                1.2,
+            ),
+            child(
+                4102,
+                ProcessRole::Worker,
+                "python train.py --workers 2",
+                0.25,
+                1.2,
+            ),
             child(4103, ProcessRole::Child, "ffmpeg -i -", 0.25, 0.2),
         ],
         cgroup: Some(CgroupMemory {
@@ -151,6 +163,13 @@ fn rank(number: u32) -> Rank {
     }
 }
 
+/// On a GPU that the daemon does not see.
+fn beside() -> Rank {
+    let mut rank = rank(1);
+    rank.memory.as_mut().unwrap().allocator = None;
+    rank
+}
+
 fn gpu(index: u32) -> Gpu {
     Gpu {
         index,
@@ -184,7 +203,7 @@ fn snapshot() -> SnapshotReply {
     };
     SnapshotReply {
         run: Some(run()),
-        ranks: vec![rank(0), rank(1)],
+        ranks: vec![rank(0), beside()],
         host: Some(HostMemory {
             total_bytes: known(64.0 * GIB),
             available_bytes: known(48.0 * GIB),
@@ -268,10 +287,22 @@ fn seen(reply: SnapshotReply) -> Model {
     model
 }
 
-fn cells(model: &Model, colour: bool, now_s: f64, width: u16, height: u16) -> ratatui::buffer::Buffer {
+fn cells(
+    model: &Model,
+    colour: bool,
+    now_s: f64,
+    width: u16,
+    height: u16,
+) -> ratatui::buffer::Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     let drawn = terminal.draw(|frame| {
-        draw(model, Theme { colour }, now_s, frame.area(), frame.buffer_mut());
+        draw(
+            model,
+            Theme { colour },
+            now_s,
+            frame.area(),
+            frame.buffer_mut(),
+        );
     });
     drawn.unwrap();
     terminal.backend().buffer().clone()
@@ -284,7 +315,8 @@ fn frame(model: &Model, width: u16, height: u16) -> String {
 /// The frame is the one in the file.
 #[track_caller]
 fn is_kept(name: &str, frame: &str) {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/top/view/frames/{name}.txt"));
+    let file =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/top/view/frames/{name}.txt"));
     if std::env::var_os("HOOKBUS_REGENERATE").is_some() {
         std::fs::write(&file, frame).unwrap();
     }
@@ -306,7 +338,10 @@ fn no_frame_panics_and_none_leaves_its_area_whatever_the_size() {
     let mut model = seen(many());
     for width in (1..230).step_by(7) {
         for height in (1..70).step_by(3) {
-            assert_eq!(frame(&model, width, height).lines().count(), usize::from(height));
+            assert_eq!(
+                frame(&model, width, height).lines().count(),
+                usize::from(height)
+            );
         }
     }
     for action in [Action::Help, Action::Back] {
@@ -351,10 +386,12 @@ fn what_is_not_known_says_so_and_nothing_is_zero() {
         run: Some(RunSummary {
             id: "digits@1".into(),
             world_size: 1,
+            connected: 1,
             phase: RunPhase::Running.into(),
             ..Default::default()
         }),
         ranks: vec![Rank {
+            connected: true,
             memory: Some(ProcessMemory {
                 rss_bytes: unknown("pid namespace not shared"),
                 pss_bytes: unknown("pid namespace not shared"),
@@ -380,10 +417,14 @@ fn what_is_not_known_says_so_and_nothing_is_zero() {
     };
     let mut model = Model::new("", 1.0, false);
     model.hear(News::Snapshot(Box::new(reply)), 0.0, NOW);
-    model.hear(News::Past(Err("the daemon is of another version".into())), 0.0, NOW);
+    model.hear(
+        News::Past(Err("the daemon is of another version".into())),
+        0.0,
+        NOW,
+    );
     let text = frame(&model, 100, 30);
     is_kept("unknown", &text);
-    for zero in ["0.0 MiB", " 0 us", "0.0000"] {
+    for zero in ["0.0 MiB", " 0 us ", "0.0000", " 0 %"] {
         assert!(!text.contains(zero), "{zero} in:\n{text}");
     }
 }
@@ -393,8 +434,16 @@ fn many() -> SnapshotReply {
     let mut reply = snapshot();
     reply.ranks = (0..8).map(rank).collect();
     for (number, rank) in reply.ranks.iter_mut().enumerate() {
-        rank.memory.as_mut().unwrap().cgroup.as_mut().unwrap().limit_bytes = known(64.0 * GIB);
-        rank.memory.as_mut().unwrap().allocator.as_mut().unwrap().gpu = u32::try_from(number).ok();
+        let cgroup = rank.memory.as_mut().unwrap().cgroup.as_mut().unwrap();
+        (cgroup.limit_bytes, cgroup.current_bytes) = (known(64.0 * GIB), known(20.0 * GIB));
+        rank.memory
+            .as_mut()
+            .unwrap()
+            .allocator
+            .as_mut()
+            .unwrap()
+            .gpu = u32::try_from(number).ok();
+        rank.memory.as_mut().unwrap().tree_pss_bytes = aged((2.0 + 0.1 * number as f64) * GIB, 8.0);
     }
     reply.ranks[5].connected = false;
     reply.ranks[5].reason = "lost: its process is gone".into();
@@ -458,7 +507,13 @@ fn names_that_are_long_or_meant_to_harm_stay_in_their_place() {
         for child in &mut rank.memory.as_mut().unwrap().children {
             child.command = long.clone();
         }
-        rank.memory.as_mut().unwrap().cgroup.as_mut().unwrap().limit_path = long.clone();
+        rank.memory
+            .as_mut()
+            .unwrap()
+            .cgroup
+            .as_mut()
+            .unwrap()
+            .limit_path = long.clone();
     }
     reply.gpus[0].name = evil.into();
     reply.incidents = vec![Incident {
@@ -468,7 +523,14 @@ fn names_that_are_long_or_meant_to_harm_stay_in_their_place() {
         ..Default::default()
     }];
     let mut model = seen(reply);
-    model.hear(happened(5.0, happening::What::Lifecycle(Lifecycle { text: evil.into() })), 0.0, NOW);
+    model.hear(
+        happened(
+            5.0,
+            happening::What::Lifecycle(Lifecycle { text: evil.into() }),
+        ),
+        0.0,
+        NOW,
+    );
     model.pane = Pane::Processes;
     is_kept("hostile", &frame(&model, 120, 40));
     for pane in Pane::ALL {
@@ -479,7 +541,8 @@ fn names_that_are_long_or_meant_to_harm_stay_in_their_place() {
                 model.act(Action::Letter(letter), 0.0, String::new);
             });
             let text = frame(&model, 120, 40);
-            let is_harmful = |letter: &char| letter.is_control() && *letter != '\n' || *letter == '\u{202e}';
+            let is_harmful =
+                |letter: &char| letter.is_control() && *letter != '\n' || *letter == '\u{202e}';
             assert_eq!(text.chars().find(is_harmful), None, "{text}");
             model.act(Action::Back, 0.0, String::new);
         }
@@ -500,7 +563,11 @@ fn a_lost_daemon_leaves_the_last_frame_with_its_age() {
     let mut never = Model::new("digits", 1.0, false);
     never.address = "unix:///run/a.sock".into();
     assert!(frame(&never, 80, 24).contains("asking unix:///run/a.sock"));
-    never.hear(News::Lost("no daemon listens at unix:///run/a.sock".into()), 0.0, NOW);
+    never.hear(
+        News::Lost("no daemon listens at unix:///run/a.sock".into()),
+        0.0,
+        NOW,
+    );
     is_kept("no-daemon", &plain(&cells(&never, true, 7.0, 80, 24)));
 }
 
@@ -551,7 +618,10 @@ fn an_order_is_shown_with_its_effect_and_its_results() {
     assert_eq!(type_in(&mut model, "x0.5"), None);
     is_kept("order-confirm", &frame(&model, 80, 24));
     let sent = type_in(&mut model, "lr digits");
-    assert!(matches!(sent, Some(super::super::model::act::Effect::Send(_))));
+    assert!(matches!(
+        sent,
+        Some(super::super::model::act::Effect::Send(_))
+    ));
     let update = |waiting: Vec<u32>, rank, outcome: Option<Outcome>| {
         News::Order(OrderUpdate {
             id: "o1".into(),
@@ -570,4 +640,11 @@ fn an_order_is_shown_with_its_effect_and_its_results() {
     model.hear(update(vec![], 1, Some(Outcome::Unsupported)), 0.0, NOW);
     model.hear(News::OrderEnded(Ok(())), 0.0, NOW);
     is_kept("order-results", &frame(&model, 80, 24));
+}
+
+#[test]
+fn the_page_shows_a_frame_of_now() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("../../docs/top.md")).unwrap();
+    assert!(page.contains(&frame(&seen(snapshot()), 80, 24)), "copy frames/80x24.txt into docs/top.md");
 }
