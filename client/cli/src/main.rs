@@ -28,6 +28,7 @@ mod show;
 mod signals;
 mod table;
 mod terminal;
+mod top;
 mod watch;
 
 use args::{Cli, Verb};
@@ -65,6 +66,7 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
         Verb::Run(args) => run::run(address, args).await,
         Verb::Runs(args) => runs::runs(address, args).await,
         Verb::Show(args) => show::show(address, args).await,
+        Verb::Top(args) => top::top(address, args).await,
         Verb::Memory(args) => memory::memory(address, args).await,
         Verb::Watch(args) => watch::watch(address, args).await,
         Verb::Export(args) => export::export(address, args).await,

@@ -209,7 +209,7 @@ impl Tally {
 }
 
 /// Who gives the order, for the audit; the daemon adds the uid that it sees itself.
-fn operator() -> String {
+pub(crate) fn operator() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok())

@@ -27,6 +27,11 @@ impl Style {
         }
     }
 
+    /// Colour is wanted.
+    pub(crate) fn is_on(self) -> bool {
+        self.on
+    }
+
     /// A heading.
     pub(crate) fn bold(self, text: &str) -> String {
         self.paint("1", text)
@@ -71,6 +76,17 @@ pub(crate) fn width() -> Option<usize> {
     };
     // A terminal that does not know its width says 0.
     said.or_else(real).filter(|width| *width > 0)
+}
+
+/// Columns and lines of a page: what COLUMNS and LINES say, else the terminal's own. None: a file or a pipe.
+pub(crate) fn size() -> (Option<u16>, Option<u16>) {
+    let said = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let real = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let columns = said("COLUMNS").or(real.as_ref().map(|size| size.ws_col));
+    let lines = said("LINES").or(real.map(|size| size.ws_row));
+    // A terminal that does not know its size says 0.
+    let some = |count: Option<u16>| count.filter(|count| *count > 0);
+    (some(columns), some(lines))
 }
 
 /// Writes an answer to standard output, whole.

@@ -143,7 +143,7 @@ pub(crate) struct WatchArgs {
     pub(crate) state: StateArgs,
 }
 
-fn interval(text: &str) -> Result<f64, String> {
+pub(super) fn interval(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         Ok(_) => Err("must be from 0.1 s to a day".to_owned()),

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `run` | the one that starts a training |
 //! | `look` | those that show, and change nothing |
+//! | `top` | the one that stays, as a full screen |
 //! | `export` | the one that writes files |
 //! | `since` | a length of time, for those that look back |
 //! | `send` | the one that acts, with its orders |
@@ -16,6 +17,7 @@ mod range;
 mod run;
 mod send;
 mod since;
+mod top;
 
 use std::path::PathBuf;
 
@@ -25,12 +27,14 @@ pub(crate) use export::ExportArgs;
 pub(crate) use look::{MemoryArgs, RunsArgs, ShowArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
+pub(crate) use top::TopArgs;
 
 const TOP_EXAMPLES: &str = "\
 Examples:
   hookbus run -- python train.py      start a training with a daemon of its own
   hookbus runs                        what is training, and what was?
   hookbus show digits                 how is it going, and what went wrong?
+  hookbus top                         all of it on one screen, live
   hookbus memory --watch              host, trainer and GPU memory, each second
   hookbus watch digits                what happens, as it happens
   hookbus export LAST --csv DIR       what was recorded, as files
@@ -38,7 +42,7 @@ Examples:
   hookbus send digits stop            stop it at the next iteration, on every rank
   hookbus doctor                      why do I see nothing?
 
-Looking never disturbs a training. Only `send` changes one. Where no daemon runs, what was recorded earlier is shown.
+Looking never disturbs a training. Only `send` and `top --arm` change one. Where no daemon runs, what was recorded earlier is shown.
 Exit status: 0 it worked, 1 it did not, 2 wrong command line or configuration.";
 
 /// Look at a training and its memory, steer or stop it, or start it with a daemon beside it.
@@ -69,6 +73,8 @@ pub(crate) enum Verb {
     Runs(RunsArgs),
     /// Show one run: ranks, progress, hooks, results, incidents, log lines
     Show(ShowArgs),
+    /// Show runs, ranks, memory, GPUs and what happens on one screen, live
+    Top(TopArgs),
     /// Show memory of the host, the trainer with its children, and the GPUs
     Memory(MemoryArgs),
     /// Watch what happens in a run: events, decisions with their reasons, commands and results
