@@ -201,8 +201,8 @@ mod tests {
     use crate::domain::{
         Batch, Clock, Effective, Event, Hello, Incident, IncidentKind, Names, Rank,
     };
-    use crate::store::Live;
     use crate::store::journal::{Hand, Settings};
+    use crate::store::{Live, RunView};
 
     const LINK: Link = Link {
         rank: Rank(0),
@@ -336,8 +336,8 @@ mod tests {
                 events: (self.next..self.next + count).map(event).collect(),
                 gates: Vec::new(),
             };
-            let live = Live::default();
-            self.run.batch(LINK, self.next, batch, &live, self.now);
+            let view = RunView::new(Live::default(), self.run.id().clone());
+            self.run.batch(LINK, self.next, batch, &view, self.now);
             self.next += count;
             self.pass(Duration::ZERO);
         }

@@ -117,7 +117,7 @@ async fn task(
                 run.tick(Instant::now().into_std(), alive);
                 force = true;
                 let now = Instant::now();
-                run.look_at_memory(&live, now.into_std());
+                run.look_at_memory(&view, now.into_std());
                 run.note_positions(now.into_std());
                 if sampled.is_none_or(|at| now - at >= rules.sample_every)
                     && run.sample(&live, now.into_std())

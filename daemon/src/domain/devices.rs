@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{GpuProcess, GpuSample, Pid, Rank, Reading, RunId};
+use super::{GpuProcess, GpuSample, Pid, ProcessSample, Rank, Reading, RunId};
 
 /// What is said where the driver's pids cannot be told from those here.
 pub const OTHER_NAMESPACE: &str = "the driver's process ids may be of another pid namespace";
@@ -37,6 +37,19 @@ pub struct DeviceUse {
     pub uuid: String,
     /// Together.
     pub used_bytes: Reading,
+}
+
+/// What a trainer and all below it use, GPU by GPU. Errors: why its processes are not known.
+pub fn of_tree(
+    main: u32,
+    sample: &ProcessSample,
+    gpus: &[GpuSample],
+) -> Result<Vec<DeviceUse>, String> {
+    let children = sample.children.as_ref();
+    let children = children.map_err(|why| format!("its child processes are not known: {why}"))?;
+    let below = children.iter().map(|child| child.pid);
+    let pids: Vec<u32> = [main].into_iter().chain(below).collect();
+    Ok(uses(&pids, gpus))
 }
 
 /// What these processes use, GPU by GPU; one that they do not use is left out.

@@ -133,7 +133,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::domain::{Event, HostSample, Names, Position, ProcessSample, Rank};
+    use crate::domain::{DeviceUse, Event, HostSample, Names, Position, ProcessSample, Rank};
     use crate::store::series::{Lately, Name};
     use crate::store::{View, Whose};
 
@@ -146,6 +146,10 @@ mod tests {
 
         fn process(&self, _: Rank) -> Result<ProcessSample, String> {
             Err("not sampled".to_owned())
+        }
+
+        fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
+            Err("there is none here".to_owned())
         }
 
         fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {

@@ -1,6 +1,8 @@
 //! MemoryProfilerHook: a line on host memory, swap and the trainer's own process in the trainer's log. What it sees, when it
 //! fires and what it does is on its page, below.
 
+mod truth;
+
 use super::{
     Arg, Context, Decision, Difference, Hook, INTERVAL_IS_A_NUMBER, Kind, Page, Recorded, Seen,
 };
@@ -13,11 +15,18 @@ pub(super) const KIND: Kind = Kind {
     summary: "writes host memory, swap and the trainer's own memory to the trainer's log",
     points: &POINTS,
     effect: "a log line",
-    args: &[Arg {
-        name: "interval",
-        default: "50",
-        help: "write every n inner iterations; 0 or less: never",
-    }],
+    args: &[
+        Arg {
+            name: "interval",
+            default: "50",
+            help: "write every n inner iterations; 0 or less: never",
+        },
+        Arg {
+            name: "truth",
+            default: "true",
+            help: "a second line: what binds this training, and what it uses of it",
+        },
+    ],
     example: &[],
     page: Page {
         original: "MMDetection 3.3.0",
@@ -29,12 +38,22 @@ pub(super) const KIND: Kind = Kind {
              `Memory information available_memory: 12004 MB, used_memory: 3800 MB, memory_utilization: 24.1 %, \
              available_swap_memory: 0 MB, used_swap_memory: 0 MB, swap_memory_utilization: 0.0 %, current_process_memory: 512 \
              MB`\n\
+             and below it, unless `truth` is false, what is true in a container too: the working set against the limit of the \
+             training's cgroup, the PSS of its data-loader workers, /dev/shm as it sees it, and what it uses of each GPU:\n\
+             `Memory of this training working_set: 3120 MB of 8192 MB (38.1 %), workers_pss: 812 MB in 4, shm: 12 of 64 MB, \
+             gpu: 20310 MB on 0`\n\
              The training never waits for it. Children, data-loader workers and GPUs are in `hookbus memory RUN`.",
         differences: &[
             Difference {
                 what: "the time that a line takes",
                 ours: "that of one event",
                 why: "the original blocks the training for 0.1 s a line: it sleeps",
+                recorded: None,
+            },
+            Difference {
+                what: "a second line",
+                ours: "there is one, unless `truth` is false",
+                why: "the original's numbers are the whole machine's, also in a container, and count no worker",
                 recorded: None,
             },
             Difference {
@@ -65,6 +84,7 @@ pub(super) const KIND: Kind = Kind {
     build: |args| {
         Ok(Box::new(MemoryProfilerHook {
             interval: args.interval("interval")?.whole().unwrap_or(0),
+            truth: args.flag("truth")?,
         }))
     },
 };
@@ -73,6 +93,7 @@ pub(super) const KIND: Kind = Kind {
 #[derive(Debug)]
 pub struct MemoryProfilerHook {
     interval: i64,
+    truth: bool,
 }
 
 impl Hook for MemoryProfilerHook {
@@ -84,14 +105,19 @@ impl Hook for MemoryProfilerHook {
     }
 
     fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
-        let text = line(
-            &cx.view.host(),
-            seen.event.rss_bytes.map(|bytes| bytes as f64),
-        );
-        vec![Decision::Log(LogLine {
-            level: LogLevel::Info,
-            text,
-        })]
+        let info = |text| {
+            Decision::Log(LogLine {
+                level: LogLevel::Info,
+                text,
+            })
+        };
+        let own = seen.event.rss_bytes.map(|bytes| bytes as f64);
+        let mut lines = vec![info(line(&cx.view.host(), own))];
+        if self.truth {
+            let (sample, devices) = (cx.view.process(seen.rank), cx.view.devices(seen.rank));
+            lines.push(info(truth::line(&sample, &devices)));
+        }
+        lines
     }
 }
 

@@ -183,7 +183,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Dataset, Event, HostSample, Names, NumClasses, Otherwise, ProcessSample, Rank, When,
+        Dataset, DeviceUse, Event, HostSample, Names, NumClasses, Otherwise, ProcessSample, Rank,
+        When,
     };
     use crate::store::series::{Lately, Name};
     use crate::store::{View, Whose};
@@ -331,6 +332,10 @@ mod tests {
 
         fn process(&self, _: Rank) -> Result<ProcessSample, String> {
             Err("not sampled".to_owned())
+        }
+
+        fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
+            Err("there is none here".to_owned())
         }
 
         fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {

@@ -2,8 +2,8 @@
 
 use super::page::{Labels, Of, Page, bytes, plain, ratio, seconds};
 use crate::domain::{ProbeCost, Reading};
+use crate::store::Live;
 use crate::store::journal::Counts;
-use crate::store::{Live, View};
 
 pub(super) fn build(page: &mut Page) {
     let version = env!("CARGO_PKG_VERSION").to_owned();

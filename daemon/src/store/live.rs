@@ -242,8 +242,12 @@ impl Live {
         self.lock().host.clone()
     }
 
-    /// The newest sample of a rank's process, or why there is none.
-    pub(super) fn process_of(&self, run: &RunId, rank: Rank) -> Result<ProcessSample, String> {
+    /// A rank's process and its newest sample, or why there is none.
+    pub(super) fn process_of(
+        &self,
+        run: &RunId,
+        rank: Rank,
+    ) -> Result<(u32, ProcessSample), String> {
         let newest = self.lock();
         let track = newest
             .series
@@ -251,11 +255,13 @@ impl Live {
             .get(run)
             .and_then(|ranks| ranks.get(&rank));
         let track = track.ok_or("there is no such rank")?;
-        let of_track = |watched: &&Watched| watched.tracks.iter().any(|one| one.ptr_eq(track));
-        let watched = newest.processes.values().find(of_track);
-        let watched = watched.ok_or("its process is not sampled")?;
+        let of_track = |watched: &Watched| watched.tracks.iter().any(|one| one.ptr_eq(track));
+        let mut processes = newest.processes.iter();
+        let found = processes.find(|(_, watched)| of_track(watched));
+        let ((pid, _), watched) = found.ok_or("its process is not sampled")?;
         let sample = watched.newest.clone();
-        sample.ok_or_else(|| "not sampled yet".to_owned())
+        let sample = sample.ok_or_else(|| "not sampled yet".to_owned())?;
+        Ok((*pid, sample))
     }
 
     /// The series of a run's ranks.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub use live::{Live, ProcessKey};
 pub use tracked::{RunView, Tracked};
 
-use crate::domain::{HostSample, ProcessSample, Rank};
+use crate::domain::{DeviceUse, HostSample, ProcessSample, Rank};
 use series::{Lately, Name};
 
 /// Whose series.
@@ -32,6 +32,9 @@ pub trait View {
 
     /// The newest sample of a rank's process, or why there is none.
     fn process(&self, rank: Rank) -> Result<ProcessSample, String>;
+
+    /// What a rank's process and all below it use of each GPU, or why it is not known.
+    fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String>;
 
     /// The mean and the largest of what was read in the last so long; Err: why there is nothing.
     fn lately(

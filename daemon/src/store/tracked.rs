@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::series::{Lately, Name, Number, Track};
 use super::{Live, ProcessKey, View, Whose};
-use crate::domain::{HostSample, Position, ProcessSample, Rank, RunId};
+use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
 #[derive(Debug)]
@@ -95,7 +95,14 @@ impl View for RunView {
     }
 
     fn process(&self, rank: Rank) -> Result<ProcessSample, String> {
-        self.live.process_of(&self.run, rank)
+        let (_, sample) = self.live.process_of(&self.run, rank)?;
+        Ok(sample)
+    }
+
+    fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String> {
+        let gpus = self.live.gpus()?;
+        let (main, sample) = self.live.process_of(&self.run, rank)?;
+        devices::of_tree(main, &sample, &gpus)
     }
 
     fn lately(

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use hookbus_client::plan::is_due;
 use hookbus_client::wire;
 use hookbusd::domain::{
-    Base, Event, Every, HookRequest, HostSample, Names, Position, ProcessSample, Rank, Value,
+    Base, DeviceUse, Event, Every, HookRequest, HostSample, Names, Position, ProcessSample, Rank,
+    Value,
 };
 use hookbusd::hooks::{Configured, Context, Decision, Origin, Seen, build};
 use hookbusd::store::series::{Lately, Name};
@@ -166,6 +167,10 @@ impl View for Fixed {
 
     fn process(&self, _: Rank) -> Result<ProcessSample, String> {
         Err("not sampled".to_owned())
+    }
+
+    fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
+        Err("there is none here".to_owned())
     }
 
     fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {

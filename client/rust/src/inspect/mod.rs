@@ -126,15 +126,6 @@ impl Inspector {
         }))
     }
 
-    /// Memory over time.
-    pub async fn history(
-        &mut self,
-        request: proto::HistoryRequest,
-    ) -> Result<proto::HistoryReply, InspectError> {
-        let reply = self.inspect.history(request);
-        answer(&self.address, reply).await
-    }
-
     /// The one list of hooks.
     pub async fn hooks(&mut self) -> Result<Vec<proto::HookInfo>, InspectError> {
         let reply = self.inspect.hooks(proto::HooksRequest {});

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Run;
 use crate::domain::{IncidentKind, ProcessRole, ProcessSample, Rank};
-use crate::store::Live;
+use crate::store::series::Name;
+use crate::store::{View, Whose};
 
 /// What grew is looked for within this.
 const LOOKED_BACK: Duration = Duration::from_secs(60);
@@ -19,6 +20,7 @@ struct Taken {
     each: [Option<f64>; 4],
 }
 
+const MAIN: usize = 0;
 const ROLES: [&str; 4] = [
     "the main process",
     "the data-loader workers",
@@ -35,18 +37,16 @@ pub(super) struct Watched {
 
 impl Run {
     /// Once a second.
-    pub(in crate::bus) fn look_at_memory(&mut self, live: &Live, now: Instant) {
-        let ranks = self.members.iter().filter_map(|(rank, member)| {
-            let (pid, start_ticks) = *member.process.as_ref().ok()?;
-            Some((*rank, live.process(pid, start_ticks).ok()?))
-        });
-        let seen: Vec<_> = ranks.collect();
-        for (rank, sample) in seen {
-            self.look_at(rank, &sample, now);
+    pub(in crate::bus) fn look_at_memory(&mut self, view: &dyn View, now: Instant) {
+        let ranks: Vec<_> = self.members.keys().copied().collect();
+        for rank in ranks {
+            if let Ok(sample) = view.process(rank) {
+                self.look_at(rank, &sample, view, now);
+            }
         }
     }
 
-    fn look_at(&mut self, rank: Rank, sample: &ProcessSample, now: Instant) {
+    fn look_at(&mut self, rank: Rank, sample: &ProcessSample, view: &dyn View, now: Instant) {
         let watched = self.memory.entry(rank).or_default();
         watched.add(Taken::of(sample, now));
         let Ok(group) = &sample.cgroup else { return };
@@ -71,7 +71,9 @@ impl Run {
             Ok(_) => "no limit of its own".to_owned(),
             Err(_) => "limit unknown".to_owned(),
         };
-        let grew = watched.growth();
+        // The main process is looked at more often than this is called.
+        let main = view.lately(Whose::Rank(rank), Name::ProcessRss, LOOKED_BACK, now);
+        let grew = watched.growth(main.map_or((0.0, 0.0), |main| main.grew));
         let text = format!(
             "the kernel killed {processes} for want of memory ({more} in cgroup {path}, {limit}): {grew}"
         );
@@ -114,10 +116,13 @@ impl Watched {
     }
 
     /// From the least to the most after it, by role, the largest growth first.
-    fn growth(&self) -> String {
+    fn growth(&self, main: (f64, f64)) -> String {
         let mut grew: Vec<_> = (0..ROLES.len())
             .filter_map(|role| {
                 let (mut least, mut best) = (f64::INFINITY, (0.0, 0.0));
+                if role == MAIN {
+                    best = main;
+                }
                 for value in self.taken.iter().filter_map(|taken| taken.each[role]) {
                     least = least.min(value);
                     if value - least > best.0 {
@@ -180,9 +185,9 @@ mod tests {
         watched.add(taken(100, 100.0, Some(0.0)));
         watched.add(taken(101, 100.0, None));
         assert_eq!(
-            watched.growth(),
-            "in the last 31 s the data-loader workers grew by 290.0 MiB to 340.0 MiB, the main process grew by 29.0 MiB to \
-             129.0 MiB when last seen"
+            watched.growth((500.0 * MIB, 600.0 * MIB)),
+            "in the last 31 s the main process grew by 500.0 MiB to 600.0 MiB, the data-loader workers grew by 290.0 MiB to \
+             340.0 MiB when last seen"
         );
     }
 
@@ -195,7 +200,7 @@ mod tests {
         });
         assert!(
             watched
-                .growth()
+                .growth((0.0, 0.0))
                 .starts_with("nothing of this trainer was seen growing")
         );
     }

@@ -95,13 +95,7 @@ fn by_driver(
     let sample = sample.map_err(str::to_owned)?;
     let gpus = gpus.as_ref().map_err(Clone::clone)?;
     let (main, _) = seen.process.ok_or_else(|| seen.process_unknown.clone())?;
-    let children = sample.children.as_ref();
-    let children = children.map_err(|why| format!("its child processes are not known: {why}"))?;
-    let pids: Vec<u32> = [main]
-        .into_iter()
-        .chain(children.iter().map(|child| child.pid))
-        .collect();
-    Ok(devices::uses(&pids, gpus))
+    devices::of_tree(main, sample, gpus)
 }
 
 fn allocator(

@@ -302,6 +302,9 @@ mod tests {
             last_heard: Instant::now(),
             heartbeat: Default::default(),
             own_rss_bytes: None,
+            own_memory: None,
+            allocator: None,
+            steps: Default::default(),
             peak_rss_bytes: None,
             gates: 0,
             ended: None,
@@ -334,6 +337,7 @@ mod tests {
             refused: Vec::new(),
             wanted: Vec::new(),
             results: Default::default(),
+            outcomes: Default::default(),
             incidents: Vec::new(),
             logs: Default::default(),
         };
@@ -345,15 +349,14 @@ mod tests {
         let mut endless = run(Phase::Running);
         endless.facts.iters_per_epoch = None;
         assert_eq!(left_s(&endless, &rank_at(60, Some(500))), None);
-        let seen = rank(&rank_at(60, None), None, Instant::now());
+        let seen = rank(&rank_at(60, None), &nothing());
         assert_eq!((seen.step_s, seen.data_wait_s), (None, Some(0.003)));
     }
 
-    #[test]
-    fn what_is_not_known_has_no_value_and_a_reason() {
+    fn nothing() -> Look {
         let now = Instant::now();
         let unix = Duration::ZERO;
-        let look = Look {
+        Look {
             now,
             clock: Clock { at: now, unix },
             run: None,
@@ -363,8 +366,12 @@ mod tests {
             processes: Default::default(),
             gpus: Err("no driver".to_owned()),
             owners: Default::default(),
-        };
-        let reply = snapshot(&look);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_value_and_a_reason() {
+        let reply = snapshot(&nothing());
         let total = reply
             .host
             .and_then(|host| host.total_bytes)

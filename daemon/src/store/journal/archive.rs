@@ -321,6 +321,7 @@ mod tests {
             refused: Vec::new(),
             wanted: Vec::new(),
             results: Default::default(),
+            outcomes: Default::default(),
             incidents: Vec::new(),
             logs: Default::default(),
         }

@@ -76,6 +76,8 @@ pub struct Lately {
     pub mean: f64,
     /// The largest reading.
     pub max: f64,
+    /// The most that it grew, from the least to the largest one after it: by so much, to so much.
+    pub grew: (f64, f64),
     /// How many they were.
     pub readings: u32,
 }
@@ -251,8 +253,13 @@ impl Group {
         let ring = series.rings.iter().find(reaches).or(series.rings.last());
         let ring = ring.expect("there are always two");
         let (mut all, mut why) = (Slot::unread(series.since), NOBODY_LOOKED);
+        let (mut least, mut grew) = (f64::INFINITY, (0.0, 0.0));
         for (_, slot) in ring.from(ring.number(since)) {
             if slot.readings > 0 {
+                if slot.max - least > grew.0 {
+                    grew = (slot.max - least, slot.max);
+                }
+                least = least.min(slot.min);
                 let before = all.readings;
                 let (old, new) = (f64::from(before), f64::from(slot.readings));
                 all.max = if before == 0 {
@@ -271,6 +278,7 @@ impl Group {
             return Ok(Lately {
                 mean: all.mean,
                 max: all.max,
+                grew,
                 readings: all.readings,
             });
         }
@@ -436,15 +444,16 @@ mod tests {
                 at(origin, now_ms),
             )
         };
-        let lately_is = |mean, max, readings| {
+        let lately_is = |mean, max, grew, readings| {
             Ok(Lately {
                 mean,
                 max,
+                grew,
                 readings,
             })
         };
-        assert_eq!(lately(60, 9_000), lately_is(7.0, 9.0, 3));
-        assert_eq!(lately(2, 9_000), lately_is(9.0, 9.0, 1));
+        assert_eq!(lately(60, 9_000), lately_is(7.0, 9.0, (4.0, 9.0), 3));
+        assert_eq!(lately(2, 9_000), lately_is(9.0, 9.0, (0.0, 0.0), 1));
         assert_eq!(lately(2, 20_000), Err("the process has ended".to_owned()));
         let other = group.lately(Name::HostUsed, Duration::from_secs(1), origin);
         assert_eq!(other, Err("not sampled yet".to_owned()));

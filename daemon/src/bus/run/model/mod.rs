@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Run;
 use crate::bus::{Asked, Attach, Link, OUTBOX, Order, Record, Rules, ToTrainer};
 use crate::domain::{
-    Base, Batch, Clock, Deed, Effective, Every, Facts, Hold, HookRequest, HostSample, IncidentKind,
-    ParamGroup, ProcessSample, Rank, RunId, Size, Value,
+    Base, Batch, Clock, Deed, DeviceUse, Effective, Every, Facts, Hold, HookRequest, HostSample,
+    IncidentKind, ParamGroup, ProcessSample, Rank, RunId, Size, Value,
 };
 use crate::store::journal::{Settings, Writer};
 use crate::store::series::{Lately, Name};
@@ -119,6 +119,10 @@ impl View for Host {
 
     fn process(&self, _: Rank) -> Result<ProcessSample, String> {
         Err("not sampled".to_owned())
+    }
+
+    fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
+        Err("there is none here".to_owned())
     }
 
     fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
