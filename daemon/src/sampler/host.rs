@@ -85,8 +85,17 @@ impl Fields {
                 _ => continue,
             };
             *field = number(value).map(|kib| kib.saturating_mul(1024));
+            // SwapFree comes after all that is needed where there is MemAvailable, and half of the file after it.
+            if name == b"SwapFree" && fields.is_complete() {
+                break;
+            }
         }
         fields
+    }
+
+    fn is_complete(&self) -> bool {
+        let needed = [self.total, self.free, self.swap_total, self.swap_free];
+        self.available_as_said().is_some() && needed.iter().all(Option::is_some)
     }
 
     /// MemAvailable, where the kernel says one. psutil takes 0 for "does not say".

@@ -40,14 +40,18 @@ impl Kept {
     }
 }
 
-/// All of a file, however many reads it takes.
+/// All of a list of numbers or names, however many reads it takes.
 pub(super) fn read_whole(file: &File, text: &mut Vec<u8>) -> io::Result<()> {
+    const PART: usize = 4096;
+    /// The kernel ends a read before a line that does not fit; they are shorter than this.
+    const LINE: usize = 64;
     text.clear();
-    let mut part = [0; 4096];
+    let mut part = [0; PART];
     loop {
-        match file.read_at(&mut part, text.len() as u64)? {
-            0 => return Ok(()),
-            read => text.extend_from_slice(&part[..read]),
+        let read = file.read_at(&mut part, text.len() as u64)?;
+        text.extend_from_slice(&part[..read]);
+        if read < PART - LINE {
+            return Ok(());
         }
     }
 }
@@ -99,6 +103,17 @@ mod tests {
         assert_eq!(field(text, "low"), Some(3));
         assert_eq!(field(text, "file"), None);
         assert_eq!(field(text, "inactive"), None);
+    }
+
+    #[test]
+    fn a_long_list_takes_many_reads() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("children");
+        let list: String = (0..3000).map(|pid| format!("{pid} ")).collect();
+        std::fs::write(&path, &list).expect("a file");
+        let (file, mut text) = (File::open(&path).expect("it is there"), b"old".to_vec());
+        read_whole(&file, &mut text).expect("read");
+        assert_eq!(text, list.as_bytes());
     }
 
     #[test]
