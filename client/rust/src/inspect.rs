@@ -100,6 +100,14 @@ impl Inspector {
         answer(&self.address, reply).await
     }
 
+    /// Memory over time; of a long journal its reading takes seconds.
+    pub async fn history(
+        &mut self,
+        asked: proto::HistoryRequest,
+    ) -> Result<proto::HistoryReply, InspectError> {
+        answer(&self.address, self.inspect.history(asked)).await
+    }
+
     /// A snapshot now and then one each `interval`, as long as the stream is read.
     pub async fn watch(
         &mut self,
@@ -115,15 +123,6 @@ impl Inspector {
             address: self.address.clone(),
             frames,
         })
-    }
-
-    /// Memory over time.
-    pub async fn history(
-        &mut self,
-        request: proto::HistoryRequest,
-    ) -> Result<proto::HistoryReply, InspectError> {
-        let reply = self.inspect.history(request);
-        answer(&self.address, reply).await
     }
 
     /// The one list of hooks.

@@ -88,7 +88,7 @@ pub(super) async fn show(
                 match model.act(action, now_s, send::operator) {
                     Some(Effect::Quit) => return Ok(0),
                     Some(Effect::Suspend) => screen.stop_here().map_err(failed)?,
-                    Some(Effect::Redraw) => screen.terminal.clear().map_err(failed)?,
+                    Some(Effect::Redraw) => screen.clear().map_err(failed)?,
                     Some(Effect::Ask) => { ask.send_replace(self::asked(&model, interval)); }
                     Some(Effect::Send(what)) => {
                         if order.try_send(*what).is_err() {

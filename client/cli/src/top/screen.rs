@@ -9,6 +9,7 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use ratatui::layout::Rect;
 
 /// Raw, on the other screen, without a cursor, as long as the value lives.
 pub(super) struct Screen {
@@ -41,7 +42,15 @@ impl Screen {
     /// After a stop somebody else may have written here, and the shell has set the terminal as it likes it.
     pub(super) fn again(&mut self) -> io::Result<()> {
         enter()?;
-        self.terminal.clear()
+        self.clear()
+    }
+
+    /// The next frame is drawn whole. `Terminal::clear` would ask the terminal where its cursor is, and the answer goes to the
+    /// thread that reads keys.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal
+            .resize(Rect::new(0, 0, size.width, size.height))
     }
 }
 

@@ -226,21 +226,17 @@ fn in_cgroup(
     let count = beside.count();
     let value = |reading: &Option<Reading>| Value::of(reading.as_ref(), waited_s);
     let (current, file) = (value(&cgroup.current_bytes), value(&cgroup.file_bytes));
-    let besides = if parts.by_pss {
-        let why = "the processes have more than the cgroup is charged with";
-        beyond(current.clone(), &Value::exact(parts.drawn()), why)
-    } else {
-        Value::unknown("RSS counts shared pages in each process")
-    };
+    // RSS is at least PSS, so what is left beside it is at least that.
+    let besides = current.clone().less(&Value::exact(parts.drawn()));
+    let charged_here = parts.by_pss && besides.known.as_ref().is_ok_and(|besides| *besides > 0.0);
     let cache = match (&file.known, &besides.known) {
-        (Ok(file), Ok(besides)) => Value {
+        (Ok(file), Ok(besides)) if charged_here => Value {
             known: Ok(file.min(*besides)),
             age_s: current.age_s,
         },
-        (Ok(_), Err(_)) => besides.clone(),
-        (Err(_), _) => file,
+        _ => file,
     };
-    let rest = besides.less(&cache);
+    let rest = at_least(besides.less(&cache), &parts);
     let free = limit.clone().less(&current);
     let segment = |kind, name: &str, bound, bytes| Segment {
         kind,
@@ -288,18 +284,18 @@ fn in_cgroup(
 fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s: f64) -> Bar {
     let here = reply.ranks.iter().filter(|rank| {
         let memory = rank.memory.as_ref();
-        memory.is_some_and(|memory| memory.seen_by == "daemon")
+        memory.is_some_and(|memory| memory.seen_by != "trainer")
     });
     let parts = Parts::sum(here.clone(), waited_s);
     let count = here.count();
     let used = host_reading(reply, |host| &host.used_bytes, waited_s);
     let available = host_reading(reply, |host| &host.available_bytes, waited_s);
     let taken = total.clone().less(&available);
-    let rest = if parts.by_pss || count == 0 {
-        let why = "the processes have more than the host says is taken";
-        beyond(taken, &Value::exact(parts.drawn()), why)
+    let rest = taken.less(&Value::exact(parts.drawn()));
+    let (rest, bound) = if parts.by_pss || count == 0 {
+        (rest, "")
     } else {
-        Value::unknown("RSS counts shared pages in each process")
+        (at_least(rest, &parts), ">=")
     };
     let segment = |kind, name: &str, bytes| Segment {
         kind,
@@ -315,7 +311,10 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
         notes.push(basis(&parts));
     }
     let name = if count > 0 { "all else" } else { "taken" };
-    segments.push(segment(Kind::Rest, name, rest));
+    segments.push(Segment {
+        bound,
+        ..segment(Kind::Rest, name, rest)
+    });
     segments.push(segment(Kind::Free, "available", available));
     if !why.is_empty() {
         notes.push(why);
@@ -334,6 +333,17 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
         total,
         segments,
         notes,
+    }
+}
+
+/// At least nothing is no knowledge.
+fn at_least(rest: Value, parts: &Parts) -> Value {
+    match rest.known {
+        Ok(bytes) if bytes <= 0.0 && parts.by_pss => {
+            Value::unknown("pages are charged elsewhere, or mapped from the cache")
+        }
+        Ok(bytes) if bytes <= 0.0 => Value::unknown("RSS counts shared pages in each process"),
+        _ => rest,
     }
 }
 
@@ -573,8 +583,8 @@ mod tests {
         // than the cgroup, their pages are charged elsewhere.
         for (current, file, cache, rest) in [
             (40.0, 20.0, Some(20.0), Some(3.0)),
-            (30.0, 20.0, Some(13.0), Some(0.0)),
-            (15.0, 5.0, None, None),
+            (30.0, 20.0, Some(13.0), None),
+            (15.0, 5.0, Some(5.0), None),
         ] {
             let memory = ProcessMemory {
                 pss_bytes: known(10.0),
@@ -603,19 +613,25 @@ mod tests {
     }
 
     #[test]
-    fn by_rss_nothing_is_said_of_what_is_left() {
-        let reply = SnapshotReply {
-            ranks: vec![rank(by_rss(cgroup(100.0, 40.0, 10.0)))],
-            ..Default::default()
-        };
-        let bar = memory(&reply, reply.ranks.first(), 0.0);
-        assert_eq!(
-            numbers(&bar)[3..5],
-            [(Kind::Cache, None), (Kind::Rest, None)]
-        );
-        assert!(bar.notes[0].contains("by RSS"), "{:?}", bar.notes);
-        let free = cells(&bar, 10).pop();
-        assert_eq!(free, Some((Some(Kind::Free), 6)), "however much RSS says");
+    fn by_rss_only_bounds_are_said_of_what_is_left() {
+        for (current, rest, free) in [(40.0, Some(13.0), 6), (20.0, None, 8)] {
+            let reply = SnapshotReply {
+                ranks: vec![rank(by_rss(cgroup(100.0, current, 10.0)))],
+                ..Default::default()
+            };
+            let bar = memory(&reply, reply.ranks.first(), 0.0);
+            assert_eq!(
+                numbers(&bar)[3..5],
+                [(Kind::Cache, Some(10.0)), (Kind::Rest, rest)]
+            );
+            assert!(bar.notes[0].contains("by RSS"), "{:?}", bar.notes);
+            let last = cells(&bar, 10).pop();
+            assert_eq!(
+                last,
+                Some((Some(Kind::Free), free)),
+                "however much RSS says"
+            );
+        }
     }
 
     #[test]

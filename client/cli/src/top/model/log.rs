@@ -41,6 +41,9 @@ impl Log {
         self.from_snapshot = true;
         let mut lines = Vec::new();
         for seen in &reply.results {
+            if seen.what == "log" {
+                continue;
+            }
             let outcome = seen.result.as_ref().map(|result| result.outcome());
             lines.push(Line {
                 at_unix_s: now_unix_s - seen.age_s,
@@ -67,13 +70,16 @@ impl Log {
         self.lines = lines.into();
     }
 
-    /// Something happened, or had before we came.
-    pub(in crate::top) fn add(&mut self, happened: &Happening, run_started_unix_s: f64) {
+    /// Something happened, or had before we came. False: it is no line of its own.
+    pub(in crate::top) fn add(&mut self, happened: &Happening, run_started_unix_s: f64) -> bool {
         if self.from_snapshot {
             self.lines.clear();
             self.from_snapshot = false;
         }
         self.missed += happened.missed;
+        if is_of_a_log_line(happened) {
+            return false;
+        }
         if self.lines.len() == MOST_LINES {
             self.lines.pop_front();
         }
@@ -84,6 +90,19 @@ impl Log {
             text,
             alert,
         });
+        true
+    }
+}
+
+/// A line for the trainer's log is decided, sent and reported: where that is seen thrice, nothing else is seen.
+fn is_of_a_log_line(happened: &Happening) -> bool {
+    match &happened.what {
+        Some(happening::What::Command(one)) => one.what == "log",
+        Some(happening::What::Result(one)) => {
+            let outcome = one.result.as_ref().map(|result| result.outcome());
+            one.what == "log" && outcome == Some(Outcome::Applied)
+        }
+        _ => false,
     }
 }
 
@@ -199,6 +218,29 @@ mod tests {
         }
         assert_eq!(log.lines.len(), MOST_LINES);
         assert_eq!(log.lines[0].text, "again");
+    }
+
+    #[test]
+    fn a_log_line_is_seen_once() {
+        let mut log = Log::default();
+        let what = "log".to_owned();
+        for what in [
+            happening::What::Decision(Decided {
+                what: what.clone(),
+                ..Default::default()
+            }),
+            happening::What::Command(hookbus_client::inspect::proto::CommandSent {
+                what,
+                ..Default::default()
+            }),
+        ] {
+            let happened = Happening {
+                what: Some(what),
+                ..Default::default()
+            };
+            log.add(&happened, 0.0);
+        }
+        assert_eq!(log.lines.len(), 1);
     }
 
     #[test]

@@ -167,9 +167,9 @@ impl Model {
             }
             News::Happened(happened) => {
                 let started = self.shown_run().map_or(0.0, |run| run.started_unix_s);
-                self.log.add(&happened, started);
+                let added = self.log.add(&happened, started);
                 // What is looked at further up stays where it is.
-                if self.scrolled > 0 || self.paused_s.is_some() {
+                if added && (self.scrolled > 0 || self.paused_s.is_some()) {
                     self.scrolled += 1;
                 }
             }

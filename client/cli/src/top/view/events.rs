@@ -66,7 +66,7 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         };
         paint::line(buffer, inside, y, &format!("  {none}"), scene.theme.quiet());
     }
-    let mut title = format!("events {}", model.log.lines.len());
+    let mut title = format!("events: {}", model.log.lines.len());
     if open.len() > pinned {
         title.push_str(&format!(", {} more incidents open", open.len() - pinned));
     }

@@ -113,13 +113,18 @@ fn share(run: &RunSummary) -> Option<f64> {
 }
 
 fn progress(scene: Scene<'_>, run: &RunSummary, cells: usize) -> Vec<(String, Style)> {
-    let place = format::progress(run);
+    let place = match &run.position {
+        Some(_) => format::progress(run),
+        None => "position unknown: no event came".to_owned(),
+    };
     let goes_on = run.phase() == RunPhase::Running && run.ended_unix_s.is_none();
-    let left = match (run.left_s, share(run)) {
-        (Some(left), _) => format!("left {}", format::age(left)),
+    let step = scene.model.rank().and_then(|rank| rank.step_s);
+    let left = match (run.left_s, share(run), step) {
+        (Some(left), _, _) => format!("left {}", format::age(left)),
         _ if !goes_on => String::new(),
-        (None, None) => "left unknown: no end was said".to_owned(),
-        (None, Some(_)) => "left unknown: no step was timed".to_owned(),
+        (None, None, _) => "left unknown: no end was said".to_owned(),
+        (None, Some(_), None) => "left unknown: no step was timed".to_owned(),
+        (None, Some(_), Some(_)) => "left unknown: not sent".to_owned(),
     };
     let done = match share(run) {
         Some(share) => format!(" {}  {place}  {left}", percent((share * 100.0).floor())),
@@ -167,7 +172,7 @@ fn pace(scene: Scene<'_>, run: &RunSummary, rank: Option<&Rank>) -> Vec<(String,
             )
         }
         (Some(wait), None) => format!("data wait {}", format::short(wait)),
-        (None, _) => "data wait unknown: none was timed".to_owned(),
+        (None, _) => "data wait unknown: none was sent".to_owned(),
     };
     let mut text = format!("rank {}  {step}  {wait}", rank.rank);
     for name in ["loss", "lr"] {

@@ -210,10 +210,10 @@ pub(super) fn gpus(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         shown += 1;
     }
     let title = if shown == bars.len() {
-        format!("GPUs {shown}, by {}", model.order(Pane::Gpus))
+        format!("GPUs: {shown}, by {}", model.order(Pane::Gpus))
     } else {
         format!(
-            "GPUs {}-{} of {}, by {}",
+            "GPUs: {}-{} of {}, by {}",
             first + 1,
             first + shown,
             bars.len(),

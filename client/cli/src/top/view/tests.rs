@@ -646,5 +646,8 @@ fn an_order_is_shown_with_its_effect_and_its_results() {
 fn the_page_shows_a_frame_of_now() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../../docs/top.md")).unwrap();
-    assert!(page.contains(&frame(&seen(snapshot()), 80, 24)), "copy frames/80x24.txt into docs/top.md");
+    assert!(
+        page.contains(&frame(&seen(snapshot()), 80, 24)),
+        "copy frames/80x24.txt into docs/top.md"
+    );
 }
