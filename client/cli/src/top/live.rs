@@ -91,7 +91,8 @@ pub(super) async fn show(
                     Some(Effect::Redraw) => screen.clear().map_err(failed)?,
                     Some(Effect::Ask) => { ask.send_replace(self::asked(&model, interval)); }
                     Some(Effect::Send(what)) => {
-                        if order.try_send(*what).is_err() {
+                        let sent = order.try_send(*what);
+                        if sent.is_err() {
                             let why = "it was not sent: the order before it is still on its way".to_owned();
                             model.hear(News::OrderEnded(Err(why)), now_s, local_time::now_unix_s());
                         }

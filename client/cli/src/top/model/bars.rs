@@ -200,8 +200,13 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
         }
         if memory.seen_by == "trainer" {
             let rss = Value::of(memory.rss_bytes.as_ref(), waited_s);
+            let itself = if rss.known.is_ok() {
+                ", as it says itself"
+            } else {
+                ""
+            };
             let rss = rss.text(crate::format::bytes, old.process_s);
-            why = format!("rank {}: RSS {rss}, as it says itself; {why}", rank.rank);
+            why = format!("rank {}: RSS {rss}{itself}; {why}", rank.rank);
         }
     }
     on_host(reply, host_total, why, &old, waited_s)

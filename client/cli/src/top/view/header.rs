@@ -6,6 +6,7 @@ use ratatui::style::Style;
 
 use hookbus_client::inspect::proto::{Rank, RunPhase, RunSummary};
 
+use super::super::model::dialog::Step;
 use super::super::model::{Mode, Model};
 use super::super::text::{ago, clean, fold, percent, width};
 use super::{Scene, paint};
@@ -214,6 +215,7 @@ pub(super) fn footer(scene: Scene<'_>, missing: &[&str], area: Rect, buffer: &mu
         }
         _ if !model.hint.is_empty() => model.hint.clone(),
         Mode::Help | Mode::Details(_) => "Esc close  Up Down further".to_owned(),
+        Mode::Order(dialog) if matches!(dialog.step, Step::Sent { .. }) => "Esc close".to_owned(),
         Mode::Order(_) => "Esc close without it".to_owned(),
         Mode::Panes if model.armed => {
             "ARMED S stop L rate  ? help q quit Tab pane s sort / filter Enter pick".to_owned()

@@ -169,6 +169,10 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         model.filter(Pane::Ranks),
     );
     let unknown = || "unknown".to_owned();
+    // Of a run that is over every rank has gone.
+    let goes_on = model
+        .shown_run()
+        .is_some_and(|run| run.ended_unix_s.is_none());
     let rows: Vec<_> = listed
         .iter()
         .map(|rank| {
@@ -215,12 +219,12 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
                     },
                 ],
                 chosen: Some(rank.rank) == chosen,
-                alert: !rank.connected || rank.breaker_open,
+                alert: goes_on && !rank.connected || rank.breaker_open,
             }
         })
         .collect();
     let gone = listed.iter().filter(|rank| !rank.connected).count();
-    let what = if gone > 0 {
+    let what = if goes_on && gone > 0 {
         format!("ranks ({gone} gone)")
     } else {
         "ranks".to_owned()
