@@ -30,8 +30,10 @@ struct Main {
     below: Vec<Child>,
     children: Result<Arc<[ChildSample]>, String>,
     children_at: Instant,
-    /// As /proc/PID/cgroup said last.
+    /// As /proc/PID/cgroup says.
     cgroups: Vec<u8>,
+    /// As it said last, where that is something else.
+    moved: Vec<u8>,
     cgroup: Result<Arc<CgroupSample>, String>,
     shm: Result<ShmSample, String>,
     visible_devices: Option<Arc<str>>,
@@ -56,6 +58,7 @@ impl Main {
             children: Err(NOT_YET.to_owned()),
             children_at: now,
             cgroups: Vec::new(),
+            moved: Vec::new(),
             cgroup: Err(NOT_YET.to_owned()),
             shm: Err(NOT_YET.to_owned()),
             news: true,
@@ -184,8 +187,16 @@ impl Processes {
             let mut lives = main.lives;
             if lives {
                 match main.process.cgroup(&self.root, &mut self.text) {
-                    Ok(()) if self.text != main.cgroups => main.cgroups.clone_from(&self.text),
-                    Ok(()) => {}
+                    Ok(()) if self.text == main.cgroups => main.moved.clear(),
+                    // Version 1 shows a process that is ending in the root group: it has moved only if it lives on there.
+                    Ok(()) if main.cgroups.is_empty() || self.text == main.moved => {
+                        lives = main.process.resident_bytes(&self.root, self.page_bytes)
+                            != Err(Lost::Ended);
+                        if lives {
+                            main.cgroups.clone_from(&self.text);
+                        }
+                    }
+                    Ok(()) => main.moved.clone_from(&self.text),
                     Err(lost) => {
                         lives = lost != Lost::Ended;
                         if main.cgroups.is_empty() {

@@ -269,3 +269,36 @@ fn of_one_that_has_ended_only_the_group_is_read_on() {
     assert!(!ended);
     assert_eq!(kills(&sample), Ok(1.0));
 }
+
+#[test]
+fn a_group_is_left_for_another_only_by_one_that_lives_on_there() {
+    let tree = Recorded::new();
+    tree.process(10, 1, 500, 100);
+    tree.group("", &[("cgroup.controllers", "memory\n")]);
+    for group in ["job", "other"] {
+        tree.group(
+            group,
+            &[("memory.current", "100\n"), ("memory.max", "1000\n")],
+        );
+    }
+    let live = watched();
+    let mut processes = processes(&tree, MANY);
+    let mut cgroups = Cgroups::new(&tree.proc(), &tree.cgroups());
+    let start = Instant::now();
+    let mut group = |second: u64, said: &str| {
+        tree.put("10/cgroup", said);
+        let now = start + Duration::from_secs(second);
+        processes.follow(&live.watched(), now);
+        processes.read_cgroups(&mut cgroups, now);
+        processes.publish(&live);
+        let sample = live.process(10, 500).expect("sampled");
+        sample.cgroup.expect("its group is known").path.clone()
+    };
+    assert_eq!(group(0, "0::/job\n"), "/job");
+    assert_eq!(group(1, "0::/other\n"), "/job");
+    assert_eq!(group(2, "0::/other\n"), "/other", "it has moved");
+    // What version 1 says of one that is ending.
+    assert_eq!(group(3, "0::/\n"), "/other");
+    tree.put("10/statm", "0 0 0 0 0 0 0\n");
+    assert_eq!(group(4, "0::/\n"), "/other");
+}
