@@ -5,8 +5,9 @@ use std::time::Duration;
 use hookbus_client::inspect::{Inspector, proto};
 use hookbus_e2e::{Raw, Sandbox};
 use hookbus_proto::v1::{
-    Bye, Hello, Hole, Holes, LrOrder, Order, Outcome, Result as TrainerResult, RunPhase, Verdict,
-    cell::Value, client_frame::Frame, happening, lr_order, order, server_frame,
+    Bye, Hello, Hole, Holes, HookRequest, LrOrder, Order, Outcome, Result as TrainerResult,
+    RunPhase, Verdict, cell::Value, client_frame::Frame, happening, lr_order, order, server_frame,
+    value,
 };
 
 async fn inspector(sandbox: &Sandbox) -> Inspector {
@@ -40,6 +41,15 @@ fn whole(cell: &Option<Value>) -> i64 {
     }
 }
 
+/// Its line each second iteration, without the second one.
+fn one_line() -> HookRequest {
+    let mut hook = Raw::hook("MemoryProfilerHook", "interval", 2);
+    let kind = Some(value::Kind::Boolean(false));
+    hook.args
+        .insert("truth".to_owned(), hookbus_proto::v1::Value { kind });
+    hook
+}
+
 /// The id and the line of the next command.
 async fn line(raw: &mut Raw) -> String {
     raw.until(|frame| match frame {
@@ -61,7 +71,7 @@ fn applied(id: &str) -> TrainerResult {
 async fn what_was_acknowledged_survives_and_the_rest_is_replayed_once() {
     let mut sandbox = Sandbox::start();
     let mut hello = Raw::hello("survives", 0, 1, "s");
-    hello.hooks = vec![Raw::hook("MemoryProfilerHook", "interval", 2)];
+    hello.hooks = vec![one_line()];
     let (mut raw, welcome) = Raw::attach(&sandbox.address(), hello.clone()).await;
     assert_eq!((welcome.verdict(), welcome.ack), (Verdict::New, 0));
     raw.send(Frame::Batch(Raw::losses(1, &[1.0, f64::NAN, 3.0])))

@@ -319,9 +319,9 @@ mod tests {
         let page = text(&reply, Style::plain());
         for words in [
             "host\n  unknown: the daemon did not send it",
-            "rank 0 pid 7        3.3 GiB",
-            "its 1 children    unknown: no /proc here",
-            "8 worker        1.0 MiB",
+            "rank 0 pid 7                     3.3 GiB",
+            "its 1 children                 unknown: no /proc here",
+            "8 worker                     1.0 MiB",
             "rank 0 pid unknown",
             "GPU\n  unknown: no NVML library",
         ] {

@@ -38,7 +38,7 @@ pub struct Gpus {
 }
 
 enum Driver {
-    Open(Nvml),
+    Open(Box<Nvml>),
     /// What there is to say until it is tried again.
     Closed {
         shown: Result<Vec<GpuSample>, String>,
@@ -81,7 +81,7 @@ impl Gpus {
             }
             let all_lost = shown.clone().ok();
             match self.open() {
-                Ok(nvml) => self.driver = Driver::Open(nvml),
+                Ok(nvml) => self.driver = Driver::Open(Box::new(nvml)),
                 Err(error) => {
                     let why = format!("no NVIDIA driver here: {}", words(&error));
                     return self.close(all_lost.ok_or(why), now);
