@@ -15,8 +15,7 @@ const WARM: usize = 2;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [address, ranks, gates] = args.as_slice() else {
-        eprintln!("ranks ADDRESS RANKS GATES");
-        std::process::exit(2);
+        panic!("ranks ADDRESS RANKS GATES");
     };
     let ranks: u32 = ranks.parse().expect("RANKS is a number");
     let gates: usize = gates.parse().expect("GATES is a number");
