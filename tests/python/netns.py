@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-# TEST-NET-1: nobody has these addresses
-HERE, THERE = "192.0.2.1", "192.0.2.2"
+# TEST-NET-2: nobody should have these addresses
+HERE, THERE = "198.51.100.1", "198.51.100.2"
 
 
 def _ip(*words: str) -> subprocess.CompletedProcess[str]:
