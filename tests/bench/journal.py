@@ -36,7 +36,7 @@ def metric(daemon: Daemon, name: str) -> float:
     with closing(_Unix(daemon.address.removeprefix("unix://"))) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     if found is None:
         raise SystemExit(f"bench: /metrics has no {name}")
     return float(found[1])

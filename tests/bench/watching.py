@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import gates
+import journal
 from hookbusd import BINARY, Daemon
 from measure import info, not_measured, row
 
@@ -21,7 +23,7 @@ SAMPLED_S = 20.0
 VIEWERS = 8
 # forks children that do nothing, says so, and waits
 PARENT = f"""
-import multiprocessing, sys, time
+import hookbus, multiprocessing, sys
 fork = multiprocessing.get_context("fork")
 stop = fork.Event()
 for _ in range({CHILDREN}):
@@ -44,7 +46,8 @@ def trainer(daemon: Daemon) -> Iterator[None]:
     command = [sys.executable, "-c", PARENT, daemon.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
-        process.stdout.readline()
+        if process.stdout.readline() != "ready\n":
+            raise SystemExit("bench: the trainer with its children did not begin")
         yield
         process.stdin.write("\n")
         process.stdin.close()
@@ -73,8 +76,26 @@ def probes() -> None:
     info("  the whole daemon meanwhile", f"{whole / lasted * 100:.2f} % of a core")
 
 
+@contextmanager
+def scraped(daemon: Daemon) -> Iterator[None]:
+    """Somebody asks for /metrics once a second."""
+    over = threading.Event()
+
+    def scrape() -> None:
+        while not over.wait(1.0):
+            journal.metric(daemon, "hookbus_sampler_reads_total{probe=\"host\"}")
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        scraper.join()
+
+
 def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
-    """Gates of ranks that take turns, while viewers watch every rank ten times a second."""
+    """Gates of ranks that take turns, while viewers watch every rank ten times a second and a scraper asks each second."""
     if not RANKS.exists():
         not_measured(f"{ranks} ranks", f"{RANKS} is not built: make bench builds it")
         return
@@ -99,6 +120,8 @@ def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
             # what they print is nobody's; a full pipe would only make them slow viewers
             stack.enter_context(subprocess.Popen(["cat"], stdin=watch.stdout, stdout=subprocess.DEVNULL))
             watch.stdout.close()
+        if viewers:
+            stack.enter_context(scraped(daemon))
         resident = daemon.resident_bytes()
         process.stdin.write("\n")
         process.stdin.flush()

@@ -162,6 +162,67 @@ def test_a_kill_by_the_kernel_is_an_incident_that_says_what_grew(start_script: S
         assert "for want of memory" in shown, shown
 
 
+# a worker that is killed ends its trainer at once, with an exception and a goodbye, as PyTorch's loader does
+WORKER = (
+    ENTER
+    + """
+import hookbus, multiprocessing, sys
+def work(go):
+    kept = []
+    while True:
+        go.acquire()
+        kept.append(bytearray(b"x" * (8 << 20)))
+fork = multiprocessing.get_context("fork")
+go = fork.Semaphore(0)
+with hookbus.attach("greedy", max_epochs=1) as bus:
+    worker = fork.Process(target=work, args=(go,), daemon=True)
+    worker.start()
+    for i in bus.iters(range(1000)):
+        bus.report(loss=1.0)
+        if i == 0:
+            print("training", flush=True)
+        sys.stdin.readline()
+        go.release()
+        worker.join(0.05)
+        if worker.exitcode is not None:
+            raise RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: Killed")
+"""
+)
+
+
+def has_group(seen: dict) -> bool:
+    cgroup = seen["processes"][0]["memory"]["cgroup"]
+    return cgroup is not None and value(cgroup["oom_kills"]) is not None
+
+
+def test_a_killed_worker_is_told_though_its_trainer_says_goodbye_at_once(start_script: Start, daemon: Daemon) -> None:
+    with cgroups.limited(160 * MIB) as group:
+        training = start_script(WORKER, daemon.address, str(group))
+        assert said(training) == "training"
+        follow = [str(binary("hookbus")), "--address", daemon.address, "watch", "greedy", "--no-events", "--json"]
+        watch = subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, env=clean_environment())
+        assert watch.stdout is not None
+        try:
+            watched(daemon, "greedy", has_group)
+            while training.poll() is None:
+                try:
+                    told(training)
+                except BrokenPipeError:
+                    break
+            for line in watch.stdout:
+                happened = json.loads(line)
+                if happened["kind"] == "incident" and happened["incident"]["kind"] == "out_of_memory":
+                    break
+            else:
+                raise AssertionError("there is no such incident")
+        finally:
+            watch.kill()
+            watch.communicate()
+        assert "for want of memory" in happened["incident"]["text"]
+        _, _, err = ended(training)
+        assert "is killed by signal" in err, err
+
+
 def fed(training: subprocess.Popen[str], daemon: Daemon) -> None:
     """Lets it grow a step each time that the daemon has seen it larger, until the kernel kills it."""
     command = [str(binary("hookbus")), "--address", daemon.address, "memory", "greedy", "--watch", "0.1", "--json"]

@@ -17,7 +17,9 @@ use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 use crate::store::series::{Name, Number};
 use crate::store::{Live, Tracked};
 
-/// So long what a lost rank leaves behind is looked at.
+/// Where a number comes from that its client sent.
+const TRAINER: &str = "trainer";
+/// So long what a rank leaves behind is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(10);
 /// How many steps the shown step time is the median of, and how many waits the data wait.
 const STEPS: usize = 33;
@@ -32,8 +34,8 @@ pub(super) struct Member {
     pub(super) names: Arc<Names>,
     pub(super) last_heard: Instant,
     pub(super) heartbeat: Heartbeat,
-    /// When it went without a goodbye.
-    pub(super) lost_at: Option<Instant>,
+    /// When it went, with a goodbye or without.
+    pub(super) left_at: Option<Instant>,
     pub(super) ended: Option<String>,
     pub(super) silent: bool,
     /// It ended on purpose.
@@ -52,7 +54,10 @@ pub(super) struct Member {
     /// By metric: its last value, and when it came.
     last: HashMap<u32, (f64, Instant)>,
     events: u64,
-    last_step_at: Option<Duration>,
+    /// When the last after_train_iter was, and where.
+    last_step: Option<(Duration, Position)>,
+    /// Metrics that are the allocator's.
+    allocators: Vec<(u32, Name)>,
     steps: VecDeque<Duration>,
     step_times: StepTimes,
     data_waits: VecDeque<Duration>,
@@ -105,7 +110,7 @@ impl Member {
             names: Arc::default(),
             last_heard: now,
             heartbeat: Heartbeat::default(),
-            lost_at: None,
+            left_at: None,
             ended: None,
             silent: false,
             said_bye: false,
@@ -119,7 +124,8 @@ impl Member {
             after_train_iter: None,
             last: HashMap::new(),
             events: 0,
-            last_step_at: None,
+            last_step: None,
+            allocators: Vec::new(),
             steps: VecDeque::new(),
             step_times: StepTimes::default(),
             data_waits: VecDeque::new(),
@@ -198,10 +204,15 @@ impl Member {
     pub(super) fn resume(
         &mut self,
         hello: Hello,
+        process: Result<(u32, u64), String>,
         serial: u64,
         out: mpsc::Sender<ToTrainer>,
         now: Instant,
     ) {
+        // A daemon that took it over from another one's file sees it only now.
+        if process.is_ok() {
+            self.process = process;
+        }
         self.hello = hello;
         self.serial = serial;
         self.out = Some(out);
@@ -235,8 +246,8 @@ impl Member {
 
     /// Its process, or what is left of its cgroup, is to be sampled: why it was lost may be written there.
     pub(super) fn is_looked_at(&self, now: Instant) -> bool {
-        let is_new = |lost| now.saturating_duration_since(lost) < LOOKED_AT;
-        self.ended.is_none() || self.lost_at.is_some_and(is_new)
+        let is_new = |left| now.saturating_duration_since(left) < LOOKED_AT;
+        self.ended.is_none() || self.left_at.is_some_and(is_new)
     }
 
     /// The latest description, whole. An older one comes too late.
@@ -247,7 +258,7 @@ impl Member {
         }
     }
 
-    /// Its process is sampled as long as it has not ended, and a while what it leaves behind where it is lost.
+    /// Its process is sampled as long as it has not ended, and a while what it leaves behind.
     pub(super) fn track(&mut self, run: &RunId, live: &Live, now: Instant) {
         let (rank, is_looked_at) = (self.hello.rank, self.is_looked_at(now));
         let tracked = self
@@ -261,11 +272,6 @@ impl Member {
         self.tracked.as_ref()
     }
 
-    /// The trainer's own resident set size, as last sent, where the daemon does not see its process.
-    pub(super) fn own_rss_bytes(&self) -> Option<(u64, Instant)> {
-        self.own_rss_bytes.filter(|_| self.process.is_err())
-    }
-
     /// What the daemon itself keeps of an event.
     pub(super) fn record(&mut self, event: &Event, names: &Arc<Names>, now: Instant) {
         if !Arc::ptr_eq(&self.names, names) {
@@ -274,6 +280,15 @@ impl Member {
                 let at = names.points.iter().position(|name| &**name == point);
                 at.map(|at| at as u32)
             };
+            let metric = |name: Name| {
+                let mut metrics = names.metrics.iter();
+                let at = metrics.position(|metric| **metric == *name.word())?;
+                Some((at as u32, name))
+            };
+            self.allocators = [Name::CudaAllocated, Name::CudaReserved]
+                .into_iter()
+                .filter_map(metric)
+                .collect();
             self.before_train_iter = id_of("before_train_iter");
             self.after_train_iter = id_of("after_train_iter");
         }
@@ -288,28 +303,30 @@ impl Member {
         self.point = event.point;
         for (metric, value) in event.metrics.iter().zip(&event.values) {
             self.last.insert(*metric, (*value, now));
+            let of_allocator = self.allocators.iter().find(|(id, _)| id == metric);
+            if let Some((_, name)) = of_allocator {
+                self.add(*name, *value, now);
+            }
         }
         if let Some(rss) = event.rss_bytes {
             self.own_rss_bytes = Some((rss, now));
-            if let (Some(tracked), Err(_)) = (&self.tracked, &self.process) {
-                tracked.add(&Number {
-                    name: Name::ProcessRss,
-                    at: now,
-                    value: Ok(rss as f64),
-                    source: "trainer",
-                });
+            if self.process.is_err() {
+                self.add(Name::ProcessRss, rss as f64, now);
             }
             self.saw_rss(rss);
         }
         if Some(event.point) == self.after_train_iter {
-            if let Some(before) = self.last_step_at
-                && event.position.inner_iter > 0
+            let at = event.position;
+            // With a hole between, or where not each one is recorded, it is not one step.
+            if let Some((before, reached)) = self.last_step
+                && at.inner_iter > 0
+                && (at.epoch, at.iter) == (reached.epoch, reached.iter + 1)
             {
                 let step = event.at.saturating_sub(before);
                 keep(&mut self.steps, step);
                 self.step_times.add(step);
             }
-            self.last_step_at = Some(event.at);
+            self.last_step = Some((event.at, at));
         }
         self.shown = None;
     }
@@ -320,7 +337,31 @@ impl Member {
             self.own_rss_bytes = Some((rss, now));
             self.saw_rss(rss);
         }
+        let at = now.checked_sub(memory.age).unwrap_or(now);
+        for (name, value, at) in [
+            (Name::ProcessRss, memory.rss_bytes, now),
+            (Name::ChildrenRss, memory.children_rss_bytes, at),
+            (Name::CgroupCurrent, memory.cgroup_current_bytes, at),
+            (Name::CgroupWorkingSet, memory.cgroup_working_set_bytes, at),
+            (Name::ShmUsed, memory.shm_used_bytes, at),
+        ] {
+            if let Some(bytes) = value.filter(|_| self.process.is_err()) {
+                self.add(name, bytes as f64, at);
+            }
+        }
         self.own_memory = Some((memory, now));
+    }
+
+    /// A number of its trainer's own.
+    fn add(&self, name: Name, value: f64, at: Instant) {
+        if let Some(tracked) = &self.tracked {
+            tracked.add(&Number {
+                name,
+                at,
+                value: Ok(value),
+                source: TRAINER,
+            });
+        }
     }
 
     /// An iteration begins where the one before it has just ended: between them the loop asked for the next batch. With
@@ -329,7 +370,7 @@ impl Member {
         let (before, now) = (self.position, begins.position);
         let follows = Some(self.point) == self.after_train_iter
             && (now.iter, now.inner_iter) == (before.iter + 1, before.inner_iter + 1);
-        if let Some(ended) = self.last_step_at
+        if let Some((ended, _)) = self.last_step
             && follows
         {
             keep(&mut self.data_waits, begins.at.saturating_sub(ended));

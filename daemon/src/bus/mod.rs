@@ -132,6 +132,10 @@ async fn task(
         keeping.keep(&mut run, force, Instant::now().into_std());
         run.track(&live, Instant::now().into_std());
         if force || (dirty && published.elapsed() >= PUBLISH) {
+            if run.has_unlooked() {
+                // What is killed after this is seen to be new.
+                run.look_at_memory(&view, Instant::now().into_std());
+            }
             publish.send_replace(Arc::new(run.snapshot()));
             published = Instant::now();
             dirty = false;

@@ -70,16 +70,16 @@ pub(super) fn of_rank(live: &Live, member: &Member, tracked: &Tracked) -> Vec<Sa
         Ok(sample) => of_process(&sample, |_, _| true, |number| numbers.push(number)),
         Err(why) => {
             let seen = |name: &Name| name.kind() == Kind::Rank && !is_allocators(*name);
-            let unknown = |name| unknown(name, &why, member.last_heard);
-            numbers.extend(Name::ALL.into_iter().filter(seen).map(unknown));
-            if let Some((bytes, at)) = member.own_rss_bytes() {
-                numbers[0] = Number {
-                    name: Name::ProcessRss,
+            let sent = |name| match tracked.newest(name) {
+                Some((at, Ok(bytes))) => Number {
+                    name,
                     at,
-                    value: Ok(bytes as f64),
+                    value: Ok(bytes),
                     source: "trainer",
-                };
-            }
+                },
+                _ => unknown(name, &why, member.last_heard),
+            };
+            numbers.extend(Name::ALL.into_iter().filter(seen).map(sent));
         }
     }
     for name in Name::ALL.into_iter().filter(|name| is_allocators(*name)) {

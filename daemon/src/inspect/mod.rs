@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::{
-    Clock, GpuSample, HostSample, Owners, ProbeCost, ProcessSample, Rank, ShmSample,
+    Clock, GpuSample, HostSample, Owners, ProbeCost, ProcessSample, Rank, Reading, ShmSample,
 };
 use crate::snapshot::{Board, Happening, RunSnapshot};
 use crate::store::Live;
@@ -270,22 +270,6 @@ impl Inspector {
             .live
             .gpus()
             .map(|gpus| format!("{} by NVML", gpus.len()));
-        let ranks: Vec<_> = self
-            .board
-            .all()
-            .iter()
-            .flat_map(|run| run.ranks.values().cloned().collect::<Vec<_>>())
-            .collect();
-        let unknown = ranks
-            .iter()
-            .find(|rank| rank.ended.is_none() && rank.process.is_none());
-        let trainers = match unknown {
-            Some(rank) => Err(format!("rank {}: {}", rank.rank, rank.process_unknown)),
-            None => Ok(format!(
-                "{} attached, all seen by pid",
-                ranks.iter().filter(|rank| rank.ended.is_none()).count()
-            )),
-        };
         About {
             uptime: self.clock.at.elapsed(),
             listening: self.listening.clone(),
@@ -300,12 +284,79 @@ impl Inspector {
                     text: gpus,
                     mend: "on a machine with an NVIDIA GPU: install its driver, or in a container start it with the GPU runtime (--gpus all)",
                 },
-                Finding {
-                    what: "trainers' processes",
-                    text: trainers,
-                    mend: "share the pid namespace with the trainer (docker: --pid, Kubernetes: shareProcessNamespace: true)",
-                },
-            ],
+            ]
+            .into_iter()
+            .chain(self.trainers())
+            .collect(),
         }
+    }
+
+    /// Which trainers' memory can be seen, and of each that cannot why, the ranks with one reason together.
+    fn trainers(&self) -> Vec<Finding> {
+        let what = "trainers' processes";
+        let (mut seen, mut sent) = (0, BTreeMap::<&'static str, (String, Vec<String>)>::new());
+        for run in self.board.all() {
+            for rank in run.ranks.values().filter(|rank| rank.ended.is_none()) {
+                let why = match rank.process {
+                    None => rank.process_unknown.clone(),
+                    Some((pid, ticks)) => match self.live.process(pid, ticks) {
+                        Ok(sample) if is_denied(&sample.detail.pss_bytes) => DENIED.to_owned(),
+                        _ => {
+                            seen += 1;
+                            continue;
+                        }
+                    },
+                };
+                let who = format!("{} rank {}", run.id, rank.rank);
+                sent.entry(mend(&why))
+                    .or_insert((why, Vec::new()))
+                    .1
+                    .push(who);
+            }
+        }
+        let mut findings = Vec::new();
+        if seen > 0 || sent.is_empty() {
+            findings.push(Finding {
+                what,
+                text: Ok(format!("{seen} seen by pid")),
+                mend: "",
+            });
+        }
+        findings.extend(sent.into_iter().map(|(mend, (why, ranks))| {
+            let more = match ranks.len() {
+                0..=4 => String::new(),
+                count => format!(" and {} more", count - 4),
+            };
+            let named = ranks.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+            Finding {
+                what,
+                text: Err(format!(
+                    "{named}{more}: {why}{}",
+                    if why == DENIED { "" } else { SENT }
+                )),
+                mend,
+            }
+        }));
+        findings
+    }
+}
+
+const DENIED: &str = "PSS cannot be read: permission denied";
+const SENT: &str = "; what is shown of its memory is what its own client sends";
+
+fn is_denied(pss: &Reading) -> bool {
+    matches!(&pss.value, Err(why) if why.to_lowercase().contains("permission"))
+}
+
+/// The one line that would let the daemon see the process.
+fn mend(why: &str) -> &'static str {
+    if why == DENIED {
+        "run hookbusd as the trainers' user, or as root"
+    } else if why.contains("another kernel") {
+        "run a hookbusd on the trainer's host, and attach to that one"
+    } else if why.contains("daemon before this one") {
+        "it is seen again when the trainer's client has come back, within seconds"
+    } else {
+        "share the pid namespace with the trainer (docker: --pid=container:NAME, Kubernetes: shareProcessNamespace: true)"
     }
 }

@@ -3,9 +3,17 @@
 use super::machine::known;
 use super::page::{Labels, Page, bytes, plain, ratio};
 use super::runs;
-use crate::domain::{CgroupSample, ChildSample, Detail, ProcessRole, ProcessSample, Reading};
+use crate::domain::{
+    CgroupSample, ChildSample, Detail, OwnMemory, ProcessRole, ProcessSample, Reading,
+};
 use crate::snapshot::RunSnapshot;
 use crate::store::Live;
+
+const LIMIT: &str = "The smallest limit on the path of the trainer's cgroup; +Inf: there is none";
+const CURRENT: &str = "Charged to the group";
+const WORKING_SET: &str = "Charged to the group, less inactive page cache";
+const SHM_TOTAL: &str = "Size of /dev/shm as the trainer sees it";
+const SHM_USED: &str = "In use in the trainer's /dev/shm";
 
 pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
     let id = run.id.to_string();
@@ -13,24 +21,58 @@ pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
         let sample = rank
             .process
             .and_then(|(pid, ticks)| live.process(pid, ticks).ok());
-        let Some(sample) = sample else { continue };
         let labels = runs::labels(&id, rank);
+        page.gauge(
+            plain(
+                "memory_sent_by_trainer",
+                "1: the daemon cannot see the trainer's process; its memory is what its own client sends",
+            ),
+            labels.clone(),
+            f64::from(u8::from(sample.is_none() && rank.own_memory.is_some())),
+        );
+        let Some(sample) = sample else {
+            if let Some((own, _)) = &rank.own_memory {
+                sent(page, &labels, own);
+            }
+            continue;
+        };
         processes(page, &labels, &sample);
         if let Ok(group) = &sample.cgroup {
             cgroup(page, &labels, group);
         }
         if let Ok(shm) = &sample.shm {
             page.gauge(
-                bytes("shm_total", "Size of /dev/shm as the trainer sees it"),
+                bytes("shm_total", SHM_TOTAL),
                 labels.clone(),
                 shm.total_bytes as f64,
             );
-            page.gauge(
-                bytes("shm_used", "In use in the trainer's /dev/shm"),
-                labels,
-                shm.used_bytes as f64,
-            );
+            page.gauge(bytes("shm_used", SHM_USED), labels, shm.used_bytes as f64);
         }
+    }
+}
+
+/// What a trainer's client sends of itself.
+fn sent(page: &mut Page, labels: &Labels, own: &OwnMemory) {
+    let bytes_of = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+    put(page, labels, "main", "rss", bytes_of(own.rss_bytes));
+    let limit = match own.cgroup_limit_bytes {
+        Some(u64::MAX) => Some(f64::INFINITY),
+        limit => bytes_of(limit),
+    };
+    for (of, value) in [
+        (bytes("cgroup_memory_limit", LIMIT), limit),
+        (
+            bytes("cgroup_memory_current", CURRENT),
+            bytes_of(own.cgroup_current_bytes),
+        ),
+        (
+            bytes("cgroup_memory_working_set", WORKING_SET),
+            bytes_of(own.cgroup_working_set_bytes),
+        ),
+        (bytes("shm_total", SHM_TOTAL), bytes_of(own.shm_total_bytes)),
+        (bytes("shm_used", SHM_USED), bytes_of(own.shm_used_bytes)),
+    ] {
+        page.gauge(of, labels.clone(), value);
     }
 }
 
@@ -95,22 +137,13 @@ fn plus_zero(value: f64) -> f64 {
 
 fn cgroup(page: &mut Page, labels: &Labels, group: &CgroupSample) {
     for (of, reading) in [
+        (bytes("cgroup_memory_limit", LIMIT), &group.limit_bytes),
         (
-            bytes(
-                "cgroup_memory_limit",
-                "The smallest limit on the path of the trainer's cgroup; +Inf: there is none",
-            ),
-            &group.limit_bytes,
-        ),
-        (
-            bytes("cgroup_memory_current", "Charged to the group"),
+            bytes("cgroup_memory_current", CURRENT),
             &group.current_bytes,
         ),
         (
-            bytes(
-                "cgroup_memory_working_set",
-                "Charged to the group, less inactive page cache",
-            ),
+            bytes("cgroup_memory_working_set", WORKING_SET),
             &group.working_set_bytes,
         ),
         (

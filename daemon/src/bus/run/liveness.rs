@@ -42,6 +42,8 @@ impl Run {
             reason.clone()
         });
         member.out = None;
+        // A worker that the kernel killed makes the trainer say goodbye at once.
+        member.left_at = Some(now);
         member.touch();
         let ended = member.ended.clone();
         self.write(now, Kind::Ended(link.rank, ended));
@@ -107,7 +109,7 @@ impl Run {
             return;
         };
         member.ended = Some(format!("lost: {why}"));
-        member.lost_at = Some(now);
+        member.left_at = Some(now);
         member.out = None;
         member.touch();
         let (at, ended) = (member.position, member.ended.clone());

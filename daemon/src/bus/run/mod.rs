@@ -183,7 +183,7 @@ impl Run {
         let has = hello.applied.clone();
         if verdict == Verdict::Resumed {
             let member = self.members.get_mut(&rank).expect("a resumed rank is held");
-            member.resume(hello, serial, out, now);
+            member.resume(hello, process, serial, out, now);
         } else {
             self.members
                 .insert(rank, Member::new(hello, process, serial, out, now));

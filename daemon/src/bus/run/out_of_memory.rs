@@ -36,6 +36,11 @@ pub(super) struct Watched {
 }
 
 impl Run {
+    /// A rank's memory was not yet looked at.
+    pub(in crate::bus) fn has_unlooked(&self) -> bool {
+        self.memory.len() < self.members.len()
+    }
+
     /// Once a second.
     pub(in crate::bus) fn look_at_memory(&mut self, view: &dyn View, now: Instant) {
         let ranks: Vec<_> = self.members.keys().copied().collect();
@@ -47,6 +52,9 @@ impl Run {
     }
 
     fn look_at(&mut self, rank: Rank, sample: &ProcessSample, view: &dyn View, now: Instant) {
+        if let (Ok(rss), Some(member)) = (&sample.rss_bytes.value, self.members.get_mut(&rank)) {
+            member.saw_rss(*rss as u64);
+        }
         let watched = self.memory.entry(rank).or_default();
         watched.add(Taken::of(sample, now));
         let Ok(group) = &sample.cgroup else { return };
