@@ -15,7 +15,6 @@ import journal
 from hookbusd import BINARY, Daemon
 from measure import info, not_measured, row
 
-
 OPERATOR = BINARY.with_name("hookbus")
 RANKS = BINARY.parent / "examples" / "ranks"
 CHILDREN = 8
@@ -45,7 +44,8 @@ def ask(daemon: Daemon, *words: str) -> dict:
 def trainer(daemon: Daemon) -> Iterator[None]:
     command = [sys.executable, "-c", PARENT, daemon.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             raise SystemExit("bench: the trainer with its children did not begin")
         yield
@@ -83,7 +83,7 @@ def scraped(daemon: Daemon) -> Iterator[None]:
 
     def scrape() -> None:
         while not over.wait(1.0):
-            journal.metric(daemon, "hookbus_sampler_reads_total{probe=\"host\"}")
+            journal.metric(daemon, 'hookbus_sampler_reads_total{probe="host"}')
 
     scraper = threading.Thread(target=scrape)
     scraper.start()
@@ -95,7 +95,7 @@ def scraped(daemon: Daemon) -> Iterator[None]:
 
 
 def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
-    """Gates of ranks that take turns, while viewers watch every rank ten times a second and a scraper asks each second."""
+    """Gates of ranks that take turns, while viewers watch every rank ten times a second and /metrics is read each second."""
     if not RANKS.exists():
         not_measured(f"{ranks} ranks", f"{RANKS} is not built: make bench builds it")
         return
@@ -106,7 +106,8 @@ def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
         process = stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             not_measured(f"{ranks} ranks", "they did not attach")
             return

@@ -358,7 +358,9 @@ def test_the_exported_files_are_the_documented_tables_with_the_same_rows(recorde
 def test_the_words_and_numbers_of_the_page_are_in_the_file(recorded: Recorded) -> None:
     """What a reader would look for by name."""
     names = {row[0] for row in recorded.rows("SELECT DISTINCT name FROM samples WHERE name NOT LIKE 'gpu%'")}
-    assert names == set(re.findall(r"`((?:process|children|workers|tree|cgroup|shm|host|swap)_\w+)`", section("`samples`")))
+    assert names == set(
+        re.findall(r"`((?:process|children|workers|tree|cgroup|shm|host|swap)_\w+)`", section("`samples`"))
+    )
     assert recorded.rows("SELECT name || '@' || launch FROM run") == [(f"{RUN}@{LAUNCH}",)]
     assert recorded.rows("SELECT count(*), count(value) FROM metrics WHERE metric = 'loss'") == [(60, 55)]
     assert recorded.rows("SELECT DISTINCT unknown FROM metrics") == [(None,)]

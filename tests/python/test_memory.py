@@ -1,4 +1,4 @@
-"""Memory as the daemon tells it, of real trainings: in a container's limits, with workers that share, killed by the kernel."""
+"""Memory as the daemon tells it, of real trainings: within limits, with workers that share, killed by the kernel."""
 
 from __future__ import annotations
 
@@ -281,7 +281,12 @@ def test_the_run_is_seen_from_another_network_namespace(start_script: Start, sta
         watched(daemon, "shared", lambda seen: value(seen["processes"][0]["memory"]["tree_pss_bytes"]) is not None)
         command = [*there, str(binary("hookbus")), "--address", daemon.tcp, "top", "--once"]
         shown = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, env=clean_environment(COLUMNS="120"), check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env=clean_environment(COLUMNS="120"),
+            check=False,
         )
         assert shown.returncode == 0, shown.stderr
         assert "shared" in shown.stdout
