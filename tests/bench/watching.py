@@ -95,7 +95,7 @@ def scraped(daemon: Daemon) -> Iterator[None]:
 
 
 def many(ranks: int, viewers: int, gates_asked: int = 2000) -> None:
-    """Gates of ranks that take turns, while viewers watch every rank ten times a second and /metrics is read each second."""
+    """Gates of ranks that take turns, while viewers watch every rank at 10 Hz and /metrics is read each second."""
     if not RANKS.exists():
         not_measured(f"{ranks} ranks", f"{RANKS} is not built: make bench builds it")
         return
