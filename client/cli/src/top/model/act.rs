@@ -89,7 +89,11 @@ impl Model {
                     dialog.typed().map(String::clear);
                     None
                 }
-                Action::Pick => dialog.enter(by).map(|order| Effect::Send(Box::new(order))),
+                Action::Pick => {
+                    let order = dialog.enter(by)?;
+                    self.order_under_way = true;
+                    Some(Effect::Send(Box::new(order)))
+                }
                 _ => None,
             },
         }
@@ -172,6 +176,11 @@ impl Model {
         };
         if run.archived || run.ended_unix_s.is_some() {
             self.hint = "this run is over".to_owned();
+            return;
+        }
+        // One after the other: the results that come are those of the one that was sent.
+        if self.order_under_way {
+            self.hint = "an order is under way: wait until its results have come".to_owned();
             return;
         }
         let dialog = if action == Action::Stop {
@@ -440,6 +449,30 @@ mod tests {
         };
         assert_eq!((order.run.as_str(), order.by.as_str()), ("new@2", "me"));
         assert_eq!(model.keys(), Keys::Page);
+    }
+
+    #[test]
+    fn an_order_waits_for_the_results_of_the_one_before() {
+        let mut model = model();
+        let send = |model: &mut Model| {
+            act(model, &[Action::Stop]);
+            for letter in "stop digits".chars() {
+                act(model, &[Action::Letter(letter)]);
+            }
+            act(model, &[Action::Pick])
+        };
+        for end in [
+            News::OrderEnded(Ok(())),
+            News::OrderEnded(Err("gone".to_owned())),
+            News::Lost("gone".to_owned()),
+        ] {
+            assert!(matches!(send(&mut model), Some(Effect::Send(_))));
+            act(&mut model, &[Action::Back, Action::LearningRate]);
+            assert!(model.mode == Mode::Panes && model.hint.contains("under way"));
+            model.hear(end, 2.0, 12.0);
+        }
+        act(&mut model, &[Action::LearningRate]);
+        assert!(matches!(model.mode, Mode::Order(_)));
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub(super) struct Model {
     /// Held since then; what came meanwhile waits.
     pub(super) paused_s: Option<f64>,
     waiting: Option<(Box<SnapshotReply>, f64)>,
+    /// An order was sent, and its results may still come.
+    pub(super) order_under_way: bool,
     /// For a person, until the next key.
     pub(super) hint: String,
 }
@@ -136,6 +138,7 @@ impl Model {
             span: 1,
             paused_s: None,
             waiting: None,
+            order_under_way: false,
             hint: String::new(),
         }
     }
@@ -151,6 +154,8 @@ impl Model {
                 self.connected = false;
                 let since = self.lost.as_ref().map_or(now_s, |(_, since)| *since);
                 self.lost = Some((super::text::clean(&why), since));
+                // Its results went with the connection.
+                self.order_under_way = false;
                 if let Mode::Order(dialog) = &mut self.mode {
                     dialog.lose();
                 }
@@ -181,6 +186,7 @@ impl Model {
                 }
             }
             News::OrderEnded(how) => {
+                self.order_under_way = false;
                 if let Mode::Order(dialog) = &mut self.mode {
                     dialog.end(how.map_err(|why| super::text::clean(&why)));
                 }
