@@ -63,6 +63,8 @@ pub(in crate::top) struct Parts {
     pub(in crate::top) other_count: usize,
     /// Else by RSS.
     pub(in crate::top) by_pss: bool,
+    /// Else `others` are all children, workers too.
+    told_apart: bool,
 }
 
 impl Parts {
@@ -75,12 +77,17 @@ impl Parts {
             .iter()
             .filter(|child| is_worker(child.role()))
             .count();
+        let told_apart = !itself(memory);
         let (pss, tree) = (value(&memory.pss_bytes), value(&memory.tree_pss_bytes));
         let workers_pss = value(&memory.workers_pss_bytes);
         let by_pss = pss.known.is_ok() && tree.known.is_ok() && workers_pss.known.is_ok();
         let (main, workers, others) = if by_pss {
             let others = tree.less(&pss).less(&workers_pss);
             (pss, workers_pss, others)
+        } else if !told_apart {
+            let children = value(&memory.children_rss_bytes);
+            let workers = Value::unknown("the trainer's client does not tell workers apart");
+            (value(&memory.rss_bytes), workers, children)
         } else {
             let all = value(&memory.children_rss_bytes);
             let of = |workers: bool| {
@@ -100,6 +107,7 @@ impl Parts {
             worker_count,
             other_count: memory.children.len() - worker_count,
             by_pss,
+            told_apart,
         }
     }
 
@@ -118,11 +126,15 @@ impl Parts {
             worker_count: each().map(|parts| parts.worker_count).sum(),
             other_count: each().map(|parts| parts.other_count).sum(),
             by_pss: each().all(|parts| parts.by_pss),
+            told_apart: each().all(|parts| parts.told_apart),
         }
     }
 
     /// As far as it is known.
     pub(in crate::top) fn all(&self) -> Value {
+        if !self.told_apart {
+            return Value::sum([self.main.clone(), self.others.clone()]);
+        }
         Value::sum([self.main.clone(), self.workers.clone(), self.others.clone()])
     }
 
@@ -146,10 +158,12 @@ impl Parts {
             format!("{ranks} mains")
         };
         let workers = match self.worker_count {
+            _ if !self.told_apart => "workers".to_owned(),
             1 => "1 worker".to_owned(),
             count => format!("{count} workers"),
         };
         let others = match self.other_count {
+            _ if !self.told_apart => "all children".to_owned(),
             1 => "1 other child".to_owned(),
             count => format!("{count} other children"),
         };
@@ -167,6 +181,11 @@ impl Parts {
         })
         .into()
     }
+}
+
+/// Whether these are a trainer's own words of itself.
+fn itself(memory: &ProcessMemory) -> bool {
+    memory.seen_by == "trainer"
 }
 
 /// The memory that binds a rank: its cgroup's under its limit, else the host's under its size.
@@ -198,7 +217,7 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
             }
             None => why = format!("cgroup unknown: {}", clean(&memory.cgroup_unknown)),
         }
-        if memory.seen_by == "trainer" {
+        if itself(&memory) {
             let rss = Value::of(memory.rss_bytes.as_ref(), waited_s);
             let itself = if rss.known.is_ok() {
                 ", as it says itself"
@@ -576,6 +595,20 @@ mod tests {
         }
     }
 
+    /// As the daemon passes on what a trainer's client sent of itself.
+    fn by_itself() -> ProcessMemory {
+        ProcessMemory {
+            children: Vec::new(),
+            cgroup: Some(CgroupMemory {
+                path: "/pod".into(),
+                limit_path: String::new(),
+                ..cgroup(100.0, 40.0, 5.0)
+            }),
+            seen_by: "trainer".into(),
+            ..by_rss(cgroup(0.0, 0.0, 0.0))
+        }
+    }
+
     fn numbers(bar: &Bar) -> Vec<(Kind, Option<f64>)> {
         let each = bar.segments.iter();
         each.map(|segment| (segment.kind, segment.bytes.known.clone().ok()))
@@ -700,6 +733,23 @@ mod tests {
             Err("no right to see them".to_owned())
         );
         assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+    }
+
+    #[test]
+    fn children_that_only_the_trainer_saw_are_counted_and_not_told_apart() {
+        let reply = SnapshotReply {
+            ranks: vec![rank(by_itself())],
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        let parts = [
+            (Kind::First, Some(10.0)),
+            (Kind::Second, None),
+            (Kind::Third, Some(7.0)),
+        ];
+        assert_eq!(numbers(&bar)[..3], parts);
+        assert_eq!(bar.segments[2].name, "all children");
+        assert_eq!(Parts::of(&by_itself(), 0.0).all(), Value::exact(17.0));
     }
 
     #[test]

@@ -191,7 +191,7 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             };
             let children = rank.memory.as_ref().and_then(|memory| {
                 let known = memory.children_rss_bytes.as_ref()?.value.is_some();
-                known.then_some(memory.children.len())
+                known.then_some(rank.children)
             });
             Row {
                 cells: vec![
