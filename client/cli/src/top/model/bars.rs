@@ -199,8 +199,10 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
             Some(cgroup) => {
                 let limit = Value::of(cgroup.limit_bytes.as_ref(), waited_s);
                 match &limit.known {
+                    // A trainer that the daemon does not see may be on another host.
                     Ok(bytes)
                         if bytes.is_finite()
+                            && !itself(&memory)
                             && host_total.known.as_ref().is_ok_and(|all| bytes > all) =>
                     {
                         why = "the cgroup's limit is more than the host has".to_owned();
@@ -239,8 +241,16 @@ fn in_cgroup(
     old: &Old,
     waited_s: f64,
 ) -> Bar {
+    // A trainer's own word does not say whose the limit is, so nobody is known to share it.
+    let by_itself = rank.memory.as_ref().is_some_and(itself);
     let beside = reply.ranks.iter().filter(|other| {
+        if by_itself {
+            return other.rank == rank.rank;
+        }
         let in_same = |memory: &ProcessMemory| {
+            if itself(memory) {
+                return false;
+            }
             let theirs = memory.cgroup.as_ref();
             theirs.is_some_and(|theirs| theirs.limit_path == cgroup.limit_path)
         };
@@ -274,6 +284,9 @@ fn in_cgroup(
     segments.push(segment(Kind::Rest, "rest", ">=", rest));
     segments.push(segment(Kind::Free, "free", "", free));
     let mut notes = vec![basis(&parts)];
+    if by_itself {
+        notes.insert(0, format!("rank {} as it says itself", rank.rank));
+    }
     let said = |name: &str, reading: &Option<Reading>, write: &dyn Fn(f64) -> String| {
         format!("{name} {}", value(reading).text(write, old.cgroup_s))
     };
@@ -298,10 +311,19 @@ fn in_cgroup(
         &super::super::text::percent,
     ));
     Bar {
-        title: format!("cgroup {}", clean(&cgroup.limit_path)),
+        title: format!("cgroup {}", clean(limit_path(cgroup))),
         total: limit,
         segments,
         notes,
+    }
+}
+
+/// A trainer's client says only its own path.
+fn limit_path(cgroup: &CgroupMemory) -> &str {
+    if cgroup.limit_path.is_empty() {
+        &cgroup.path
+    } else {
+        &cgroup.limit_path
     }
 }
 
@@ -750,6 +772,25 @@ mod tests {
         assert_eq!(numbers(&bar)[..3], parts);
         assert_eq!(bar.segments[2].name, "all children");
         assert_eq!(Parts::of(&by_itself(), 0.0).all(), Value::exact(17.0));
+    }
+
+    #[test]
+    fn a_cgroup_that_the_trainer_sent_is_its_own_and_of_no_host_that_is_known() {
+        let mut other = rank(by_itself());
+        other.rank = 1;
+        let reply = SnapshotReply {
+            ranks: vec![rank(by_itself()), other],
+            host: Some(HostMemory {
+                total_bytes: known(50.0),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        assert_eq!(bar.title, "cgroup /pod");
+        assert_eq!(bar.notes[0], "rank 0 as it says itself");
+        assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+        assert_eq!(bar.total.known, Ok(100.0));
     }
 
     #[test]
