@@ -127,7 +127,10 @@ impl Model {
             Action::Filter => self.mode = Mode::Filter,
             Action::Help => self.mode = Mode::Help,
             Action::Back => self.filters[self.pane.index()].clear(),
-            Action::Pause => self.pause(now_s),
+            Action::Pause => {
+                self.pause(now_s);
+                return Some(Effect::Ask);
+            }
             Action::Stop | Action::LearningRate => self.open(action),
             Action::Longer | Action::Shorter => {
                 let longer = action == Action::Longer;
@@ -152,14 +155,8 @@ impl Model {
     fn pause(&mut self, now_s: f64) {
         if self.paused_s.take().is_none() {
             self.paused_s = Some(now_s);
-        } else if let Some((reply, came_s)) = self.waiting.take() {
-            let at_unix_s = reply.at_unix_s;
-            self.log.seed(&reply, at_unix_s);
-            self.shown = Some(super::Shown {
-                reply: *reply,
-                came_s,
-                at_unix_s,
-            });
+        } else if let Some(waiting) = self.waiting.take() {
+            self.show(waiting);
             self.scrolled = 0;
         }
     }
@@ -430,6 +427,89 @@ mod tests {
             act(&mut over, &[action]);
             assert!(over.mode == Mode::Panes && over.hint.contains("over"));
         }
+    }
+
+    fn began(id: &str, at_unix_s: f64) -> News {
+        let host = hookbus_client::inspect::proto::HostMemory {
+            used_bytes: Some(hookbus_client::inspect::proto::Reading {
+                value: Some(at_unix_s),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        News::Snapshot(Box::new(SnapshotReply {
+            run: Some(run(id, at_unix_s)),
+            host: Some(host),
+            at_unix_s,
+            ..Default::default()
+        }))
+    }
+
+    /// How much of the chart of the host is known.
+    fn charted(model: &Model) -> usize {
+        let key = super::super::past::Key::host("host_used_bytes");
+        let columns = model.past.columns(&key, 110.0, 100.0, 100);
+        let known =
+            |column: &&super::super::past::Column| **column != super::super::past::Column::Nothing;
+        columns.iter().filter(known).count()
+    }
+
+    #[test]
+    fn a_name_that_means_another_run_by_now_begins_anew() {
+        let mut model = Model::new("digits", 1.0, true);
+        model.hear(began("digits@1", 20.0), 0.0, 0.0);
+        model.hear(began("digits@1", 70.0), 50.0, 0.0);
+        assert!(charted(&model) > 40);
+        model.log.missed = 3;
+        model.hear(began("digits@2", 71.0), 51.0, 0.0);
+        assert_eq!(model.shown_id(), Some("digits@2"));
+        assert_eq!((charted(&model), model.log.missed), (1, 0));
+        assert_eq!(model.hint, "now digits@2, which began after digits@1");
+        // While it is held nothing of the next one is in the picture, and then nothing of this one.
+        act(&mut model, &[Action::Pause]);
+        model.hear(began("digits@3", 90.0), 70.0, 0.0);
+        assert_eq!(model.shown_id(), Some("digits@2"));
+        assert_eq!(charted(&model), 1);
+        act(&mut model, &[Action::Pause]);
+        assert_eq!(model.shown_id(), Some("digits@3"));
+        assert_eq!(charted(&model), 1);
+    }
+
+    #[test]
+    fn what_comes_late_of_the_run_before_is_dropped() {
+        use super::super::Whose;
+        let mut model = model();
+        let whose = |run: &str, id: Option<&str>| Whose {
+            run: run.to_owned(),
+            id: id.map(str::to_owned),
+        };
+        let past = || Box::new(News::Past(Err("of another".to_owned())));
+        model.hear(News::Of(whose("new@2", Some("new@1")), past()), 0.0, 0.0);
+        model.hear(News::Of(whose("new", Some("new@2")), past()), 0.0, 0.0);
+        assert_eq!(model.past.unknown, "");
+        model.hear(News::Of(whose("new@2", Some("new@2")), past()), 0.0, 0.0);
+        assert_eq!(model.past.unknown, "of another");
+
+        model.look_at("old@1".to_owned());
+        let late = News::Of(whose("new@2", None), Box::new(began("new@2", 20.0)));
+        model.hear(late, 0.0, 0.0);
+        assert!(model.shown.is_none());
+    }
+
+    #[test]
+    fn another_run_is_not_held() {
+        let mut model = model();
+        act(
+            &mut model,
+            &[
+                Action::Pause,
+                Action::PreviousPane,
+                Action::Down,
+                Action::Pick,
+            ],
+        );
+        model.hear(began("old@1", 20.0), 1.0, 0.0);
+        assert_eq!((model.shown_id(), model.paused_s), (Some("old@1"), None));
     }
 
     #[test]
