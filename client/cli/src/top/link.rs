@@ -243,25 +243,45 @@ async fn follow(mut inspector: Inspector, asked: &Asked, tell: &Tell) -> Result<
     let Some(run) = asked.id.as_deref().filter(|id| !id.is_empty()) else {
         return std::future::pending().await;
     };
-    let mut happenings = match inspector.follow(run, false, Some(SINCE_S)).await {
-        Ok(happenings) => happenings,
-        Err(error) => {
-            gone(error)?;
-            match inspector.follow(run, false, None).await {
-                Ok(happenings) => happenings,
-                Err(error) => {
-                    gone(error)?;
-                    return std::future::pending().await;
+    let mut since_s = Some(SINCE_S);
+    let mut told = false;
+    loop {
+        let error = match inspector.follow(run, false, since_s).await {
+            Ok(mut happenings) => {
+                // What comes from now on goes on with what came.
+                if since_s.is_some() || !told {
+                    say_of_shown(tell, asked, News::Following).await?;
+                }
+                told = true;
+                loop {
+                    match happenings.next().await {
+                        Ok(Some(happened)) => {
+                            let happened = News::Happened(Box::new(happened));
+                            say_of_shown(tell, asked, happened).await?;
+                        }
+                        Ok(None) => return std::future::pending().await,
+                        // Where the daemon is gone the snapshots say so.
+                        Err(error) => break error,
+                    }
                 }
             }
+            Err(error @ (InspectError::Connect(_) | InspectError::Gone { .. })) => {
+                return Err(Ended::Gone(error.to_string()));
+            }
+            Err(error) => error,
+        };
+        if without_journal(&error, since_s) {
+            since_s = None;
+        } else {
+            // A run that is not there may come.
+            sleep(ASK_AGAIN).await;
         }
-    };
-    say_of_shown(tell, asked, News::Following).await?;
-    while let Ok(Some(happened)) = happenings.next().await {
-        say_of_shown(tell, asked, News::Happened(Box::new(happened))).await?;
     }
-    // Where the daemon is gone the snapshots say so.
-    std::future::pending().await
+}
+
+/// A daemon without a journal refuses what happened before, and tells what happens from now on.
+fn without_journal(error: &InspectError, since_s: Option<f64>) -> bool {
+    since_s.is_some() && matches!(error, InspectError::Refused(_))
 }
 
 /// What the daemon remembers, once for each run, rank and length of time that is looked at.
@@ -349,4 +369,36 @@ pub(super) async fn once(
         past.map(Box::new).map_err(|error| error.to_string()),
     ));
     Ok(news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_what_was_before_asks_for_what_comes() {
+        let refused = InspectError::Refused("this daemon keeps no journal".to_owned());
+        assert!(without_journal(&refused, Some(SINCE_S)));
+        assert!(!without_journal(&refused, None), "it is tried again later");
+        let not_there = InspectError::NotFound("there is no run".to_owned());
+        assert!(!without_journal(&not_there, Some(SINCE_S)));
+    }
+
+    #[test]
+    fn memory_over_time_is_that_of_the_run_that_is_shown() {
+        let mut asked = Asked {
+            run: "digits".to_owned(),
+            id: None,
+            attempt: 0,
+            rank: Some(2),
+            span_s: 600.0,
+            interval: Duration::from_secs(1),
+        };
+        assert_eq!(history(&asked).run, "digits");
+        asked.id = Some("digits@2".to_owned());
+        assert_eq!(
+            (history(&asked).run.as_str(), history(&asked).ranks),
+            ("digits@2", vec![2])
+        );
+    }
 }
