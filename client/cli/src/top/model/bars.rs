@@ -330,7 +330,7 @@ fn limit_path(cgroup: &CgroupMemory) -> &str {
 fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s: f64) -> Bar {
     let here = reply.ranks.iter().filter(|rank| {
         let memory = rank.memory.as_ref();
-        memory.is_some_and(|memory| memory.seen_by != "trainer")
+        memory.is_some_and(|memory| memory.seen_by == "daemon")
     });
     let parts = Parts::sum(here.clone(), waited_s);
     let count = here.count();
@@ -362,6 +362,13 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
         ..segment(Kind::Rest, name, rest)
     });
     segments.push(segment(Kind::Free, "available", available));
+    let elsewhere = reply.ranks.len() - count;
+    if count > 0 && elsewhere > 0 {
+        let all = reply.ranks.len();
+        notes.push(format!(
+            "without {elsewhere} of {all} ranks, which the daemon does not see"
+        ));
+    }
     if !why.is_empty() {
         notes.push(why);
     }
@@ -791,6 +798,23 @@ mod tests {
         assert_eq!(bar.notes[0], "rank 0 as it says itself");
         assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
         assert_eq!(bar.total.known, Ok(100.0));
+    }
+
+    #[test]
+    fn the_hosts_bar_has_only_ranks_that_the_daemon_sees() {
+        let seen = by_rss(cgroup(f64::INFINITY, 40.0, 5.0));
+        let by_nobody = ProcessMemory {
+            seen_by: String::new(),
+            ..Default::default()
+        };
+        let reply = SnapshotReply {
+            ranks: vec![rank(seen), rank(by_itself()), rank(by_nobody)],
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+        let note = "without 2 of 3 ranks, which the daemon does not see";
+        assert!(bar.notes.iter().any(|said| said == note), "{:?}", bar.notes);
     }
 
     #[test]
