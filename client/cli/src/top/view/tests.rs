@@ -661,6 +661,8 @@ fn an_order_is_shown_with_its_effect_and_its_results() {
         })
     };
     model.hear(update(vec![0, 1], 0, None), 0.0, NOW);
+    let text = frame(&model, 80, 24);
+    assert!(text.contains("Esc close; the order is sent"), "{text}");
     model.hear(update(vec![1], 0, Some(Outcome::Applied)), 0.0, NOW);
     model.hear(update(vec![], 1, Some(Outcome::Unsupported)), 0.0, NOW);
     model.hear(News::OrderEnded(Ok(())), 0.0, NOW);
