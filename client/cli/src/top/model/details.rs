@@ -294,13 +294,14 @@ fn of_gpu(gpu: &Gpu, waited_s: f64) -> Vec<String> {
 
 fn events(model: &Model, now_s: f64) -> Vec<String> {
     let now = model.unix_s(now_s);
+    let started = model.started_unix_s();
     let mut lines = vec!["events, the newest first".to_owned()];
     let filter = model.filter(Pane::Events);
     for line in model.log.lines.iter().rev() {
         if lists::matches(filter, &format!("{} {}", line.kind, line.text)) {
             lines.push(format!(
                 "{:>4} {:<8} {}",
-                ago(now - line.at_unix_s),
+                line.at.age_s(now, started).map_or("?".to_owned(), ago),
                 line.kind,
                 line.text
             ));

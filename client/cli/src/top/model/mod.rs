@@ -194,8 +194,7 @@ impl Model {
                 self.scrolled = 0;
             }
             News::Happened(happened) => {
-                let started = self.shown_run().map_or(0.0, |run| run.started_unix_s);
-                let added = self.log.add(&happened, started);
+                let added = self.log.add(&happened);
                 // What is looked at further up stays where it is.
                 if added && (self.scrolled > 0 || self.paused_s.is_some()) {
                     self.scrolled += 1;
@@ -306,6 +305,15 @@ impl Model {
     /// The run that is shown.
     pub(super) fn shown_run(&self) -> Option<&RunSummary> {
         self.shown.as_ref()?.reply.run.as_ref()
+    }
+
+    /// When the run that is shown started, by the daemon's clock; one from before that field says 0.
+    pub(super) fn started_unix_s(&self) -> Option<f64> {
+        let shown = self.shown_run().into_iter();
+        let id = self.shown_id().unwrap_or(&self.run);
+        let listed = self.runs.iter().filter(|run| run.id == id);
+        let mut started = shown.chain(listed).map(|run| run.started_unix_s);
+        started.find(|at| *at > 0.0)
     }
 
     /// Whose memory and processes are shown: the rank that was chosen, else the lowest.
