@@ -176,7 +176,12 @@ fn of_rank(table: &mut Readings, rank: &Rank, memory: &ProcessMemory) {
         table.add(what, reading.as_ref(), format::bytes);
     };
     add("  PSS", &memory.pss_bytes);
-    let title = format!("  its {} children", rank.children);
+    let children = memory.children_rss_bytes.as_ref();
+    // How many is not known either where none was counted.
+    let title = match rank.children {
+        0 if children.is_none_or(|reading| reading.value.is_none()) => "  its children".to_owned(),
+        count => format!("  its {count} children"),
+    };
     add(&title, &memory.children_rss_bytes);
     if !memory.children.is_empty() {
         let workers = format!("  PSS of {} workers", memory.workers);
@@ -311,6 +316,10 @@ mod tests {
                     memory: Some(memory),
                     ..Default::default()
                 },
+                Rank {
+                    memory: Some(ProcessMemory::default()),
+                    ..Default::default()
+                },
                 Rank::default(),
             ],
             gpu_unknown: "no NVML library".into(),
@@ -322,6 +331,7 @@ mod tests {
             "rank 0 pid 7                     3.3 GiB",
             "its 1 children                 unknown: no /proc here",
             "8 worker                     1.0 MiB",
+            "its children                   unknown: ",
             "rank 0 pid unknown",
             "GPU\n  unknown: no NVML library",
         ] {

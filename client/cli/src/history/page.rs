@@ -220,6 +220,9 @@ fn summary(peaks: &Peaks, many_ranks: bool) -> String {
     if peaks.highest.is_empty() {
         text = String::new();
     }
+    if several && peaks.of_means {
+        text.push_str("  of all ranks: the highest sum of their means, as each was highest at a time of its own\n");
+    }
     if !peaks.unknown.is_empty() {
         text.push_str("\nunknown\n");
     }
@@ -272,7 +275,11 @@ mod tests {
         let line = Line::of(&moment);
         let mut peaks = Peaks::default();
         peaks.add(&moment, &line);
-        let page = text(&[line], &peaks, None);
+        let page = text(std::slice::from_ref(&line), &peaks, None);
+        let means = "  of all ranks: the highest sum of their means";
+        assert!(!page.contains(means), "{page}");
+        peaks.of_means = true;
+        assert!(text(&[line], &peaks, None).contains(means));
         for words in [
             "ITER  HOST  ALL RANKS  LARGEST\n",
             "   -     -        >78     2 #0\n",

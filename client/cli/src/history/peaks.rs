@@ -59,6 +59,8 @@ pub(super) struct Peaks {
     pub(super) highest: BTreeMap<Series, Peak>,
     /// How much there is.
     pub(super) total: BTreeMap<Series, f64>,
+    /// The highest of all ranks is a sum of means: how high they were at the same time was not recorded.
+    pub(super) of_means: bool,
     /// Why, and of what.
     pub(super) unknown: BTreeMap<String, BTreeSet<Series>>,
 }
@@ -67,7 +69,13 @@ impl Peaks {
     /// `line`: the same moment, put together.
     pub(super) fn add(&mut self, moment: &Moment, line: &Line) {
         if let Some(bytes) = line.all_ranks.sum.known() {
-            self.higher(Series::AllRanks, bytes, moment);
+            let of_ranks =
+                |reading: &&Reading| matches!(Series::of(reading), Some(Series::Rank(..)));
+            let mut ranks = moment.readings.iter().filter(of_ranks);
+            let of_means = ranks.any(|reading| reading.spread.is_some());
+            if self.higher(Series::AllRanks, bytes, moment) {
+                self.of_means = of_means;
+            }
         }
         for reading in &moment.readings {
             let total = match (reading.name.as_str(), &reading.device) {
@@ -95,8 +103,10 @@ impl Peaks {
         }
     }
 
-    fn higher(&mut self, of: Series, bytes: f64, moment: &Moment) {
-        if self.highest.get(&of).is_none_or(|peak| bytes > peak.bytes) {
+    /// Whether it is the highest by now.
+    fn higher(&mut self, of: Series, bytes: f64, moment: &Moment) -> bool {
+        let higher = self.highest.get(&of).is_none_or(|peak| bytes > peak.bytes);
+        if higher {
             let peak = Peak {
                 bytes,
                 time_unix_s: moment.time_unix_s,
@@ -105,5 +115,43 @@ impl Peaks {
             };
             self.highest.insert(of, peak);
         }
+        higher
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::Spread;
+    use super::*;
+
+    #[test]
+    fn the_highest_of_all_ranks_says_when_it_is_a_sum_of_means() {
+        let moment = |mean: f64, max: Option<f64>| {
+            let reading = |rank| Reading {
+                rank: Some(rank),
+                name: "process_rss_bytes".into(),
+                value: Some(mean),
+                spread: max.map(|max| Spread {
+                    min: 0.0,
+                    max,
+                    readings: 10,
+                }),
+                ..Reading::default()
+            };
+            Moment {
+                readings: vec![reading(0), reading(1)],
+                ..Moment::default()
+            }
+        };
+        let mut peaks = Peaks::default();
+        let mut add = |moment: Moment| {
+            peaks.add(&moment, &Line::of(&moment));
+            (peaks.highest[&Series::AllRanks].bytes, peaks.of_means)
+        };
+        assert_eq!(add(moment(1.0, None)), (2.0, false));
+        assert_eq!(add(moment(3.0, Some(9.0))), (6.0, true));
+        assert_eq!(add(moment(2.0, None)), (6.0, true), "a lower one");
+        assert_eq!(add(moment(5.0, None)), (10.0, false));
+        assert_eq!(peaks.highest[&Series::Rank(0, Part::Main)].bytes, 9.0);
     }
 }

@@ -12,7 +12,7 @@ use hookbus_client::inspect::{InspectError, Inspector};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::model::News;
+use super::model::{News, Whose};
 use crate::reach::{self, Target};
 
 /// Between two attempts to connect; doubled up to the second one.
@@ -30,7 +30,12 @@ const MOST_POINTS: u32 = 500;
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Asked {
+    /// A name may mean another run later.
     pub(super) run: String,
+    /// Of the run that is shown; empty: the daemon has none. None: nothing is shown yet.
+    pub(super) id: Option<String>,
+    /// A run that begins again tells what happens anew.
+    pub(super) attempt: u32,
     /// Whose memory over time.
     pub(super) rank: Option<u32>,
     pub(super) span_s: f64,
@@ -108,6 +113,7 @@ async fn serve(
     let ended = tokio::select! {
         ended = runs(inspector.clone(), asked.clone(), tell) => ended,
         ended = look(inspector, asked.clone(), tell) => ended,
+        ended = events(inspector, asked.clone(), tell) => ended,
         ended = remember(inspector.clone(), asked.clone(), tell) => ended,
         ended = send(inspector.clone(), orders, tell) => ended,
     };
@@ -146,7 +152,24 @@ async fn runs(
     }
 }
 
-/// One run's snapshots and what happens in it; another one as soon as that is asked for.
+async fn say_of(tell: &Tell, asked: &Asked, news: News) -> Result<(), Ended> {
+    let whose = Whose {
+        run: asked.run.clone(),
+        id: None,
+    };
+    say(tell, News::Of(whose, Box::new(news))).await
+}
+
+/// Of the very run that was shown when it was asked for.
+async fn say_of_shown(tell: &Tell, asked: &Asked, news: News) -> Result<(), Ended> {
+    let whose = Whose {
+        run: asked.run.clone(),
+        id: asked.id.clone(),
+    };
+    say(tell, News::Of(whose, Box::new(news))).await
+}
+
+/// One run's snapshots; another one's as soon as that is asked for.
 async fn look(
     inspector: &Inspector,
     mut asked: watch::Receiver<Asked>,
@@ -164,9 +187,8 @@ async fn look(
         };
         tokio::select! {
             turned = other => turned?,
-            ended = follow(inspector.clone(), &now.run, tell) => match ended? {},
             refused = snapshots(inspector.clone(), &now, tell) => {
-                say(tell, News::Trouble(refused?)).await?;
+                say_of(tell, &now, News::Trouble(refused?)).await?;
                 // A run that is not there may come; another one may be asked for at once.
                 let is_other = |next: &Asked| next.run != now.run;
                 tokio::select! {
@@ -195,31 +217,71 @@ async fn snapshots(mut inspector: Inspector, asked: &Asked, tell: &Tell) -> Resu
                 return Err(Ended::Gone(why));
             }
         };
-        say(tell, News::Snapshot(Box::new(reply))).await?;
+        say_of(tell, asked, News::Snapshot(Box::new(reply))).await?;
+    }
+}
+
+/// What happens in the run that is shown; in another one as soon as that is shown.
+async fn events(
+    inspector: &Inspector,
+    mut asked: watch::Receiver<Asked>,
+    tell: &Tell,
+) -> Result<Infallible, Ended> {
+    loop {
+        let now = asked.borrow_and_update().clone();
+        let of = |asked: &Asked| (asked.run.clone(), asked.id.clone(), asked.attempt);
+        let is_other = |next: &Asked| of(next) != of(&now);
+        tokio::select! {
+            turned = asked.wait_for(is_other) => { turned.map_err(|_| Ended::Over)?; }
+            ended = follow(inspector.clone(), &now, tell) => match ended? {},
+        }
     }
 }
 
 /// First what happened before, where there is a journal. A run that is over has no more; the snapshots go on.
-async fn follow(mut inspector: Inspector, run: &str, tell: &Tell) -> Result<Infallible, Ended> {
-    let mut happenings = match inspector.follow(run, false, Some(SINCE_S)).await {
-        Ok(happenings) => happenings,
-        Err(error) => {
-            gone(error)?;
-            match inspector.follow(run, false, None).await {
-                Ok(happenings) => happenings,
-                Err(error) => {
-                    gone(error)?;
-                    return std::future::pending().await;
+async fn follow(mut inspector: Inspector, asked: &Asked, tell: &Tell) -> Result<Infallible, Ended> {
+    let Some(run) = asked.id.as_deref().filter(|id| !id.is_empty()) else {
+        return std::future::pending().await;
+    };
+    let mut since_s = Some(SINCE_S);
+    let mut told = false;
+    loop {
+        let error = match inspector.follow(run, false, since_s).await {
+            Ok(mut happenings) => {
+                // What comes from now on goes on with what came.
+                if since_s.is_some() || !told {
+                    say_of_shown(tell, asked, News::Following).await?;
+                }
+                told = true;
+                loop {
+                    match happenings.next().await {
+                        Ok(Some(happened)) => {
+                            let happened = News::Happened(Box::new(happened));
+                            say_of_shown(tell, asked, happened).await?;
+                        }
+                        Ok(None) => return std::future::pending().await,
+                        // Where the daemon is gone the snapshots say so.
+                        Err(error) => break error,
+                    }
                 }
             }
+            Err(error @ (InspectError::Connect(_) | InspectError::Gone { .. })) => {
+                return Err(Ended::Gone(error.to_string()));
+            }
+            Err(error) => error,
+        };
+        if without_journal(&error, since_s) {
+            since_s = None;
+        } else {
+            // A run that is not there may come.
+            sleep(ASK_AGAIN).await;
         }
-    };
-    say(tell, News::Following).await?;
-    while let Ok(Some(happened)) = happenings.next().await {
-        say(tell, News::Happened(Box::new(happened))).await?;
     }
-    // Where the daemon is gone the snapshots say so.
-    std::future::pending().await
+}
+
+/// A daemon without a journal refuses what happened before, and tells what happens from now on.
+fn without_journal(error: &InspectError, since_s: Option<f64>) -> bool {
+    since_s.is_some() && matches!(error, InspectError::Refused(_))
 }
 
 /// What the daemon remembers, once for each run, rank and length of time that is looked at.
@@ -230,10 +292,14 @@ async fn remember(
 ) -> Result<Infallible, Ended> {
     loop {
         let now = asked.borrow_and_update().clone();
+        if now.id.is_none() {
+            asked.changed().await.map_err(|_| Ended::Over)?;
+            continue;
+        }
         // A journal may take longer to read than anybody waits: that is no sign that the daemon is gone.
         let past = inspector.history(history(&now)).await;
         let past = past.map(Box::new).map_err(|error| error.to_string());
-        say(tell, News::Past(past)).await?;
+        say_of_shown(tell, &now, News::Past(past)).await?;
         asked.changed().await.map_err(|_| Ended::Over)?;
     }
 }
@@ -241,7 +307,7 @@ async fn remember(
 /// The last so many seconds of one rank, the host and the GPUs.
 pub(super) fn history(asked: &Asked) -> HistoryRequest {
     HistoryRequest {
-        run: asked.run.clone(),
+        run: asked.id.clone().unwrap_or_else(|| asked.run.clone()),
         ranks: asked.rank.into_iter().collect(),
         range: Some(history_request::Range::Time(TimeRange {
             from_s: Some(asked.span_s),
@@ -289,6 +355,12 @@ pub(super) async fn once(
     }
     news.push(News::Runs(runs));
     let reply: SnapshotReply = inspector.snapshot(&asked.run).await?;
+    asked.id = Some(
+        reply
+            .run
+            .as_ref()
+            .map_or_else(String::new, |run| run.id.clone()),
+    );
     asked.rank = reply.ranks.iter().map(|rank| rank.rank).min();
     news.push(News::Snapshot(Box::new(reply)));
     // An older daemon does not remember; that is said in the frame.
@@ -297,4 +369,36 @@ pub(super) async fn once(
         past.map(Box::new).map_err(|error| error.to_string()),
     ));
     Ok(news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_what_was_before_asks_for_what_comes() {
+        let refused = InspectError::Refused("this daemon keeps no journal".to_owned());
+        assert!(without_journal(&refused, Some(SINCE_S)));
+        assert!(!without_journal(&refused, None), "it is tried again later");
+        let not_there = InspectError::NotFound("there is no run".to_owned());
+        assert!(!without_journal(&not_there, Some(SINCE_S)));
+    }
+
+    #[test]
+    fn memory_over_time_is_that_of_the_run_that_is_shown() {
+        let mut asked = Asked {
+            run: "digits".to_owned(),
+            id: None,
+            attempt: 0,
+            rank: Some(2),
+            span_s: 600.0,
+            interval: Duration::from_secs(1),
+        };
+        assert_eq!(history(&asked).run, "digits");
+        asked.id = Some("digits@2".to_owned());
+        assert_eq!(
+            (history(&asked).run.as_str(), history(&asked).ranks),
+            ("digits@2", vec![2])
+        );
+    }
 }

@@ -109,12 +109,14 @@ pub(super) async fn show(
                 drawn.map_err(failed)?;
             }
             Some(heard) = news.recv() => {
-                let before = model.rank().map(|rank| rank.rank);
                 let now_s = began.elapsed().as_secs_f64();
-                let other = model.hear(heard, now_s, local_time::now_unix_s());
-                if other || before != model.rank().map(|rank| rank.rank) {
-                    ask.send_replace(self::asked(&model, interval));
-                }
+                model.hear(heard, now_s, local_time::now_unix_s());
+                let next = self::asked(&model, interval);
+                ask.send_if_modified(|asked| {
+                    let other = *asked != next;
+                    *asked = next;
+                    other
+                });
                 draw_at = draw_at.or_else(soon);
             }
             _ = tick.tick() => draw_at = draw_at.or_else(soon),
@@ -126,6 +128,8 @@ pub(super) async fn show(
 fn asked(model: &Model, interval: Duration) -> Asked {
     Asked {
         run: model.run.clone(),
+        id: model.shown_id().map(str::to_owned),
+        attempt: model.shown_run().map_or(0, |run| run.attempt),
         rank: model.rank().map(|rank| rank.rank),
         span_s: model.span_s(),
         interval,

@@ -70,6 +70,8 @@ async fn once(
     let inspector = reach::reach(target).await?;
     let mut asked = Asked {
         run: args.run.clone(),
+        id: None,
+        attempt: 0,
         rank: None,
         span_s: model.span_s(),
         interval: Duration::from_secs_f64(args.interval),

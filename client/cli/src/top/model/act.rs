@@ -89,7 +89,11 @@ impl Model {
                     dialog.typed().map(String::clear);
                     None
                 }
-                Action::Pick => dialog.enter(by).map(|order| Effect::Send(Box::new(order))),
+                Action::Pick => {
+                    let order = dialog.enter(by)?;
+                    self.order_under_way = true;
+                    Some(Effect::Send(Box::new(order)))
+                }
                 _ => None,
             },
         }
@@ -123,7 +127,10 @@ impl Model {
             Action::Filter => self.mode = Mode::Filter,
             Action::Help => self.mode = Mode::Help,
             Action::Back => self.filters[self.pane.index()].clear(),
-            Action::Pause => self.pause(now_s),
+            Action::Pause => {
+                self.pause(now_s);
+                return Some(Effect::Ask);
+            }
             Action::Stop | Action::LearningRate => self.open(action),
             Action::Longer | Action::Shorter => {
                 let longer = action == Action::Longer;
@@ -148,14 +155,8 @@ impl Model {
     fn pause(&mut self, now_s: f64) {
         if self.paused_s.take().is_none() {
             self.paused_s = Some(now_s);
-        } else if let Some((reply, came_s)) = self.waiting.take() {
-            let at_unix_s = reply.at_unix_s;
-            self.log.seed(&reply, at_unix_s);
-            self.shown = Some(super::Shown {
-                reply: *reply,
-                came_s,
-                at_unix_s,
-            });
+        } else if let Some(waiting) = self.waiting.take() {
+            self.show(waiting);
             self.scrolled = 0;
         }
     }
@@ -172,6 +173,11 @@ impl Model {
         };
         if run.archived || run.ended_unix_s.is_some() {
             self.hint = "this run is over".to_owned();
+            return;
+        }
+        // One after the other: the results that come are those of the one that was sent.
+        if self.order_under_way {
+            self.hint = "an order is under way: wait until its results have come".to_owned();
             return;
         }
         let dialog = if action == Action::Stop {
@@ -423,6 +429,89 @@ mod tests {
         }
     }
 
+    fn began(id: &str, at_unix_s: f64) -> News {
+        let host = hookbus_client::inspect::proto::HostMemory {
+            used_bytes: Some(hookbus_client::inspect::proto::Reading {
+                value: Some(at_unix_s),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        News::Snapshot(Box::new(SnapshotReply {
+            run: Some(run(id, at_unix_s)),
+            host: Some(host),
+            at_unix_s,
+            ..Default::default()
+        }))
+    }
+
+    /// How much of the chart of the host is known.
+    fn charted(model: &Model) -> usize {
+        let key = super::super::past::Key::host("host_used_bytes");
+        let columns = model.past.columns(&key, 110.0, 100.0, 100);
+        let known =
+            |column: &&super::super::past::Column| **column != super::super::past::Column::Nothing;
+        columns.iter().filter(known).count()
+    }
+
+    #[test]
+    fn a_name_that_means_another_run_by_now_begins_anew() {
+        let mut model = Model::new("digits", 1.0, true);
+        model.hear(began("digits@1", 20.0), 0.0, 0.0);
+        model.hear(began("digits@1", 70.0), 50.0, 0.0);
+        assert!(charted(&model) > 40);
+        model.log.missed = 3;
+        model.hear(began("digits@2", 71.0), 51.0, 0.0);
+        assert_eq!(model.shown_id(), Some("digits@2"));
+        assert_eq!((charted(&model), model.log.missed), (1, 0));
+        assert_eq!(model.hint, "now digits@2, which began after digits@1");
+        // While it is held nothing of the next one is in the picture, and then nothing of this one.
+        act(&mut model, &[Action::Pause]);
+        model.hear(began("digits@3", 90.0), 70.0, 0.0);
+        assert_eq!(model.shown_id(), Some("digits@2"));
+        assert_eq!(charted(&model), 1);
+        act(&mut model, &[Action::Pause]);
+        assert_eq!(model.shown_id(), Some("digits@3"));
+        assert_eq!(charted(&model), 1);
+    }
+
+    #[test]
+    fn what_comes_late_of_the_run_before_is_dropped() {
+        use super::super::Whose;
+        let mut model = model();
+        let whose = |run: &str, id: Option<&str>| Whose {
+            run: run.to_owned(),
+            id: id.map(str::to_owned),
+        };
+        let past = || Box::new(News::Past(Err("of another".to_owned())));
+        model.hear(News::Of(whose("new@2", Some("new@1")), past()), 0.0, 0.0);
+        model.hear(News::Of(whose("new", Some("new@2")), past()), 0.0, 0.0);
+        assert_eq!(model.past.unknown, "");
+        model.hear(News::Of(whose("new@2", Some("new@2")), past()), 0.0, 0.0);
+        assert_eq!(model.past.unknown, "of another");
+
+        model.look_at("old@1".to_owned());
+        let late = News::Of(whose("new@2", None), Box::new(began("new@2", 20.0)));
+        model.hear(late, 0.0, 0.0);
+        assert!(model.shown.is_none());
+    }
+
+    #[test]
+    fn another_run_is_not_held() {
+        let mut model = model();
+        act(
+            &mut model,
+            &[
+                Action::Pause,
+                Action::PreviousPane,
+                Action::Down,
+                Action::Pick,
+            ],
+        );
+        model.hear(began("old@1", 20.0), 1.0, 0.0);
+        assert_eq!((model.shown_id(), model.paused_s), (Some("old@1"), None));
+    }
+
     #[test]
     fn an_order_goes_to_the_run_that_was_shown_when_it_was_asked_for() {
         let mut model = model();
@@ -440,6 +529,30 @@ mod tests {
         };
         assert_eq!((order.run.as_str(), order.by.as_str()), ("new@2", "me"));
         assert_eq!(model.keys(), Keys::Page);
+    }
+
+    #[test]
+    fn an_order_waits_for_the_results_of_the_one_before() {
+        let mut model = model();
+        let send = |model: &mut Model| {
+            act(model, &[Action::Stop]);
+            for letter in "stop digits".chars() {
+                act(model, &[Action::Letter(letter)]);
+            }
+            act(model, &[Action::Pick])
+        };
+        for end in [
+            News::OrderEnded(Ok(())),
+            News::OrderEnded(Err("gone".to_owned())),
+            News::Lost("gone".to_owned()),
+        ] {
+            assert!(matches!(send(&mut model), Some(Effect::Send(_))));
+            act(&mut model, &[Action::Back, Action::LearningRate]);
+            assert!(model.mode == Mode::Panes && model.hint.contains("under way"));
+            model.hear(end, 2.0, 12.0);
+        }
+        act(&mut model, &[Action::LearningRate]);
+        assert!(matches!(model.mode, Mode::Order(_)));
     }
 
     #[test]

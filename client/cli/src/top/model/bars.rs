@@ -63,6 +63,8 @@ pub(in crate::top) struct Parts {
     pub(in crate::top) other_count: usize,
     /// Else by RSS.
     pub(in crate::top) by_pss: bool,
+    /// Else `others` are all children, workers too.
+    told_apart: bool,
 }
 
 impl Parts {
@@ -75,12 +77,17 @@ impl Parts {
             .iter()
             .filter(|child| is_worker(child.role()))
             .count();
+        let told_apart = !itself(memory);
         let (pss, tree) = (value(&memory.pss_bytes), value(&memory.tree_pss_bytes));
         let workers_pss = value(&memory.workers_pss_bytes);
         let by_pss = pss.known.is_ok() && tree.known.is_ok() && workers_pss.known.is_ok();
         let (main, workers, others) = if by_pss {
             let others = tree.less(&pss).less(&workers_pss);
             (pss, workers_pss, others)
+        } else if !told_apart {
+            let children = value(&memory.children_rss_bytes);
+            let workers = Value::unknown("the trainer's client does not tell workers apart");
+            (value(&memory.rss_bytes), workers, children)
         } else {
             let all = value(&memory.children_rss_bytes);
             let of = |workers: bool| {
@@ -100,6 +107,7 @@ impl Parts {
             worker_count,
             other_count: memory.children.len() - worker_count,
             by_pss,
+            told_apart,
         }
     }
 
@@ -118,11 +126,15 @@ impl Parts {
             worker_count: each().map(|parts| parts.worker_count).sum(),
             other_count: each().map(|parts| parts.other_count).sum(),
             by_pss: each().all(|parts| parts.by_pss),
+            told_apart: each().all(|parts| parts.told_apart),
         }
     }
 
     /// As far as it is known.
     pub(in crate::top) fn all(&self) -> Value {
+        if !self.told_apart {
+            return Value::sum([self.main.clone(), self.others.clone()]);
+        }
         Value::sum([self.main.clone(), self.workers.clone(), self.others.clone()])
     }
 
@@ -146,10 +158,12 @@ impl Parts {
             format!("{ranks} mains")
         };
         let workers = match self.worker_count {
+            _ if !self.told_apart => "workers".to_owned(),
             1 => "1 worker".to_owned(),
             count => format!("{count} workers"),
         };
         let others = match self.other_count {
+            _ if !self.told_apart => "all children".to_owned(),
             1 => "1 other child".to_owned(),
             count => format!("{count} other children"),
         };
@@ -169,6 +183,11 @@ impl Parts {
     }
 }
 
+/// Whether these are a trainer's own words of itself.
+fn itself(memory: &ProcessMemory) -> bool {
+    memory.seen_by == "trainer"
+}
+
 /// The memory that binds a rank: its cgroup's under its limit, else the host's under its size.
 pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_s: f64) -> Bar {
     let old = Old::of(reply);
@@ -180,8 +199,10 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
             Some(cgroup) => {
                 let limit = Value::of(cgroup.limit_bytes.as_ref(), waited_s);
                 match &limit.known {
+                    // A trainer that the daemon does not see may be on another host.
                     Ok(bytes)
                         if bytes.is_finite()
+                            && !itself(&memory)
                             && host_total.known.as_ref().is_ok_and(|all| bytes > all) =>
                     {
                         why = "the cgroup's limit is more than the host has".to_owned();
@@ -198,7 +219,7 @@ pub(in crate::top) fn memory(reply: &SnapshotReply, rank: Option<&Rank>, waited_
             }
             None => why = format!("cgroup unknown: {}", clean(&memory.cgroup_unknown)),
         }
-        if memory.seen_by == "trainer" {
+        if itself(&memory) {
             let rss = Value::of(memory.rss_bytes.as_ref(), waited_s);
             let itself = if rss.known.is_ok() {
                 ", as it says itself"
@@ -220,8 +241,16 @@ fn in_cgroup(
     old: &Old,
     waited_s: f64,
 ) -> Bar {
+    // A trainer's own word does not say whose the limit is, so nobody is known to share it.
+    let by_itself = rank.memory.as_ref().is_some_and(itself);
     let beside = reply.ranks.iter().filter(|other| {
+        if by_itself {
+            return other.rank == rank.rank;
+        }
         let in_same = |memory: &ProcessMemory| {
+            if itself(memory) {
+                return false;
+            }
             let theirs = memory.cgroup.as_ref();
             theirs.is_some_and(|theirs| theirs.limit_path == cgroup.limit_path)
         };
@@ -255,6 +284,9 @@ fn in_cgroup(
     segments.push(segment(Kind::Rest, "rest", ">=", rest));
     segments.push(segment(Kind::Free, "free", "", free));
     let mut notes = vec![basis(&parts)];
+    if by_itself {
+        notes.insert(0, format!("rank {} as it says itself", rank.rank));
+    }
     let said = |name: &str, reading: &Option<Reading>, write: &dyn Fn(f64) -> String| {
         format!("{name} {}", value(reading).text(write, old.cgroup_s))
     };
@@ -279,17 +311,26 @@ fn in_cgroup(
         &super::super::text::percent,
     ));
     Bar {
-        title: format!("cgroup {}", clean(&cgroup.limit_path)),
+        title: format!("cgroup {}", clean(limit_path(cgroup))),
         total: limit,
         segments,
         notes,
     }
 }
 
+/// A trainer's client says only its own path.
+fn limit_path(cgroup: &CgroupMemory) -> &str {
+    if cgroup.limit_path.is_empty() {
+        &cgroup.path
+    } else {
+        &cgroup.limit_path
+    }
+}
+
 fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s: f64) -> Bar {
     let here = reply.ranks.iter().filter(|rank| {
         let memory = rank.memory.as_ref();
-        memory.is_some_and(|memory| memory.seen_by != "trainer")
+        memory.is_some_and(|memory| memory.seen_by == "daemon")
     });
     let parts = Parts::sum(here.clone(), waited_s);
     let count = here.count();
@@ -321,6 +362,13 @@ fn on_host(reply: &SnapshotReply, total: Value, why: String, old: &Old, waited_s
         ..segment(Kind::Rest, name, rest)
     });
     segments.push(segment(Kind::Free, "available", available));
+    let elsewhere = reply.ranks.len() - count;
+    if count > 0 && elsewhere > 0 {
+        let all = reply.ranks.len();
+        notes.push(format!(
+            "without {elsewhere} of {all} ranks, which the daemon does not see"
+        ));
+    }
     if !why.is_empty() {
         notes.push(why);
     }
@@ -576,6 +624,20 @@ mod tests {
         }
     }
 
+    /// As the daemon passes on what a trainer's client sent of itself.
+    fn by_itself() -> ProcessMemory {
+        ProcessMemory {
+            children: Vec::new(),
+            cgroup: Some(CgroupMemory {
+                path: "/pod".into(),
+                limit_path: String::new(),
+                ..cgroup(100.0, 40.0, 5.0)
+            }),
+            seen_by: "trainer".into(),
+            ..by_rss(cgroup(0.0, 0.0, 0.0))
+        }
+    }
+
     fn numbers(bar: &Bar) -> Vec<(Kind, Option<f64>)> {
         let each = bar.segments.iter();
         each.map(|segment| (segment.kind, segment.bytes.known.clone().ok()))
@@ -700,6 +762,59 @@ mod tests {
             Err("no right to see them".to_owned())
         );
         assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+    }
+
+    #[test]
+    fn children_that_only_the_trainer_saw_are_counted_and_not_told_apart() {
+        let reply = SnapshotReply {
+            ranks: vec![rank(by_itself())],
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        let parts = [
+            (Kind::First, Some(10.0)),
+            (Kind::Second, None),
+            (Kind::Third, Some(7.0)),
+        ];
+        assert_eq!(numbers(&bar)[..3], parts);
+        assert_eq!(bar.segments[2].name, "all children");
+        assert_eq!(Parts::of(&by_itself(), 0.0).all(), Value::exact(17.0));
+    }
+
+    #[test]
+    fn a_cgroup_that_the_trainer_sent_is_its_own_and_of_no_host_that_is_known() {
+        let mut other = rank(by_itself());
+        other.rank = 1;
+        let reply = SnapshotReply {
+            ranks: vec![rank(by_itself()), other],
+            host: Some(HostMemory {
+                total_bytes: known(50.0),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        assert_eq!(bar.title, "cgroup /pod");
+        assert_eq!(bar.notes[0], "rank 0 as it says itself");
+        assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+        assert_eq!(bar.total.known, Ok(100.0));
+    }
+
+    #[test]
+    fn the_hosts_bar_has_only_ranks_that_the_daemon_sees() {
+        let seen = by_rss(cgroup(f64::INFINITY, 40.0, 5.0));
+        let by_nobody = ProcessMemory {
+            seen_by: String::new(),
+            ..Default::default()
+        };
+        let reply = SnapshotReply {
+            ranks: vec![rank(seen), rank(by_itself()), rank(by_nobody)],
+            ..Default::default()
+        };
+        let bar = super::memory(&reply, reply.ranks.first(), 0.0);
+        assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
+        let note = "without 2 of 3 ranks, which the daemon does not see";
+        assert!(bar.notes.iter().any(|said| said == note), "{:?}", bar.notes);
     }
 
     #[test]

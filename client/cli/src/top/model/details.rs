@@ -155,15 +155,16 @@ fn of_rank(rank: &Rank, model: &Model, waited_s: f64) -> Vec<String> {
     );
     match &memory.cgroup {
         Some(cgroup) => {
-            lines.push(format!(
-                "cgroup v{} {}",
-                cgroup.version,
-                clean(&cgroup.path)
-            ));
-            lines.push(format!(
-                "its limit is that of {}",
-                clean(&cgroup.limit_path)
-            ));
+            let version = match cgroup.version {
+                0 => "of unknown version".to_owned(),
+                version => format!("v{version}"),
+            };
+            lines.push(format!("cgroup {version} {}", clean(&cgroup.path)));
+            lines.push(if cgroup.limit_path.is_empty() {
+                "whose limit it is: unknown: the trainer's client does not say".to_owned()
+            } else {
+                format!("its limit is that of {}", clean(&cgroup.limit_path))
+            });
             let each: [(&str, &Option<Reading>); 6] = [
                 ("limit", &cgroup.limit_bytes),
                 ("current", &cgroup.current_bytes),
@@ -293,13 +294,14 @@ fn of_gpu(gpu: &Gpu, waited_s: f64) -> Vec<String> {
 
 fn events(model: &Model, now_s: f64) -> Vec<String> {
     let now = model.unix_s(now_s);
+    let started = model.started_unix_s();
     let mut lines = vec!["events, the newest first".to_owned()];
     let filter = model.filter(Pane::Events);
     for line in model.log.lines.iter().rev() {
         if lists::matches(filter, &format!("{} {}", line.kind, line.text)) {
             lines.push(format!(
                 "{:>4} {:<8} {}",
-                ago(now - line.at_unix_s),
+                line.at.age_s(now, started).map_or("?".to_owned(), ago),
                 line.kind,
                 line.text
             ));

@@ -84,7 +84,8 @@ impl Wish {
 
     /// What one would type in a shell for the same.
     pub(in crate::top) fn command(self, run: &Addressee) -> String {
-        let id = clean(&run.id);
+        // Within quotes a shell takes everything as it is but a quote.
+        let id = clean(&run.id).replace('\'', r"'\''");
         match self {
             Wish::Stop => format!("hookbus send '{id}' stop"),
             Wish::Rate(rate) => format!("hookbus send '{id}' lr --value {rate}"),
@@ -364,6 +365,16 @@ mod tests {
             ..run()
         };
         assert_eq!(Dialog::stop(&odd).words(Wish::Stop), "stop 2 ranks");
+    }
+
+    #[test]
+    fn a_shell_reads_the_id_as_it_is() {
+        let odd = RunSummary {
+            id: "it's $(one)@1".into(),
+            ..run()
+        };
+        let command = Wish::Stop.command(&Dialog::stop(&odd).run);
+        assert_eq!(command, r"hookbus send 'it'\''s $(one)@1' stop");
     }
 
     #[test]

@@ -10,11 +10,30 @@ use crate::{format, show};
 /// Nobody scrolls further; the rest is in `hookbus watch --since`.
 const MOST_LINES: usize = 500;
 
+/// When something happened.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::top) enum When {
+    /// By the daemon's clock, since 1970.
+    Unix(f64),
+    /// Seconds since the run's first rank attached.
+    Since(f64),
+}
+
+impl When {
+    /// How long ago. None: when the run started is not known.
+    pub(in crate::top) fn age_s(self, now_unix_s: f64, started_unix_s: Option<f64>) -> Option<f64> {
+        let at = match self {
+            When::Unix(at) => at,
+            When::Since(since) => started_unix_s? + since,
+        };
+        Some((now_unix_s - at).max(0.0))
+    }
+}
+
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::top) struct Line {
-    /// By the daemon's clock.
-    pub(in crate::top) at_unix_s: f64,
+    pub(in crate::top) at: When,
     /// "decision", "result" and so on.
     pub(in crate::top) kind: &'static str,
     pub(in crate::top) text: String,
@@ -40,13 +59,14 @@ impl Log {
         }
         self.from_snapshot = true;
         let mut lines = Vec::new();
+        let mut add = |age_s: f64, line: Line| lines.push((age_s, line));
         for seen in &reply.results {
             if seen.what == "log" {
                 continue;
             }
             let outcome = seen.result.as_ref().map(|result| result.outcome());
-            lines.push(Line {
-                at_unix_s: now_unix_s - seen.age_s,
+            let line = Line {
+                at: When::Unix(now_unix_s - seen.age_s),
                 kind: "result",
                 text: format!(
                     "rank {} {} by {}: {}",
@@ -56,22 +76,24 @@ impl Log {
                     clean(&show::outcome(seen.result.as_ref()))
                 ),
                 alert: outcome != Some(Outcome::Applied),
-            });
+            };
+            add(seen.age_s, line);
         }
         for incident in &reply.incidents {
-            lines.push(Line {
-                at_unix_s: now_unix_s - incident.age_s,
+            let line = Line {
+                at: When::Unix(now_unix_s - incident.age_s),
                 kind: "incident",
                 text: self::incident(incident),
                 alert: incident.open,
-            });
+            };
+            add(incident.age_s, line);
         }
-        lines.sort_by(|a, b| a.at_unix_s.total_cmp(&b.at_unix_s));
-        self.lines = lines.into();
+        lines.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        self.lines = lines.into_iter().map(|(_, line)| line).collect();
     }
 
     /// Something happened, or had before we came. False: it is no line of its own.
-    pub(in crate::top) fn add(&mut self, happened: &Happening, run_started_unix_s: f64) -> bool {
+    pub(in crate::top) fn add(&mut self, happened: &Happening) -> bool {
         if self.from_snapshot {
             self.lines.clear();
             self.from_snapshot = false;
@@ -85,7 +107,7 @@ impl Log {
         }
         let (kind, text, alert) = words(happened);
         self.lines.push_back(Line {
-            at_unix_s: run_started_unix_s + happened.at_s,
+            at: When::Since(happened.at_s),
             kind,
             text,
             alert,
@@ -208,13 +230,18 @@ mod tests {
         };
         log.seed(&reply, 100.0);
         assert_eq!(log.lines[0].text, "open invalid_loss: nan [2J");
-        assert_eq!((log.lines[0].at_unix_s, log.lines[0].alert), (95.0, true));
-        log.add(&life("rank 0 attached"), 50.0);
+        assert_eq!(
+            (log.lines[0].at, log.lines[0].alert),
+            (When::Unix(95.0), true)
+        );
+        log.add(&life("rank 0 attached"));
         log.seed(&reply, 101.0);
         assert_eq!(log.lines.len(), 1);
-        assert_eq!(log.lines[0].at_unix_s, 52.0);
+        let at = log.lines[0].at;
+        assert_eq!(at.age_s(60.0, Some(50.0)), Some(8.0));
+        assert_eq!(at.age_s(60.0, None), None, "no age that is made up");
         for _ in 0..MOST_LINES {
-            log.add(&life("again"), 50.0);
+            log.add(&life("again"));
         }
         assert_eq!(log.lines.len(), MOST_LINES);
         assert_eq!(log.lines[0].text, "again");
@@ -238,7 +265,7 @@ mod tests {
                 what: Some(what),
                 ..Default::default()
             };
-            log.add(&happened, 0.0);
+            log.add(&happened);
         }
         assert_eq!(log.lines.len(), 1);
     }
@@ -256,7 +283,7 @@ mod tests {
             ..Default::default()
         };
         let mut log = Log::default();
-        log.add(&decided, 0.0);
+        log.add(&decided);
         assert_eq!(log.missed, 3);
         assert_eq!(log.lines[0].text, "stop by Check: loss is nan");
         assert!(log.lines[0].alert);

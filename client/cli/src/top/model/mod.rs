@@ -51,6 +51,17 @@ pub(super) enum News {
     Past(Result<Box<HistoryReply>, String>),
     Order(OrderUpdate),
     OrderEnded(Result<(), String>),
+    /// Of one run: where another one is looked at by now, it is too late for it.
+    Of(Whose, Box<News>),
+}
+
+/// Of which run something is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Whose {
+    /// As it was asked for.
+    pub(super) run: String,
+    /// The id of the one that was shown then. None: whichever the run is.
+    pub(super) id: Option<String>,
 }
 
 /// The last snapshot.
@@ -61,6 +72,12 @@ pub(super) struct Shown {
     pub(super) came_s: f64,
     /// The daemon's clock then.
     pub(super) at_unix_s: f64,
+}
+
+impl Shown {
+    fn id(&self) -> &str {
+        self.reply.run.as_ref().map_or("", |run| &run.id)
+    }
 }
 
 /// What lies over the panes, or takes the keys.
@@ -105,7 +122,9 @@ pub(super) struct Model {
     pub(super) span: usize,
     /// Held since then; what came meanwhile waits.
     pub(super) paused_s: Option<f64>,
-    waiting: Option<(Box<SnapshotReply>, f64)>,
+    waiting: Option<Shown>,
+    /// An order was sent, and its results may still come.
+    pub(super) order_under_way: bool,
     /// For a person, until the next key.
     pub(super) hint: String,
 }
@@ -136,6 +155,7 @@ impl Model {
             span: 1,
             paused_s: None,
             waiting: None,
+            order_under_way: false,
             hint: String::new(),
         }
     }
@@ -143,6 +163,12 @@ impl Model {
     /// Takes in what came. True: it wants to look at another run than before, or has chosen one.
     pub(super) fn hear(&mut self, news: News, now_s: f64, now_unix_s: f64) -> bool {
         match news {
+            News::Of(whose, news) => {
+                let same = |id: &String| Some(id.as_str()) == self.shown_id();
+                if whose.run == self.run && whose.id.as_ref().is_none_or(same) {
+                    return self.hear(*news, now_s, now_unix_s);
+                }
+            }
             News::Connected => {
                 self.connected = true;
                 self.lost = None;
@@ -151,6 +177,8 @@ impl Model {
                 self.connected = false;
                 let since = self.lost.as_ref().map_or(now_s, |(_, since)| *since);
                 self.lost = Some((super::text::clean(&why), since));
+                // Its results went with the connection.
+                self.order_under_way = false;
                 if let Mode::Order(dialog) = &mut self.mode {
                     dialog.lose();
                 }
@@ -166,8 +194,7 @@ impl Model {
                 self.scrolled = 0;
             }
             News::Happened(happened) => {
-                let started = self.shown_run().map_or(0.0, |run| run.started_unix_s);
-                let added = self.log.add(&happened, started);
+                let added = self.log.add(&happened);
                 // What is looked at further up stays where it is.
                 if added && (self.scrolled > 0 || self.paused_s.is_some()) {
                     self.scrolled += 1;
@@ -181,6 +208,7 @@ impl Model {
                 }
             }
             News::OrderEnded(how) => {
+                self.order_under_way = false;
                 if let Mode::Order(dialog) = &mut self.mode {
                     dialog.end(how.map_err(|why| super::text::clean(&why)));
                 }
@@ -208,14 +236,23 @@ impl Model {
 
     /// Another run: nothing of the one before is true of it.
     fn look_at(&mut self, id: String) {
+        if self.run == id && self.shown_id() == Some(&id) {
+            return;
+        }
         self.run = id;
         if self.shown_run().is_some_and(|run| run.id != self.run) {
             self.shown = None;
         }
+        // What is held is the run before.
+        self.paused_s = None;
+        self.trouble.clear();
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.past = Past::default();
         self.log = Log::default();
         self.waiting = None;
-        self.trouble.clear();
         (self.cursor_rank, self.cursor_pid, self.scrolled) = (None, None, 0);
     }
 
@@ -226,24 +263,57 @@ impl Model {
         } else {
             now_unix_s
         };
-        self.past
-            .see(&reply, self.chosen_rank_of(&reply), at_unix_s);
         self.trouble.clear();
-        if self.paused_s.is_some() {
-            self.waiting = Some((reply, now_s));
-            return;
-        }
-        self.log.seed(&reply, at_unix_s);
-        self.shown = Some(Shown {
+        let shown = Shown {
             reply: *reply,
             came_s: now_s,
             at_unix_s,
-        });
+        };
+        // A name, or LAST, may mean another run by now.
+        let other = self.shown_id().is_some_and(|id| id != shown.id());
+        if !other {
+            let chosen = self.chosen_rank_of(&shown.reply);
+            self.past.see(&shown.reply, chosen, at_unix_s);
+        }
+        if self.paused_s.is_some() && self.shown.is_some() {
+            self.waiting = Some(shown);
+        } else {
+            self.show(shown);
+        }
+    }
+
+    fn show(&mut self, shown: Shown) {
+        let before = self.shown_id().filter(|id| *id != shown.id());
+        if let Some(before) = before {
+            if !before.is_empty() {
+                let (new, old) = (super::text::clean(shown.id()), super::text::clean(before));
+                self.hint = format!("now {new}, which began after {old}");
+            }
+            self.forget();
+            let chosen = self.chosen_rank_of(&shown.reply);
+            self.past.see(&shown.reply, chosen, shown.at_unix_s);
+        }
+        self.log.seed(&shown.reply, shown.at_unix_s);
+        self.shown = Some(shown);
+    }
+
+    /// Empty: the daemon has no run yet. None: nothing is shown.
+    pub(super) fn shown_id(&self) -> Option<&str> {
+        self.shown.as_ref().map(Shown::id)
     }
 
     /// The run that is shown.
     pub(super) fn shown_run(&self) -> Option<&RunSummary> {
         self.shown.as_ref()?.reply.run.as_ref()
+    }
+
+    /// When the run that is shown started, by the daemon's clock; one from before that field says 0.
+    pub(super) fn started_unix_s(&self) -> Option<f64> {
+        let shown = self.shown_run().into_iter();
+        let id = self.shown_id().unwrap_or(&self.run);
+        let listed = self.runs.iter().filter(|run| run.id == id);
+        let mut started = shown.chain(listed).map(|run| run.started_unix_s);
+        started.find(|at| *at > 0.0)
     }
 
     /// Whose memory and processes are shown: the rank that was chosen, else the lowest.

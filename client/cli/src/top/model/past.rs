@@ -72,7 +72,6 @@ pub(in crate::top) struct Past {
     /// When each epoch began.
     epochs: BTreeMap<u64, f64>,
     last_epoch: Option<u64>,
-    first_at: Option<f64>,
     last_at: Option<f64>,
     /// Why there is nothing from before this viewer; empty: there is.
     pub(in crate::top) unknown: String,
@@ -83,7 +82,6 @@ impl Past {
     pub(in crate::top) fn see(&mut self, reply: &SnapshotReply, chosen: Option<u32>, at: f64) {
         let from = self.last_at.unwrap_or(at).max(at - 60.0);
         self.last_at = Some(at);
-        self.first_at.get_or_insert(at);
         if let Some(host) = &reply.host {
             self.add(
                 Key::host("host_used_bytes"),
@@ -138,14 +136,15 @@ impl Past {
 
     fn add(&mut self, key: Key, from: f64, to: f64, value: Value) {
         let points = self.series.entry(key).or_default();
-        if points.len() == MOST_POINTS {
+        while points.len() >= MOST_POINTS {
             points.pop_front();
         }
         let value = value.known.ok().filter(|value| value.is_finite());
         points.push_back(Point { from, to, value });
     }
 
-    /// What the daemon remembers goes before what was seen here.
+    /// What the daemon remembers is finer than what is seen here, and has what was missed: it takes the place of what was seen
+    /// in that time.
     pub(in crate::top) fn remember(&mut self, history: &HistoryReply) {
         self.unknown.clear();
         for series in &history.series {
@@ -154,23 +153,31 @@ impl Past {
                 rank: series.rank,
                 device: series.device.clone(),
             };
+            let remembered = series.points.iter().map(|point| {
+                let to = history.at_unix_s - point.age_s;
+                Point {
+                    from: to - point.seconds,
+                    to,
+                    value: (point.readings > 0).then_some(point.max),
+                }
+            });
+            let remembered: VecDeque<_> = remembered.collect();
+            let (Some(first), Some(last)) = (remembered.front(), remembered.back()) else {
+                continue;
+            };
+            let (from, to) = (first.from, last.to);
             let seen = self.series.entry(key).or_default();
-            // Asked again, it may reach further back, or be finer: only what was seen here stays.
-            let here_from = self.first_at.unwrap_or(f64::INFINITY);
-            let mut points: VecDeque<_> = series
-                .points
-                .iter()
-                .map(|point| {
-                    let to = history.at_unix_s - point.age_s;
-                    Point {
-                        from: to - point.seconds,
-                        to,
-                        value: (point.readings > 0).then_some(point.max),
-                    }
-                })
-                .filter(|point| point.from < here_from)
-                .collect();
-            points.extend(seen.iter().filter(|point| point.to >= here_from).copied());
+            let older = seen.iter().filter(|point| point.to <= from).copied();
+            let mut points: VecDeque<_> = older.collect();
+            points.extend(remembered);
+            points.extend(
+                seen.iter()
+                    .filter(|point| point.to > to)
+                    .map(|point| Point {
+                        from: point.from.max(to),
+                        ..*point
+                    }),
+            );
             *seen = points;
         }
         for mark in &history.epochs {
@@ -179,11 +186,17 @@ impl Past {
         }
     }
 
-    /// Whether anything is known of it.
-    pub(in crate::top) fn has(&self, key: &Key) -> bool {
+    /// Whether it was ever looked at.
+    pub(in crate::top) fn was_read(&self, key: &Key) -> bool {
         self.series
             .get(key)
             .is_some_and(|points| !points.is_empty())
+    }
+
+    /// Whether it is known of any time.
+    pub(in crate::top) fn is_known(&self, key: &Key) -> bool {
+        let points = self.series.get(key);
+        points.is_some_and(|points| points.iter().any(|point| point.value.is_some()))
     }
 
     /// `span_s` seconds until `now`, in `count` columns.
@@ -295,13 +308,74 @@ mod tests {
                     Column::Unknown,
                     nothing,
                     nothing,
-                    most(5.0),
-                    most(7.0),
+                    most(99.0),
+                    most(99.0),
                     most(7.0)
                 ]
             );
             assert_eq!(past.marks(102.5, 10.0, 10), [(4, 3)]);
         }
+    }
+
+    #[test]
+    fn what_the_daemon_remembers_wins_and_what_it_does_not_stays() {
+        let mut past = Past::default();
+        // Before this viewer lost the daemon, and after it came back.
+        for at in [90.0, 92.0, 100.0] {
+            past.see(&host(Some(at)), None, at);
+        }
+        let remembered = HistoryReply {
+            at_unix_s: 99.5,
+            series: vec![Series {
+                name: "host_used_bytes".into(),
+                points: (0..7)
+                    .map(|back| SeriesPoint {
+                        age_s: 6.5 - f64::from(back),
+                        seconds: 1.0,
+                        max: 1.0,
+                        readings: 1,
+                        ..Default::default()
+                    })
+                    .collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        past.remember(&remembered);
+        let columns = past.columns(&Key::host("host_used_bytes"), 100.5, 10.0, 10);
+        let most = Column::Most;
+        assert_eq!(columns[..2], [most(92.0), most(92.0)]);
+        assert_eq!(columns[2..8], [most(1.0); 6]);
+        assert_eq!(columns[8..], [most(100.0); 2]);
+        // Nothing is remembered of it: that takes nothing away.
+        past.remember(&HistoryReply {
+            series: vec![Series {
+                points: Vec::new(),
+                ..remembered.series[0].clone()
+            }],
+            ..remembered
+        });
+        assert_eq!(
+            past.columns(&Key::host("host_used_bytes"), 100.5, 10.0, 10),
+            columns
+        );
+    }
+
+    #[test]
+    fn no_series_grows_without_end() {
+        let mut past = Past::default();
+        let key = Key::host("host_used_bytes");
+        let many = Point {
+            from: 0.0,
+            to: 1.0,
+            value: None,
+        };
+        past.series
+            .insert(key.clone(), vec![many; MOST_POINTS + 500].into());
+        assert!(past.was_read(&key) && !past.is_known(&key));
+        past.see(&host(Some(1.0)), None, 2.0);
+        assert!(past.is_known(&key));
+        assert_eq!(past.series[&key].len(), MOST_POINTS);
     }
 
     #[test]
@@ -321,6 +395,6 @@ mod tests {
         past.see(&at(1), None, 105.0);
         past.see(&at(2), None, 106.0);
         assert_eq!(past.marks(110.0, 10.0, 10), [(6, 2)]);
-        assert!(!past.has(&Key::gpu("gpu_used_bytes", 0)));
+        assert!(!past.was_read(&Key::gpu("gpu_used_bytes", 0)));
     }
 }

@@ -35,16 +35,17 @@ fn charts(model: &Model) -> Vec<Chart> {
             .filter(|value| value.is_finite())
     };
     if let Some(rank) = model.rank() {
-        for (name, of) in [("tree_pss_bytes", "PSS"), ("process_rss_bytes", "RSS")] {
-            let key = Key::rank(name, rank.rank);
-            // One of the two is what there is; a daemon may remember both.
-            if model.past.has(&key) && charts.is_empty() {
-                charts.push(Chart {
-                    name: format!("rank {} {of}", rank.rank),
-                    key,
-                    top: None,
-                });
-            }
+        let both = [("tree_pss_bytes", "PSS"), ("process_rss_bytes", "RSS")];
+        let both = both.map(|(name, of)| (Key::rank(name, rank.rank), of));
+        // A daemon may remember both; one that was never known is shown only where the other one is not either.
+        let with_value = both.iter().find(|(key, _)| model.past.is_known(key));
+        let read = || both.iter().find(|(key, _)| model.past.was_read(key));
+        if let Some((key, of)) = with_value.or_else(read) {
+            charts.push(Chart {
+                name: format!("rank {} {of}", rank.rank),
+                key: key.clone(),
+                top: None,
+            });
         }
         let cgroup = rank
             .memory

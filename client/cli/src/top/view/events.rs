@@ -46,6 +46,7 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let end = chosen.len() - scrolled;
     let first = end.saturating_sub(room);
     let now = model.unix_s(scene.now_s);
+    let started = model.started_unix_s();
     for line in &chosen[first..end] {
         let style = if line.alert {
             scene.theme.alert()
@@ -53,7 +54,7 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             Style::new()
         };
         let mark = if line.alert { "!" } else { " " };
-        let age = ago((now - line.at_unix_s).max(0.0));
+        let age = line.at.age_s(now, started).map_or("?".to_owned(), ago);
         let text = format!("{mark}{age:>4} {:<8} {}", line.kind, line.text);
         paint::line(buffer, inside, y, &text, style);
         y += 1;

@@ -215,8 +215,11 @@ pub(super) fn footer(scene: Scene<'_>, missing: &[&str], area: Rect, buffer: &mu
         }
         _ if !model.hint.is_empty() => model.hint.clone(),
         Mode::Help | Mode::Details(_) => "Esc close  Up Down further".to_owned(),
-        Mode::Order(dialog) if matches!(dialog.step, Step::Sent { .. }) => "Esc close".to_owned(),
-        Mode::Order(_) => "Esc close without it".to_owned(),
+        Mode::Order(dialog) => match &dialog.step {
+            Step::Sent { ended: Some(_), .. } => "Esc close".to_owned(),
+            Step::Sent { ended: None, .. } => "Esc close; the order is sent".to_owned(),
+            Step::Rate { .. } | Step::Confirm { .. } => "Esc close without it".to_owned(),
+        },
         Mode::Panes if model.armed => {
             "ARMED S stop L rate  ? help q quit Tab pane s sort / filter Enter pick".to_owned()
         }

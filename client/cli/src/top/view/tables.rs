@@ -191,7 +191,7 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             };
             let children = rank.memory.as_ref().and_then(|memory| {
                 let known = memory.children_rss_bytes.as_ref()?.value.is_some();
-                known.then_some(memory.children.len())
+                known.then_some(rank.children)
             });
             Row {
                 cells: vec![
@@ -307,7 +307,15 @@ pub(super) fn processes(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
         })
         .collect();
     let what = rank.map_or("processes".to_owned(), |rank| {
-        format!("processes of rank {}", rank.rank)
+        let listed = rank
+            .memory
+            .as_ref()
+            .map_or(0, |memory| memory.children.len());
+        let more = match (rank.children as usize).saturating_sub(listed) {
+            0 => String::new(),
+            more => format!(" ({more} more that are not seen from here)"),
+        };
+        format!("processes of rank {}{more}", rank.rank)
     });
     let listed = Listed {
         pane: Pane::Processes,

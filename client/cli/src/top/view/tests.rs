@@ -429,6 +429,31 @@ fn what_is_not_known_says_so_and_nothing_is_zero() {
     }
 }
 
+#[test]
+fn the_chart_of_a_rank_is_of_what_could_be_read() {
+    let mut remembered = history();
+    remembered.series[1]
+        .points
+        .iter_mut()
+        .for_each(|point| point.readings = 0);
+    remembered.series.push(Series {
+        name: "process_rss_bytes".into(),
+        ..history().series[1].clone()
+    });
+    let mut reply = snapshot();
+    for rank in &mut reply.ranks {
+        rank.memory.as_mut().unwrap().pss_bytes = unknown("no right");
+    }
+    let mut model = Model::new("", 1.0, false);
+    model.hear(News::Past(Ok(Box::new(remembered))), 0.0, NOW);
+    model.hear(News::Snapshot(Box::new(reply)), 0.0, NOW);
+    let text = frame(&model, 80, 40);
+    assert!(
+        text.contains("rank 0 RSS") && !text.contains("rank 0 PSS"),
+        "{text}"
+    );
+}
+
 /// Eight ranks on eight GPUs, one of them sliced, one rank gone, incidents open, several runs.
 fn many() -> SnapshotReply {
     let mut reply = snapshot();
@@ -636,6 +661,8 @@ fn an_order_is_shown_with_its_effect_and_its_results() {
         })
     };
     model.hear(update(vec![0, 1], 0, None), 0.0, NOW);
+    let text = frame(&model, 80, 24);
+    assert!(text.contains("Esc close; the order is sent"), "{text}");
     model.hear(update(vec![1], 0, Some(Outcome::Applied)), 0.0, NOW);
     model.hear(update(vec![], 1, Some(Outcome::Unsupported)), 0.0, NOW);
     model.hear(News::OrderEnded(Ok(())), 0.0, NOW);
