@@ -14,8 +14,8 @@ fn processes(tree: &Recorded, descriptors: usize) -> Processes {
 
 fn look(processes: &mut Processes, live: &Live, now: Instant) {
     processes.follow(&live.watched(), now);
-    processes.read_mains(now);
-    processes.read_children(now);
+    processes.read_mains(Which::All, now);
+    processes.read_children(Which::All, now);
     processes.publish(live);
 }
 
@@ -240,10 +240,10 @@ fn of_one_that_has_ended_only_the_group_is_read_on() {
     let mut turn = |second: u64| {
         let now = start + Duration::from_secs(second);
         processes.follow(&live.watched(), now);
-        let ended = processes.read_mains(now);
-        processes.read_children(now);
-        processes.read_cgroups(&mut cgroups, now);
-        processes.read_shm(now);
+        let ended = processes.read_mains(Which::All, now);
+        processes.read_children(Which::All, now);
+        processes.read_cgroups(Which::All, &mut cgroups, now);
+        processes.read_shm(Which::All, now);
         processes.publish(&live);
         (ended, live.process(10, 500).expect("sampled"))
     };
@@ -289,7 +289,7 @@ fn a_group_is_left_for_another_only_by_one_that_lives_on_there() {
         tree.put("10/cgroup", said);
         let now = start + Duration::from_secs(second);
         processes.follow(&live.watched(), now);
-        processes.read_cgroups(&mut cgroups, now);
+        processes.read_cgroups(Which::All, &mut cgroups, now);
         processes.publish(&live);
         let sample = live.process(10, 500).expect("sampled");
         sample.cgroup.expect("its group is known").path.clone()
