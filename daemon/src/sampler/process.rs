@@ -208,8 +208,8 @@ impl Processes {
                     Ok(()) if self.text == main.cgroups => main.moved.clear(),
                     // Version 1 shows a process that is ending in the root group: it has moved only if it lives on there.
                     Ok(()) if main.cgroups.is_empty() || self.text == main.moved => {
-                        lives = main.process.resident_bytes(&self.root, self.page_bytes)
-                            != Err(Lost::Ended);
+                        let resident = main.process.resident_bytes(&self.root, self.page_bytes);
+                        lives = !matches!(resident, Err(Lost::Ended) | Ok(0));
                         if lives {
                             main.cgroups.clone_from(&self.text);
                         }

@@ -108,6 +108,36 @@ fn a_reused_pid_is_not_the_process() {
 }
 
 #[test]
+fn one_without_pages_has_ended_only_if_the_kernel_says_so() {
+    let tree = Recorded::new();
+    tree.process(10, 1, 500, 100);
+    tree.process(11, 10, 600, 7);
+    tree.children(10, 10, &[11]);
+    tree.children(11, 11, &[]);
+    let live = watched();
+    let mut processes = processes(&tree, MANY);
+    let start = Instant::now();
+    let mut rss = |second: u64| {
+        look(&mut processes, &live, start + Duration::from_secs(second));
+        let sample = live.process(10, 500).expect("sampled");
+        let below = sample.children.map(|all| all.len());
+        (sample.rss_bytes.value.map(|bytes| bytes / page()), below)
+    };
+    assert_eq!(rss(0), (Ok(100.0), Ok(1)));
+    // All of it is swapped out.
+    tree.process(10, 1, 500, 0);
+    tree.process(11, 10, 600, 0);
+    assert_eq!(rss(1), (Ok(0.0), Ok(1)));
+    tree.process(10, 1, 500, 3);
+    assert_eq!(rss(2), (Ok(3.0), Ok(1)));
+    tree.put("10/statm", "no number\n");
+    assert_eq!(rss(3), (Err("its statm does not parse".to_owned()), Ok(1)));
+    tree.zombie(10, 1, 500);
+    let ended = "the process has ended".to_owned();
+    assert_eq!(rss(4), (Err(ended.clone()), Err(ended)));
+}
+
+#[test]
 fn a_child_that_comes_with_the_pid_of_another_is_another() {
     for descriptors in [MANY, 0] {
         let tree = Recorded::new();
