@@ -252,7 +252,9 @@ fn of_one_that_has_ended_only_the_group_is_read_on() {
     tree.children(10, 10, &[]);
     tree.put("10/cgroup", "0::/job\n");
     tree.put("10/environ", "A=1\0CUDA_VISIBLE_DEVICES=2,3\0");
-    std::fs::create_dir_all(tree.proc().join("10/root/dev/shm")).expect("folders");
+    std::fs::create_dir_all(tree.proc().join("10/root/dev")).expect("folders");
+    let shm = tree.proc().join("10/root/dev/shm");
+    std::os::unix::fs::symlink("/dev/shm", shm).expect("a link");
     tree.group("", &[("cgroup.controllers", "memory\n")]);
     let events = |kills: u32| format!("oom 3\noom_kill {kills}\n");
     tree.group(
