@@ -126,6 +126,7 @@ pub async fn run(
         live,
         counted,
         lifetime.shutdown.clone(),
+        inspection.handle.clone(),
     ));
     if let Some(tcp) = config.listen.tcp
         && !tcp.ip().is_loopback()

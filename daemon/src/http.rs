@@ -6,6 +6,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
@@ -13,12 +14,14 @@ use crate::snapshot::Board;
 use crate::store::Live;
 use crate::store::journal::Counted;
 
-/// Healthy: it answers. Ready: memory was sampled, and no drain has begun.
+/// Healthy: it answers. Ready: memory was sampled, and no drain has begun. What Prometheus asks for is made on the inspection
+/// runtime: with many ranks it is long, and gates are answered on this one.
 pub fn routes(
     board: Board,
     live: Live,
     journal: Option<Arc<Counted>>,
     draining: CancellationToken,
+    inspection: Handle,
 ) -> Router {
     let ready = live.clone();
     Router::new()
@@ -45,15 +48,63 @@ pub fn routes(
         .route(
             "/metrics",
             get(async move |headers: HeaderMap| {
-                let journal = journal.as_ref().map(|counted| counted.now());
                 let accept = headers.get(header::ACCEPT);
                 let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or("");
-                match metrics::text(&board.all(), &live, journal, accept) {
-                    Ok((kind, text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
-                    Err(error) => {
-                        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-                    }
+                let (board, live, journal) = (board.clone(), live.clone(), journal.clone());
+                let accept = accept.to_owned();
+                let made = inspection.spawn(async move {
+                    let journal = journal.as_ref().map(|counted| counted.now());
+                    metrics::text(&board.all(), &live, journal, &accept)
+                });
+                let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
+                match made.await {
+                    Ok(Ok((kind, text))) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+                    Ok(Err(error)) => failed(error.to_string()),
+                    Err(error) => failed(format!("the answer could not be made: {error}")),
                 }
             }),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use tokio::sync::oneshot;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scrape_that_takes_long_holds_up_nothing_here() {
+        let inspection = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let app = routes(
+            Board::default(),
+            Live::default(),
+            None,
+            CancellationToken::new(),
+            inspection.handle().clone(),
+        );
+        let ask = |path| {
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            app.clone().oneshot(request)
+        };
+        let mut scrape = pin!(ask("/metrics"));
+        let healthy = tokio::select! {
+            biased;
+            _ = &mut scrape => panic!("nobody runs what was given to that runtime yet"),
+            reply = ask("/healthz") => reply.expect("an answer"),
+        };
+        assert_eq!(healthy.status(), StatusCode::OK);
+        let (done, over) = oneshot::channel::<()>();
+        let runs = std::thread::spawn(move || inspection.block_on(over));
+        let scraped = scrape.await.expect("an answer");
+        assert_eq!(scraped.status(), StatusCode::OK);
+        drop(done);
+        assert!(runs.join().is_ok());
+    }
 }

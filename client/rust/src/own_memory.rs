@@ -2,6 +2,7 @@
 //! namespace, another host. What cannot be read is absent.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +14,12 @@ use tokio::time::Instant;
 const SELDOM: Duration = Duration::from_secs(5);
 /// A v1 group without a limit says a number near 2^63.
 const V1_UNLIMITED: u64 = 1 << 62;
+/// What statfs says of a tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// Who has more descendants gets no sum of them: it would hold up the thread that answers gates.
 const MOST_CHILDREN: usize = 256;
+
+const NO_SUCH_PROCESS: i32 = rustix::io::Errno::SRCH.raw_os_error();
 
 /// Where a file system of cgroups is, and which files of it say what.
 struct Group {
@@ -102,11 +107,25 @@ impl OwnMemory {
                 Some(current.saturating_sub(inactive))
             });
         }
-        if let Ok(shm) = rustix::fs::statvfs(&self.shm) {
-            said.shm_total_bytes = Some(shm.f_blocks * shm.f_frsize);
-            said.shm_used_bytes = Some((shm.f_blocks - shm.f_bfree) * shm.f_frsize);
+        if let Some((total, used)) = self.shm() {
+            said.shm_total_bytes = Some(total);
+            said.shm_used_bytes = Some(used);
         }
         said
+    }
+
+    /// Size and use. None: it is none, or no tmpfs with a size; of a folder on a disk it would be the disk that is full.
+    fn shm(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statfs(&self.shm).ok()?;
+        // How wide these numbers are depends on the machine.
+        #[allow(clippy::unnecessary_cast)]
+        let (kind, block_bytes) = (stat.f_type as u64, stat.f_bsize as u64);
+        if kind != TMPFS_MAGIC || stat.f_blocks == 0 {
+            return None;
+        }
+        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        Some((bytes(stat.f_blocks), bytes(used)))
     }
 
     /// Every descendant; None: this kernel does not say, or there are too many.
@@ -127,7 +146,14 @@ impl OwnMemory {
     fn children_of(&self, process: &str) -> Option<Vec<u32>> {
         let mut pids = Vec::new();
         for task in fs::read_dir(self.proc_root.join(process).join("task")).ok()? {
-            let text = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
+            let thread = task.ok()?.path();
+            let text = match fs::read_to_string(thread.join("children")) {
+                Ok(text) => text,
+                // A thread that has just ended has no children; without the file this kernel does not list them.
+                Err(_) if !thread.exists() => continue,
+                Err(error) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => continue,
+                Err(_) => return None,
+            };
             pids.extend(
                 text.split_whitespace()
                     .filter_map(|pid| pid.parse::<u32>().ok()),
@@ -176,39 +202,47 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 impl Group {
-    /// The smallest limit on the path, and the group that has it; without a limit the own group.
+    /// The smallest limit on the path, which is not known where one of them cannot be read, and the group that has the
+    /// smallest that is known; without a limit the own group.
     fn tightest(&self) -> (Option<u64>, PathBuf) {
         let own = self.root.join(&self.path);
-        let mut best: (Option<u64>, PathBuf) = (None, own.clone());
+        let (mut best, mut binding) = (None, own.clone());
+        let mut is_known = true;
         for folder in own.ancestors() {
-            let said = fs::read_to_string(folder.join(self.limit)).ok();
-            let limit = said.and_then(|text| match text.trim() {
-                "max" => Some(u64::MAX),
-                number => number.parse().ok(),
-            });
-            let limit = limit.map(|bytes| {
-                if bytes >= V1_UNLIMITED {
-                    u64::MAX
-                } else {
-                    bytes
+            match limit(&folder.join(self.limit)) {
+                Ok(Some(bytes)) if best.is_none_or(|least| bytes < least) => {
+                    best = Some(bytes);
+                    if bytes < u64::MAX {
+                        binding = folder.to_path_buf();
+                    }
                 }
-            });
-            if let Some(bytes) = limit
-                && best.0.is_none_or(|least| bytes < least)
-            {
-                let binding = if bytes == u64::MAX {
-                    own.clone()
-                } else {
-                    folder.to_path_buf()
-                };
-                best = (Some(bytes), binding);
+                Ok(_) => {}
+                Err(_) => is_known = false,
             }
             if folder == self.root {
                 break;
             }
         }
-        best
+        (best.filter(|_| is_known), binding)
     }
+}
+
+/// The largest number: there is no limit. None: nor a file that could say one.
+fn limit(path: &Path) -> io::Result<Option<u64>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = match text.trim() {
+        "max" => u64::MAX,
+        number => number.parse().map_err(io::Error::other)?,
+    };
+    Ok(Some(if bytes < V1_UNLIMITED {
+        bytes
+    } else {
+        u64::MAX
+    }))
 }
 
 /// Field 2 of a statm.
@@ -266,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_cannot_be_read_makes_the_smallest_unknown() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        put(root, "proc/self/cgroup", "0::/pod/trainer\n");
+        put(root, "cgroup/pod/trainer/memory.max", "1000\n");
+        put(root, "cgroup/pod/trainer/memory.current", "600\n");
+        assert_eq!(memory(root).cgroup_limit_bytes, Some(1000));
+        fs::create_dir(root.join("cgroup/pod/memory.max")).expect("a folder");
+        let said = memory(root);
+        assert_eq!(said.cgroup_limit_bytes, None, "it may be smaller");
+        assert_eq!(said.cgroup_current_bytes, Some(600));
+    }
+
+    #[test]
     fn in_a_container_the_root_is_the_group() {
         let root = tempfile::tempdir().expect("a directory");
         let root = root.path();
@@ -310,5 +358,36 @@ mod tests {
         );
         assert_eq!(said.cgroup, "", "no cgroup is known");
         assert_eq!(said.shm_total_bytes, None);
+    }
+
+    #[test]
+    fn a_thread_that_ends_meanwhile_hides_no_other_child() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        put(root, "proc/self/task/1/children", "11 ");
+        put(root, "proc/11/statm", "9 2 1\n");
+        std::os::unix::fs::symlink("gone", root.join("proc/self/task/2")).expect("a link");
+        let said = memory(root);
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(
+            (said.children, said.children_rss_bytes),
+            (1, Some(2 * page))
+        );
+        fs::create_dir(root.join("proc/self/task/3")).expect("a folder");
+        assert_eq!(memory(root).children_rss_bytes, None);
+    }
+
+    #[test]
+    fn a_shm_that_is_no_tmpfs_is_none() {
+        let root = tempfile::tempdir().expect("a directory");
+        let link = |target: &str| {
+            let shm = root.path().join("shm");
+            // There is none the first time.
+            let _ = fs::remove_file(&shm);
+            std::os::unix::fs::symlink(target, shm).expect("a link");
+            memory(root.path()).shm_total_bytes
+        };
+        assert_eq!(link("/proc"), None);
+        assert!(link("/dev/shm").is_some());
     }
 }

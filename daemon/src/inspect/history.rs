@@ -141,6 +141,34 @@ impl Written {
     }
 }
 
+/// What the series in memory have, each merged as soon as it is read: of all ranks together it would be much.
+struct Held {
+    series: BTreeMap<Key, Found>,
+    /// Of each.
+    most: usize,
+    /// The widest so far, at least what was asked for.
+    width: Duration,
+    origin_us: i64,
+}
+
+impl Held {
+    fn new(most: usize, least: Duration, origin_us: i64) -> Self {
+        Self {
+            series: BTreeMap::new(),
+            most,
+            width: least,
+            origin_us,
+        }
+    }
+
+    fn add(&mut self, key: Key, mut read: Found) {
+        self.width = width(&read.points, self.width, self.most, self.origin_us);
+        read.points = merge(read.points, self.width, self.origin_us);
+        read.points.shrink_to_fit();
+        self.series.insert(key, read);
+    }
+}
+
 /// What is asked, of a run that was found.
 struct Asked<'a> {
     query: &'a Query,
@@ -201,10 +229,15 @@ impl Inspector {
             span: span(query, run.as_deref(), now_us, clock),
         };
         let origin_us = (self.live.origin()).map_or(now_us, |origin| clock.unix_us(origin));
-        let mut memory = self.in_memory(&asked);
-        let ranks = asked.run.map_or(0, |run| run.ranks.len());
-        let all = ranks * asked.names(Kind::Rank).count() + memory.len() + 1;
-        let most = query.max_points.min(ALL_POINTS / all).max(1);
+        let most = query.max_points.min(ALL_POINTS / self.most_series(&asked));
+        let mut held = Held::new(most.max(1), query.resolution, origin_us);
+        self.in_memory(&asked, &mut held);
+        let Held {
+            series: mut memory,
+            width: held_width,
+            most,
+            ..
+        } = held;
         let (mut written, mut epochs, older_unknown) =
             self.before_memory(&asked, &memory, most, origin_us);
         epochs.extend(self.epochs(&asked, epochs.last().map(|mark| mark.at_us)));
@@ -236,7 +269,8 @@ impl Inspector {
             .iter()
             .map(|one| width(&one.points, query.resolution, most, origin_us))
             .max()
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .max(held_width);
         for one in &mut series {
             one.points = merge(std::mem::take(&mut one.points), width, origin_us);
             one.resolution = one.resolution.max(width);
@@ -249,11 +283,19 @@ impl Inspector {
         })
     }
 
+    /// So many series there may be, and never none.
+    fn most_series(&self, asked: &Asked<'_>) -> usize {
+        let is_asked = |rank: &&Rank| asked.has_rank(**rank);
+        let ranks = (asked.run).map_or(0, |run| run.ranks.keys().filter(is_asked).count());
+        let of_ranks = ranks * asked.names(Kind::Rank).count();
+        let of_gpus = self.live.gpus_tracked().len() * asked.names(Kind::Gpu).count();
+        1 + asked.names(Kind::Host).count() + of_gpus + of_ranks
+    }
+
     /// What the series in memory have. Of a run that was only written down they have nothing.
-    fn in_memory(&self, asked: &Asked<'_>) -> BTreeMap<Key, Found> {
-        let mut found = BTreeMap::new();
+    fn in_memory(&self, asked: &Asked<'_>, held: &mut Held) {
         if asked.run.is_some_and(|run| run.archived) {
-            return found;
+            return;
         }
         let of_lead = asked.lead().cloned();
         if let Some(want) = self.want(asked, of_lead.as_deref()) {
@@ -264,7 +306,7 @@ impl Inspector {
                     device: None,
                     name,
                 };
-                self.keep(&mut found, key, read, of_lead.as_deref());
+                self.keep(held, key, read, of_lead.as_deref());
             }
             for index in self.live.gpus_tracked() {
                 for name in asked.names(Kind::Gpu) {
@@ -274,7 +316,7 @@ impl Inspector {
                         device: Some(index),
                         name,
                     };
-                    self.keep(&mut found, key, read.flatten(), of_lead.as_deref());
+                    self.keep(held, key, read.flatten(), of_lead.as_deref());
                 }
             }
         }
@@ -292,10 +334,9 @@ impl Inspector {
                     device: None,
                     name,
                 };
-                self.keep(&mut found, key, track.read(name, &want), Some(track));
+                self.keep(held, key, track.read(name, &want), Some(track));
             }
         }
-        found
     }
 
     /// None: the training has not come so far.
@@ -318,13 +359,7 @@ impl Inspector {
         })
     }
 
-    fn keep(
-        &self,
-        found: &mut BTreeMap<Key, Found>,
-        key: Key,
-        read: Option<Found>,
-        track: Option<&Track>,
-    ) {
+    fn keep(&self, held: &mut Held, key: Key, read: Option<Found>, track: Option<&Track>) {
         let Some(mut read) = read else {
             return;
         };
@@ -335,7 +370,7 @@ impl Inspector {
                 }
             });
         }
-        found.insert(key, read);
+        held.add(key, read);
     }
 
     /// What the run's file has of the time before memory, the epochs that began then, and why there is nothing.
@@ -472,5 +507,49 @@ fn span(
     Stretch {
         from_us: from.or(began.map(|at| clock.unix_us(at))),
         to_us: to.or(run.and_then(|run| run.ended).map(|at| clock.unix_us(at))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_a_series_is_no_more_than_what_is_sent() {
+        let points = |count: i64| Found {
+            points: (0..count)
+                .map(|second| Point {
+                    start_us: second * 1_000_000,
+                    end_us: (second + 1) * 1_000_000,
+                    min: 1.0,
+                    mean: 1.0,
+                    max: second as f64,
+                    readings: 1,
+                    unknown: None,
+                    place: None,
+                })
+                .collect(),
+            every: Duration::from_secs(1),
+            begins_us: None,
+            lost: false,
+        };
+        let mut held = Held::new(100, Duration::ZERO, 0);
+        for (rank, count) in [(0, 720), (1, 90), (2, 40)] {
+            let key = Key {
+                rank: Some(Rank(rank)),
+                device: None,
+                name: Name::ProcessRss,
+            };
+            held.add(key, points(count));
+        }
+        assert_eq!(held.width, Duration::from_secs(10));
+        let counts: Vec<_> = (held.series.values())
+            .map(|found| found.points.len())
+            .collect();
+        assert_eq!(counts, [72, 9, 4], "one width for all");
+        let first = held.series.values().next().expect("it was added");
+        let last = first.points.last().expect("it has some");
+        assert_eq!((last.max, last.readings), (719.0, 10));
+        assert_eq!(held.series.len(), 3);
     }
 }

@@ -1,5 +1,5 @@
 //! What looking costs, and when to look next: each probe has an interval and a budget of processor time. It never skips a
-//! look; beyond the budget it only comes later.
+//! look; beyond the budget it only comes later, but never much: numbers that are minutes old help nobody.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use crate::domain::ProbeCost;
 
 /// So much of the budget may be used at once: an expensive first look is no reason to be slow afterwards.
 const BURST: Duration = Duration::from_secs(10);
+/// Beyond its budget a probe still looks once in so many of its intervals.
+const MOST_INTERVALS: u32 = 10;
 /// "Of late".
 const LATE: Duration = Duration::from_secs(30);
 
@@ -91,6 +93,11 @@ impl Pace {
         self.due() <= now
     }
 
+    /// It is its turn, whatever else has happened.
+    pub(super) fn in_turn(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+
     /// At once, budget or not: something has happened. Its turns stay where they are.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.hurried = Some(now);
@@ -142,7 +149,11 @@ impl Pace {
         self.debt_at = ended;
         let over_s = self.debt_s - given * BURST.as_secs_f64();
         if over_s > 0.0 {
-            self.allowed = ended + Duration::from_secs_f64((over_s / given).min(3600.0));
+            // What it may not wait for it need not pay back either, else it would wait again and again.
+            let most_s = (self.rate.interval * MOST_INTERVALS).as_secs_f64();
+            let wait_s = (over_s / given).min(most_s);
+            self.debt_s -= over_s - wait_s * given;
+            self.allowed = ended + Duration::from_secs_f64(wait_s);
         }
     }
 
@@ -235,6 +246,25 @@ mod tests {
         // Cheap again.
         for _ in 0..20 {
             pace.looked(now, now, Duration::from_micros(100));
+            now = pace.due();
+        }
+        assert_eq!(pace.cost(now).slowed_to, None);
+    }
+
+    #[test]
+    fn however_much_it_costs_it_comes_after_ten_intervals_and_is_soon_back() {
+        let start = Instant::now();
+        let mut pace = pace(100, 0.1, start);
+        for at in 0..64 {
+            let now = start + ms(at);
+            pace.hurry(now);
+            pace.looked(now, now + ms(20), ms(20));
+        }
+        let wait = pace.due() - start;
+        assert!((ms(1_000)..=ms(1_200)).contains(&wait), "{wait:?}");
+        let mut now = pace.due();
+        for _ in 0..20 {
+            pace.looked(now, now, Duration::from_micros(20));
             now = pace.due();
         }
         assert_eq!(pace.cost(now).slowed_to, None);

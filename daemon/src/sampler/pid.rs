@@ -129,11 +129,16 @@ impl Process {
     /// Resident set size, by statm.
     pub(super) fn resident_bytes(&mut self, root: &Path, page_bytes: u64) -> Result<u64, Lost> {
         let mut text = [0; 128];
-        let read = self.open(root)?.statm.read_at(&mut text, 0)?;
-        // A process without pages is a zombie or a kernel thread: it has nothing to report.
+        let open = self.open(root)?;
+        let read = open.statm.read_at(&mut text, 0)?;
         match resident_pages(&text[..read]) {
             Some(pages) if pages > 0 => Ok(pages * page_bytes),
-            _ => Err(Lost::Ended),
+            // Without pages it is a zombie, or swapped out, or just ending.
+            Some(_) => stat(&open.folder).map(|_| 0),
+            None => {
+                stat(&open.folder)?;
+                Err(Lost::Unread("its statm does not parse".to_owned()))
+            }
         }
     }
 

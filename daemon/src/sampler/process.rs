@@ -39,6 +39,16 @@ struct Main {
     visible_devices: Option<Arc<str>>,
     /// There is something newer than the last sample that was given away.
     news: bool,
+    /// Since the last `follow` it came or was seen to have ended.
+    changed: bool,
+}
+
+/// Which of the trainers a probe looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Out of turn, what it costs for all would be too much: those that have just come, or ended.
+    Changed,
 }
 
 impl Main {
@@ -62,7 +72,12 @@ impl Main {
             cgroup: Err(NOT_YET.to_owned()),
             shm: Err(NOT_YET.to_owned()),
             news: true,
+            changed: true,
         }
+    }
+
+    fn is_in(&self, which: Which) -> bool {
+        which == Which::All || self.changed
     }
 
     /// Nothing is known of it any more but its group.
@@ -74,7 +89,7 @@ impl Main {
         self.below.clear();
         (self.children, self.children_at) = (Err(why.to_owned()), now);
         self.shm = Err(why.to_owned());
-        self.news = true;
+        (self.news, self.changed) = (true, true);
     }
 
     fn show_children(&mut self) {
@@ -125,7 +140,10 @@ impl Processes {
 
     /// These are watched now. Whether there is a new one.
     pub(super) fn follow(&mut self, watched: &[ProcessKey], now: Instant) -> bool {
-        self.mains.retain(|key, _| watched.contains(key));
+        self.mains.retain(|key, main| {
+            main.changed = false;
+            watched.contains(key)
+        });
         let before = self.mains.len();
         for key in watched {
             let new = || Main::new(*key, &self.root, now);
@@ -135,9 +153,9 @@ impl Processes {
     }
 
     /// The main processes' resident set sizes. Whether one of them is seen to have ended.
-    pub(super) fn read_mains(&mut self, now: Instant) -> bool {
+    pub(super) fn read_mains(&mut self, which: Which, now: Instant) -> bool {
         let mut ended = false;
-        for main in self.mains.values_mut().filter(|main| main.lives) {
+        for main in (self.mains.values_mut()).filter(|main| main.lives && main.is_in(which)) {
             main.rss_bytes = match main.process.resident_bytes(&self.root, self.page_bytes) {
                 Ok(bytes) => Reading::known(bytes as f64, now, STATM),
                 Err(Lost::Unread(why)) => Reading::unknown(&why, now, STATM),
@@ -153,9 +171,9 @@ impl Processes {
     }
 
     /// Who is below them, and their resident set sizes.
-    pub(super) fn read_children(&mut self, now: Instant) {
+    pub(super) fn read_children(&mut self, which: Which, now: Instant) {
         let ranks: Vec<_> = self.mains.keys().copied().collect();
-        for main in self.mains.values_mut().filter(|main| main.lives) {
+        for main in (self.mains.values_mut()).filter(|main| main.lives && main.is_in(which)) {
             let top = Top {
                 process: &mut main.process,
                 threads: &mut main.threads,
@@ -182,16 +200,16 @@ impl Processes {
     }
 
     /// The groups that bind them, also of those that have ended: that is when the kernel's kills are asked for.
-    pub(super) fn read_cgroups(&mut self, cgroups: &mut Cgroups, now: Instant) {
-        for main in self.mains.values_mut() {
+    pub(super) fn read_cgroups(&mut self, which: Which, cgroups: &mut Cgroups, now: Instant) {
+        for main in (self.mains.values_mut()).filter(|main| main.is_in(which)) {
             let mut lives = main.lives;
             if lives {
                 match main.process.cgroup(&self.root, &mut self.text) {
                     Ok(()) if self.text == main.cgroups => main.moved.clear(),
                     // Version 1 shows a process that is ending in the root group: it has moved only if it lives on there.
                     Ok(()) if main.cgroups.is_empty() || self.text == main.moved => {
-                        lives = main.process.resident_bytes(&self.root, self.page_bytes)
-                            != Err(Lost::Ended);
+                        let resident = main.process.resident_bytes(&self.root, self.page_bytes);
+                        lives = !matches!(resident, Err(Lost::Ended) | Ok(0));
                         if lives {
                             main.cgroups.clone_from(&self.text);
                         }
@@ -217,8 +235,8 @@ impl Processes {
     }
 
     /// /dev/shm as they see it.
-    pub(super) fn read_shm(&mut self, now: Instant) {
-        for main in self.mains.values_mut().filter(|main| main.lives) {
+    pub(super) fn read_shm(&mut self, which: Which, now: Instant) {
+        for main in (self.mains.values_mut()).filter(|main| main.lives && main.is_in(which)) {
             main.shm = shm::read(&self.root, &main.process.pid().to_string(), now);
             main.news = true;
         }

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::cgroup::Cgroups;
 use super::cost::{Meter, Pace};
-use super::process::Processes;
+use super::process::{Processes, Which};
 use super::{Settings, host, shm};
 use crate::store::Live;
 
@@ -85,7 +85,7 @@ impl Turns {
             }
         }
         if self.process.is_due(now) {
-            if self.processes.read_mains(now) {
+            if self.processes.read_mains(which(&self.process, now), now) {
                 // A group may soon be removed after its last process.
                 self.cgroup.1.hurry(now);
             }
@@ -102,7 +102,8 @@ impl Turns {
     fn run_slow(&mut self) {
         let now = Instant::now();
         if self.children.is_due(now) {
-            self.processes.read_children(now);
+            self.processes
+                .read_children(which(&self.children, now), now);
             self.processes.publish(&self.live);
             self.children.looked(now, Instant::now(), self.meter.lap());
             self.wish_for_smaps(now);
@@ -110,7 +111,8 @@ impl Turns {
         let now = Instant::now();
         let (cgroups, pace) = &mut self.cgroup;
         if pace.is_due(now) {
-            self.processes.read_cgroups(cgroups, now);
+            let which = which(pace, now);
+            self.processes.read_cgroups(which, cgroups, now);
             self.processes.publish(&self.live);
             pace.looked(now, Instant::now(), self.meter.lap());
         }
@@ -118,7 +120,7 @@ impl Turns {
         if self.shm.is_due(now) {
             self.live
                 .set_host_shm(shm::read(&self.proc_root, "self", now));
-            self.processes.read_shm(now);
+            self.processes.read_shm(which(&self.shm, now), now);
             self.processes.publish(&self.live);
             self.shm.looked(now, Instant::now(), self.meter.lap());
         }
@@ -148,6 +150,14 @@ impl Turns {
         let each = each.into_iter().chain([cgroup, &mut self.shm]);
         self.live
             .set_costs(each.map(|pace| pace.cost(now)).collect());
+    }
+}
+
+fn which(pace: &Pace, now: Instant) -> Which {
+    if pace.in_turn(now) {
+        Which::All
+    } else {
+        Which::Changed
     }
 }
 

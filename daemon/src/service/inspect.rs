@@ -11,7 +11,7 @@ use hookbus_proto::v1::{
     WatchRequest,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -25,17 +25,22 @@ use crate::snapshot::Phase;
 /// Parts of a table that wait for who reads them.
 const PARTS: usize = 4;
 
+/// So many histories are made at a time: each may take much memory.
+const HISTORIES: usize = 2;
+
 pub(super) struct InspectService {
     inspector: Arc<Inspector>,
     hub: Hub,
     runtime: Handle,
     looks: Arc<Looks>,
+    histories: Arc<Semaphore>,
 }
 
 impl InspectService {
     pub(super) fn new(inspector: Arc<Inspector>, hub: Hub, runtime: Handle) -> Self {
         Self {
             looks: Arc::new(Looks::new(Arc::clone(&inspector))),
+            histories: Arc::new(Semaphore::new(HISTORIES)),
             inspector,
             hub,
             runtime,
@@ -137,8 +142,12 @@ impl Inspect for InspectService {
         }
         let inspector = Arc::clone(&self.inspector);
         // What is older is in a file.
-        let past =
-            tokio::task::spawn_blocking(move || inspector.history(&query).map(convert::history));
+        let turn = Arc::clone(&self.histories).acquire_owned().await;
+        let past = tokio::task::spawn_blocking(move || {
+            // Whoever asked may leave; this goes on, and has its turn until it ends.
+            let _turn = turn;
+            inspector.history(&query).map(convert::history)
+        });
         let failed = |error| Status::internal(format!("the answer could not be made: {error}"));
         let past = past.await.map_err(failed)?;
         past.map(Response::new).map_err(Status::not_found)

@@ -62,17 +62,17 @@ struct Viewer {
 }
 
 impl Viewer {
-    /// Waits until a reply is due. None: the run is not there any more.
-    async fn turn(mut self) -> Option<(Self, SnapshotReply)> {
+    /// Waits until a reply is due. Error: the run is not there any more.
+    async fn turn(mut self) -> Result<(Self, SnapshotReply), String> {
         tokio::time::sleep_until(self.due).await;
         let late = Instant::now() - self.due;
         let missed = (late.as_nanos() / self.interval.as_nanos()) as u32;
         self.due += self.interval * (missed + 1);
-        let look = self.looks.look(&self.run, self.interval).ok()?;
+        let look = self.looks.look(&self.run, self.interval)?;
         let mut reply = convert::since(&self.sent, &look);
         reply.missed = missed.into();
         self.sent = look;
-        Some((self, reply))
+        Ok((self, reply))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Watching {
     runtime: Handle,
     first: Option<SnapshotReply>,
     viewer: Option<Viewer>,
-    turn: Option<AbortOnDropHandle<Option<(Viewer, SnapshotReply)>>>,
+    turn: Option<AbortOnDropHandle<Result<(Viewer, SnapshotReply), String>>>,
 }
 
 impl Watching {
@@ -126,7 +126,8 @@ impl Stream for Watching {
         let ended = ready!(Pin::new(turn).poll(context));
         this.turn = None;
         // The runtime ends with the daemon.
-        Poll::Ready(ended.ok().flatten().map(|(viewer, reply)| {
+        Poll::Ready(ended.ok().map(|turned| {
+            let (viewer, reply) = turned.map_err(Status::not_found)?;
             this.viewer = Some(viewer);
             Ok(reply)
         }))
@@ -206,5 +207,24 @@ mod tests {
         live.set_host(Ok(host(8)));
         let reply = slow.next().await.unwrap().unwrap();
         assert_eq!((used(&reply), reply.missed), (Some(8.0), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_run_that_is_gone_it_says_so() {
+        let clock = Clock {
+            at: std::time::Instant::now(),
+            unix: Duration::ZERO,
+        };
+        let inspector = Inspector::new(Board::default(), Live::default(), clock, Vec::new(), None);
+        let looks = Arc::new(Looks::new(Arc::new(inspector)));
+        let interval = Duration::from_secs(1);
+        let mut watching =
+            Watching::start(looks, String::new(), interval, Handle::current()).unwrap();
+        watching.next().await.unwrap().unwrap();
+        watching.viewer.as_mut().unwrap().run = "digits".to_owned();
+        let why = watching.next().await.unwrap().unwrap_err();
+        assert_eq!(why.code(), tonic::Code::NotFound);
+        assert!(why.message().contains("no run here"), "{}", why.message());
+        assert!(watching.next().await.is_none());
     }
 }

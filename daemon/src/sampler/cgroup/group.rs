@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::above::{self, Above};
 use super::place::{Level, Place};
 use crate::domain::{CgroupSample, Reading};
 use crate::sampler::kept::{Kept, field, number};
@@ -26,7 +27,8 @@ pub(super) struct Group {
     /// Of each level.
     limits: Vec<Kept>,
     files: Option<Files>,
-    removed: bool,
+    /// It has been removed: what is known of it for good.
+    removed: Option<Result<CgroupSample, String>>,
     text: Vec<u8>,
 }
 
@@ -40,6 +42,7 @@ struct Files {
     /// memory.events; in version 1 memory.oom_control of the process's own group and those up to this one.
     ooms: Vec<Kept>,
     pressure: Option<Kept>,
+    above: Option<Above>,
 }
 
 /// One number: it, or why it is not known.
@@ -80,7 +83,7 @@ impl Group {
                 .map(|level| Kept::opened(level.folder.join(name)))
                 .collect(),
             files: None,
-            removed: false,
+            removed: None,
             text: vec![0; MOST_BYTES],
             place,
         }
@@ -88,13 +91,13 @@ impl Group {
 
     /// It is no more; one of the same name would be another.
     pub(super) fn is_removed(&self) -> bool {
-        self.removed
+        self.removed.is_some()
     }
 
-    /// Reads it once. Error: it has been removed.
+    /// Reads it once. Error: it has been removed, and how often the kernel killed in it is not known either.
     pub(super) fn read(&mut self, now: Instant) -> Result<CgroupSample, String> {
-        if self.removed {
-            return Err(self.gone());
+        if let Some(known) = &self.removed {
+            return known.clone();
         }
         let limits: Vec<Value> = (0..self.limits.len())
             .map(|level| self.limit_of(level))
@@ -109,10 +112,29 @@ impl Group {
         } else {
             files.read_v1(&self.place, limit, &mut self.text, now)
         };
-        sample.map_err(|Removed| {
-            self.removed = true;
-            self.gone()
-        })
+        match sample {
+            Ok(sample) => {
+                if let Some(above) = &mut files.above {
+                    above.remember(
+                        sample.oom_kills.value.as_ref().ok().copied(),
+                        &mut self.text,
+                    );
+                }
+                Ok(sample)
+            }
+            Err(Removed) => self.end(now),
+        }
+    }
+
+    /// It has been removed: all that can still be known is how often the kernel killed in it.
+    pub(super) fn end(&mut self, now: Instant) -> Result<CgroupSample, String> {
+        let gone = self.gone();
+        let last = self.files.as_mut().and_then(|files| {
+            let kills = files.above.as_mut()?.kills(&mut self.text)?;
+            Some(above::sample(&self.place, files.level, kills, &gone, now))
+        });
+        let known = last.ok_or(gone);
+        self.removed.insert(known).clone()
     }
 
     fn gone(&self) -> String {
@@ -180,6 +202,7 @@ impl Files {
                     .collect()
             },
             pressure: at.pressure.as_deref().map(pressure),
+            above: Above::of(place, level),
         }
     }
 

@@ -6,7 +6,9 @@
 //! |---|---|
 //! | `place` | where a process's group is, by the mounts that can be seen from here |
 //! | `group` | the numbers of a group and the tightest limit above it |
+//! | `above` | kills in a group that has been removed |
 
+mod above;
 mod group;
 mod place;
 

@@ -21,6 +21,8 @@ pub(super) struct Place {
     pub(super) levels: Vec<Level>,
     /// There are groups above the last one.
     pub(super) hidden: bool,
+    /// memory.events of a group leaves out what is below it.
+    pub(super) local_events: bool,
 }
 
 /// One group.
@@ -38,6 +40,7 @@ struct Mount {
     /// The group that it begins with.
     root: String,
     point: PathBuf,
+    local_events: bool,
 }
 
 /// Finds it. Error: why not.
@@ -89,6 +92,7 @@ pub(super) fn find(
                 path,
                 levels,
                 hidden: is_inside(mount),
+                local_events: mount.local_events,
             });
         }
     }
@@ -103,6 +107,7 @@ pub(super) fn find(
             path,
             levels: vec![level],
             hidden: true,
+            local_events: mount.local_events,
         });
     }
     let seen: Vec<_> = candidates()
@@ -137,6 +142,7 @@ fn mounts(mountinfo: &Path, reached: impl Fn(&Path) -> PathBuf) -> Vec<Mount> {
             };
             Some(Mount {
                 version,
+                local_events: mount.super_options.contains_key("memory_localevents"),
                 root: mount.root,
                 point: reached(&mount.mount_point),
             })
@@ -150,6 +156,7 @@ fn usual(cgroup_root: &Path) -> Vec<Mount> {
         version,
         root: "/".to_owned(),
         point,
+        local_events: false,
     };
     let mut found = Vec::new();
     if cgroup_root.join("memory").is_dir() {

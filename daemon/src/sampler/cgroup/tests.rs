@@ -337,3 +337,55 @@ fn a_group_is_read_on_when_its_name_is_gone() {
     let sample = cgroups.read(said, 10, false, later).expect("kept");
     assert_eq!(value(&sample.oom_kills), Ok(1.0));
 }
+
+/// Cgroups that have read a group once, which then was removed; its sample after that.
+fn removed(mountinfo: &str, above: &str, above_later: Option<&str>) -> Sample {
+    let tree = Recorded::new();
+    tree.put("self/mountinfo", mountinfo);
+    v2(&tree, "slice", "max\n", "5000\n");
+    v2(&tree, "slice/job.scope", "2000\n", "600\n");
+    tree.group("slice", &[("memory.events", above)]);
+    let mut cgroups = Cgroups::new(&tree.proc(), &tree.cgroups());
+    let start = Instant::now();
+    let said = b"0::/slice/job.scope\n";
+    let first = cgroups.read(said, 10, true, start).expect("found");
+    assert_eq!(first.limit_path, "/slice/job.scope");
+    assert_eq!(value(&first.oom_kills), Ok(1.0));
+    tree.group("slice", &[("memory.events", above_later.unwrap_or(above))]);
+    let known = cgroups.known.get_mut(&said[..]).expect("it was read");
+    let group = known.group.as_mut().expect("it was found");
+    let later = start + Duration::from_secs(1);
+    // A recorded file goes on being readable when its name is gone; the kernel's does not.
+    let ended = group.end(later).map(Arc::new);
+    tree.group("slice", &[("memory.events", "oom_kill 99\n")]);
+    let much_later = start + Duration::from_secs(2);
+    let read = cgroups.read(said, 10, false, much_later);
+    assert_eq!(read, ended, "what others do later is none of its business");
+    read
+}
+
+#[test]
+fn of_a_removed_group_the_one_above_says_the_kills() {
+    let events = |kills: u32| format!("low 0\noom 3\noom_kill {kills}\n");
+    let sample = removed(V2, &events(4), Some(&events(5))).expect("its kills are known");
+    assert_eq!(value(&sample.oom_kills), Ok(2.0), "one more than its own");
+    assert!(sample.oom_kills.source.contains("of the group above it"));
+    assert_eq!(sample.limit_path, "/slice/job.scope");
+    let gone = "its group /slice/job.scope has been removed";
+    for reading in [
+        &sample.limit_bytes,
+        &sample.current_bytes,
+        &sample.working_set_bytes,
+        &sample.ooms,
+    ] {
+        assert_eq!(value(reading), Err(gone));
+    }
+    let sample = removed(V2, &events(4), None).expect("its kills are known");
+    assert_eq!(value(&sample.oom_kills), Ok(1.0), "nobody else was killed");
+    // Above they are not counted, or not by this kernel.
+    let local = V2.replace("nsdelegate", "nsdelegate,memory_localevents");
+    for (mountinfo, above) in [(local.as_str(), events(4)), (V2, "low 0\n".to_owned())] {
+        let why = removed(mountinfo, &above, None).expect_err("not known");
+        assert_eq!(why, gone);
+    }
+}

@@ -14,8 +14,8 @@ fn processes(tree: &Recorded, descriptors: usize) -> Processes {
 
 fn look(processes: &mut Processes, live: &Live, now: Instant) {
     processes.follow(&live.watched(), now);
-    processes.read_mains(now);
-    processes.read_children(now);
+    processes.read_mains(Which::All, now);
+    processes.read_children(Which::All, now);
     processes.publish(live);
 }
 
@@ -105,6 +105,36 @@ fn a_reused_pid_is_not_the_process() {
         assert_eq!(sample.rss_bytes.value, Err(ended.clone()), "{what}");
         assert_eq!(sample.children, Err(ended), "{what}");
     }
+}
+
+#[test]
+fn one_without_pages_has_ended_only_if_the_kernel_says_so() {
+    let tree = Recorded::new();
+    tree.process(10, 1, 500, 100);
+    tree.process(11, 10, 600, 7);
+    tree.children(10, 10, &[11]);
+    tree.children(11, 11, &[]);
+    let live = watched();
+    let mut processes = processes(&tree, MANY);
+    let start = Instant::now();
+    let mut rss = |second: u64| {
+        look(&mut processes, &live, start + Duration::from_secs(second));
+        let sample = live.process(10, 500).expect("sampled");
+        let below = sample.children.map(|all| all.len());
+        (sample.rss_bytes.value.map(|bytes| bytes / page()), below)
+    };
+    assert_eq!(rss(0), (Ok(100.0), Ok(1)));
+    // All of it is swapped out.
+    tree.process(10, 1, 500, 0);
+    tree.process(11, 10, 600, 0);
+    assert_eq!(rss(1), (Ok(0.0), Ok(1)));
+    tree.process(10, 1, 500, 3);
+    assert_eq!(rss(2), (Ok(3.0), Ok(1)));
+    tree.put("10/statm", "no number\n");
+    assert_eq!(rss(3), (Err("its statm does not parse".to_owned()), Ok(1)));
+    tree.zombie(10, 1, 500);
+    let ended = "the process has ended".to_owned();
+    assert_eq!(rss(4), (Err(ended.clone()), Err(ended)));
 }
 
 #[test]
@@ -222,7 +252,9 @@ fn of_one_that_has_ended_only_the_group_is_read_on() {
     tree.children(10, 10, &[]);
     tree.put("10/cgroup", "0::/job\n");
     tree.put("10/environ", "A=1\0CUDA_VISIBLE_DEVICES=2,3\0");
-    std::fs::create_dir_all(tree.proc().join("10/root/dev/shm")).expect("folders");
+    std::fs::create_dir_all(tree.proc().join("10/root/dev")).expect("folders");
+    let shm = tree.proc().join("10/root/dev/shm");
+    std::os::unix::fs::symlink("/dev/shm", shm).expect("a link");
     tree.group("", &[("cgroup.controllers", "memory\n")]);
     let events = |kills: u32| format!("oom 3\noom_kill {kills}\n");
     tree.group(
@@ -240,10 +272,10 @@ fn of_one_that_has_ended_only_the_group_is_read_on() {
     let mut turn = |second: u64| {
         let now = start + Duration::from_secs(second);
         processes.follow(&live.watched(), now);
-        let ended = processes.read_mains(now);
-        processes.read_children(now);
-        processes.read_cgroups(&mut cgroups, now);
-        processes.read_shm(now);
+        let ended = processes.read_mains(Which::All, now);
+        processes.read_children(Which::All, now);
+        processes.read_cgroups(Which::All, &mut cgroups, now);
+        processes.read_shm(Which::All, now);
         processes.publish(&live);
         (ended, live.process(10, 500).expect("sampled"))
     };
@@ -289,7 +321,7 @@ fn a_group_is_left_for_another_only_by_one_that_lives_on_there() {
         tree.put("10/cgroup", said);
         let now = start + Duration::from_secs(second);
         processes.follow(&live.watched(), now);
-        processes.read_cgroups(&mut cgroups, now);
+        processes.read_cgroups(Which::All, &mut cgroups, now);
         processes.publish(&live);
         let sample = live.process(10, 500).expect("sampled");
         sample.cgroup.expect("its group is known").path.clone()

@@ -61,6 +61,32 @@ fn between_two_fast_turns_one_smaps_is_read() {
 }
 
 #[test]
+fn out_of_turn_only_who_is_new_or_has_ended_is_looked_at() {
+    let tree = Recorded::new();
+    for (pid, start_ticks) in [(10, 500), (20, 501)] {
+        tree.process(pid, 1, start_ticks, 100);
+        tree.children(pid, pid, &[]);
+    }
+    let live = Live::default();
+    let mut turns = Turns::new(&settings(&tree), live.clone());
+    live.watch(10, 500);
+    turns.run();
+    let first = live.process(10, 500).expect("sampled");
+    live.watch(20, 501);
+    turns.run();
+    let second = live.process(20, 501).expect("sampled");
+    assert!(second.rss_bytes.value.is_ok() && second.children.is_ok());
+    assert_eq!(live.process(10, 500), Ok(first), "it has its own turns");
+    // Nobody is new, and nothing has its turn.
+    turns.processes.follow(&live.watched(), Instant::now());
+    let now = Instant::now();
+    tree.end(20);
+    turns.processes.read_mains(Which::Changed, now);
+    turns.processes.publish(&live);
+    assert_eq!(live.process(20, 501), Ok(second));
+}
+
+#[test]
 fn what_it_costs_is_said_of_each_probe() {
     let tree = Recorded::new();
     tree.process(10, 1, 500, 100);

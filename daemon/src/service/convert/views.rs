@@ -124,7 +124,11 @@ pub(super) fn snapshot_at(look: &Look, now: Instant) -> wire::SnapshotReply {
     let Some(run) = &look.run else { return reply };
     reply.run = Some(run_summary(run, look.clock, now));
     reply.attempts = attempts(run, look.clock);
-    reply.ranks = run.ranks.values().map(|seen| rank(seen, look)).collect();
+    reply.ranks = run
+        .ranks
+        .values()
+        .map(|seen| rank(seen, look, now))
+        .collect();
     reply.hooks = run.hooks.iter().map(hook_status).collect();
     let refused = run
         .refused
@@ -168,8 +172,8 @@ pub(super) fn incident(incident: &Incident, age_s: f64) -> wire::Incident {
     }
 }
 
-fn rank(seen: &RankSnapshot, look: &Look) -> wire::Rank {
-    let (now, beat) = (look.now, &seen.heartbeat);
+fn rank(seen: &RankSnapshot, look: &Look, now: Instant) -> wire::Rank {
+    let beat = &seen.heartbeat;
     let sample = look.processes.get(&seen.rank);
     let mut memory = memory::process(seen, sample, now);
     gpu::of_rank(&mut memory, seen, sample, &look.gpus, now);
@@ -311,14 +315,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_time_left_is_what_is_to_do_at_the_pace_of_the_last_steps() {
-        let facts = crate::domain::Facts {
-            max_epochs: Some(2),
-            iters_per_epoch: Some(50),
-            ..Default::default()
-        };
-        let run = |phase| RunSnapshot {
+    fn run_in(phase: Phase, facts: crate::domain::Facts) -> RunSnapshot {
+        RunSnapshot {
             id: crate::domain::RunId {
                 name: "digits".into(),
                 launch: "1".into(),
@@ -331,7 +329,7 @@ mod tests {
             ended: None,
             archived: false,
             before: Vec::new(),
-            facts: facts.clone(),
+            facts,
             ranks: Default::default(),
             hooks: Vec::new(),
             refused: Vec::new(),
@@ -340,7 +338,17 @@ mod tests {
             outcomes: Default::default(),
             incidents: Vec::new(),
             logs: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_time_left_is_what_is_to_do_at_the_pace_of_the_last_steps() {
+        let facts = crate::domain::Facts {
+            max_epochs: Some(2),
+            iters_per_epoch: Some(50),
+            ..Default::default()
         };
+        let run = |phase| run_in(phase, facts.clone());
         let running = run(Phase::Running);
         assert_eq!(left_s(&running, &rank_at(60, Some(500))), Some(20.0));
         assert_eq!(left_s(&running, &rank_at(130, Some(500))), Some(0.0));
@@ -349,7 +357,8 @@ mod tests {
         let mut endless = run(Phase::Running);
         endless.facts.iters_per_epoch = None;
         assert_eq!(left_s(&endless, &rank_at(60, Some(500))), None);
-        let seen = rank(&rank_at(60, None), &nothing());
+        let look = nothing();
+        let seen = rank(&rank_at(60, None), &look, look.now);
         assert_eq!((seen.step_s, seen.data_wait_s), (None, Some(0.003)));
     }
 
@@ -367,6 +376,32 @@ mod tests {
             gpus: Err("no driver".to_owned()),
             owners: Default::default(),
         }
+    }
+
+    #[test]
+    fn a_rank_of_which_there_is_nothing_new_is_not_sent_again() {
+        let mut run = run_in(Phase::Running, Default::default());
+        let heard = RankSnapshot {
+            own_rss_bytes: Some((500, Instant::now())),
+            ..rank_at(60, Some(500))
+        };
+        run.ranks.insert(Rank(0), heard.clone().into());
+        let mut before = nothing();
+        before.run = Some(run.clone().into());
+        let mut later = nothing();
+        later.now = before.now + Duration::from_secs(7);
+        later.clock = before.clock;
+        later.run = before.run.clone();
+        let sent = super::super::changes::since(&before, &later);
+        assert!(sent.changes);
+        assert_eq!(sent.ranks, []);
+        let more = RankSnapshot { events: 1, ..heard };
+        run.ranks.insert(Rank(0), more.into());
+        later.run = Some(run.into());
+        let sent = super::super::changes::since(&before, &later);
+        assert_eq!(sent.ranks.len(), 1);
+        let age = sent.ranks[0].last_heard_s;
+        assert!(age >= 7.0, "it is as old as it is: {age}");
     }
 
     #[test]
