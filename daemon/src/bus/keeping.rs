@@ -64,6 +64,8 @@ impl Keeping {
             Some(saved) => Run::restore(saved, Arc::clone(rules), now),
             None => Run::new(id.clone(), Arc::clone(rules), now),
         };
+        // It is open: what stopped the daemon before this one is over, or is told anew.
+        run.journal_trouble(None, now);
         if let Some(line) = set_aside {
             run.journal_note(line);
         }

@@ -82,8 +82,17 @@ impl Run {
         // The main process is looked at more often than this is called.
         let main = view.lately(Whose::Rank(rank), Name::ProcessRss, LOOKED_BACK, now);
         let grew = watched.growth(main.map_or((0.0, 0.0), |main| main.grew));
+        let counted = if group
+            .oom_kills
+            .source
+            .contains("since the group was removed")
+        {
+            "; the group is gone, counted in the one above it"
+        } else {
+            ""
+        };
         let text = format!(
-            "the kernel killed {processes} for want of memory ({more} in cgroup {path}, {limit}): {grew}"
+            "the kernel killed {processes} for want of memory ({more} in cgroup {path}, {limit}{counted}): {grew}"
         );
         // Ranks that share a group tell of one kill once.
         let id = format!("oom/{}/{path}/{kills}", self.attempt);

@@ -381,6 +381,8 @@ impl World {
                 "not as it was committed: {new:#?} in place of {gone:#?}"
             );
         }
+        // As `Keeping::open` does.
+        run.journal_trouble(None, self.now);
         self.daemon = Some(Daemon {
             run,
             writer: opened.writer,
@@ -790,7 +792,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_counts_twice() {
 fn what_was_found_stays_found() {
     use Step::*;
     let few = |count: usize| vec![Emit(0, 1, false); count];
-    let cases: [(&str, usize, Vec<Step>); 12] = [
+    let cases: [(&str, usize, Vec<Step>); 13] = [
         (
             "a stop is the reason before the rank has ended",
             1,
@@ -831,6 +833,24 @@ fn what_was_found_stays_found() {
             vec![Exchange(0), Order(Word::Custom), Pass(6)],
         ),
         ("a buffer that overflows before the first daemon", 1, few(7)),
+        (
+            "a disk that works again is told by the next daemon, where the one before could not",
+            1,
+            vec![
+                Emit(0, 1, false),
+                Exchange(0),
+                Exchange(0),
+                Disk(true),
+                Restart(0, false),
+                Emit(0, 6, false),
+                Emit(0, 6, true),
+                Emit(0, 4, false),
+                Exchange(0),
+                Commit(true),
+                Commit(false),
+                Kill,
+            ],
+        ),
         (
             "what is given up on a full disk was seen",
             1,
