@@ -97,7 +97,8 @@ def _commands(file: sqlite3.Connection, task: Task, saw: dict, counted: Counted)
         sql = "SELECT count(*), count(DISTINCT id) FROM decisions WHERE rank = ? AND who = 'MemoryProfilerHook'"
         decisions, different = file.execute(sql, [task.rank]).fetchone()
         if not due * LINES == lines == decisions == different:
-            yield f"memory was due {due} times, {LINES} lines each: {decisions} decisions, {different} different, {lines} lines written"
+            found = f"{decisions} decisions, {different} different, {lines} lines written"
+            yield f"memory was due {due} times, {LINES} lines each: {found}"
 
 
 def _is_due(task: Task, point: str, iter: int) -> bool:
