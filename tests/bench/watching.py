@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,8 +18,10 @@ from measure import info, not_measured, row
 
 OPERATOR = BINARY.with_name("hookbus")
 RANKS = BINARY.parent / "examples" / "ranks"
+BARE = BINARY.parent / "examples" / "bare"
 CHILDREN = 8
 SAMPLED_S = 20.0
+BARE_S = 10.0
 VIEWERS = 8
 # forks children that do nothing, says so, and waits
 PARENT = f"""
@@ -53,14 +56,29 @@ def trainer(daemon: Daemon) -> Iterator[None]:
         process.stdin.close()
 
 
+def bare() -> float | None:
+    """Percent of a core of a loop that only reads the two files of the fast probes: what nobody can be below here."""
+    if not BARE.exists():
+        not_measured("a bare loop", f"{BARE} is not built: make bench builds it")
+        return None
+    command = [BARE, str(os.getpid()), str(BARE_S)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
 def probes() -> None:
-    """Processor time of each probe beside a trainer with eight children, as the sampler counts it on its own thread."""
+    """Processor time of each probe beside a trainer with eight children, as the sampler counts it on its own thread.
+
+    Most of what the fast ones cost is the machine's: a wake, with caches gone cold since the last. So a loop is measured
+    before and after that has that too, and does nothing else.
+    """
+    least = [bare()]
     with Daemon() as daemon, trainer(daemon):
         before = {probe["name"]: probe for probe in ask(daemon, "memory", "bench")["probes"]}
         start, whole = time.perf_counter(), daemon.cpu_seconds()
         time.sleep(SAMPLED_S)
         after = {probe["name"]: probe for probe in ask(daemon, "memory", "bench")["probes"]}
         lasted, whole = time.perf_counter() - start, daemon.cpu_seconds() - whole
+    least.append(bare())
     share = {
         name: (probe["cpu_s"] - before.get(name, {}).get("cpu_s", 0.0)) / lasted * 100 for name, probe in after.items()
     }
@@ -70,6 +88,10 @@ def probes() -> None:
     fast = sum(share.get(name, 0.0) for name in ("host", "process", "children"))
     text = f"{fast:.4f} % of a core"
     row(f"host and main process at 10 Hz, {CHILDREN} children at 1 Hz", text, fast, 0.05, "%")
+    loop = sum(each for each in least if each is not None) / 2
+    if loop:
+        ours = share["host"] + share["process"]
+        row("  host and main process / a bare loop", f"{ours:.4f} / {loop:.4f} % of a core", ours / loop, 1.25)
     for name in sorted(share):
         if name not in ("host", "process", "children"):
             row(f"  {name}, beside its budget", f"{share[name]:.4f} %", share[name], after[name]["budget_percent"], "%")

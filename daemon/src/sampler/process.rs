@@ -37,8 +37,10 @@ struct Main {
     cgroup: Result<Arc<CgroupSample>, String>,
     shm: Result<ShmSample, String>,
     visible_devices: Option<Arc<str>>,
-    /// There is something newer than the last sample that was given away.
+    /// There is something newer than the last sample that was given away, beside its resident set size.
     news: bool,
+    /// That is newer.
+    resident_news: bool,
     /// Since the last `follow` it came or was seen to have ended.
     changed: bool,
 }
@@ -60,7 +62,7 @@ impl Main {
             visible_devices: visible.map(Arc::from),
             process,
             lives: true,
-            threads: Threads::default(),
+            threads: Threads::of_trainer(),
             rss_bytes: Reading::unknown(NOT_YET, now, STATM),
             detail: Detail::unknown(NOT_YET, now, smaps::ROLLUP),
             turn: Turn::new(now),
@@ -72,6 +74,7 @@ impl Main {
             cgroup: Err(NOT_YET.to_owned()),
             shm: Err(NOT_YET.to_owned()),
             news: true,
+            resident_news: false,
             changed: true,
         }
     }
@@ -117,7 +120,8 @@ pub(super) struct Processes {
     page_bytes: u64,
     detail_interval: Duration,
     descriptors: usize,
-    mains: BTreeMap<ProcessKey, Main>,
+    /// Boxed: the tree's own memory is gone through at each turn.
+    mains: BTreeMap<ProcessKey, Box<Main>>,
     tree: Tree,
     text: Vec<u8>,
 }
@@ -146,10 +150,17 @@ impl Processes {
         });
         let before = self.mains.len();
         for key in watched {
-            let new = || Main::new(*key, &self.root, now);
+            let new = || Box::new(Main::new(*key, &self.root, now));
             self.mains.entry(*key).or_insert_with(new);
         }
         self.mains.len() > before
+    }
+
+    /// As `follow`, where they are the same as before.
+    pub(super) fn follow_on(&mut self) {
+        for main in self.mains.values_mut() {
+            main.changed = false;
+        }
     }
 
     /// The main processes' resident set sizes. Whether one of them is seen to have ended.
@@ -165,7 +176,7 @@ impl Processes {
                     continue;
                 }
             };
-            main.news = true;
+            main.resident_news = true;
         }
         ended
     }
@@ -287,7 +298,10 @@ impl Processes {
     /// Gives away what is new.
     pub(super) fn publish(&mut self, live: &Live) {
         for (key, main) in &mut self.mains {
-            if std::mem::take(&mut main.news) {
+            let resident_news = std::mem::take(&mut main.resident_news);
+            if std::mem::take(&mut main.news)
+                || resident_news && !live.set_resident(*key, &main.rss_bytes)
+            {
                 live.set_process(*key, main.sample());
             }
         }

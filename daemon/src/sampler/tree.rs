@@ -13,8 +13,11 @@ use crate::domain::{ChildSample, Detail, ProcessRole, Reading};
 use crate::store::ProcessKey;
 
 pub(super) const STATM: &str = "/proc/PID/statm";
-/// Threads other than the first seldom have children; they are asked when there is one more or less, and after so long.
+/// Threads other than the first seldom have children; they are asked after so long, and a trainer's also when there is one
+/// more or less.
 const ALL_THREADS: Duration = Duration::from_secs(5);
+/// What a folder of threads with one thread counts, where folders count their folders: itself twice, and the thread's.
+const ONE_THREAD: u32 = 3;
 /// A process may run another program soon after it was forked, and seldom later: it is looked at anew the first looks, and
 /// then each so many.
 const FIRST_LOOKS: u64 = 3;
@@ -25,8 +28,19 @@ const NEXT_LOOKS: u64 = 10;
 pub(super) struct Threads {
     mark: Option<u32>,
     asked_at: Option<Instant>,
+    /// They are a trainer's.
+    are_watched: bool,
     /// Children of all but the first thread.
     children: Vec<u32>,
+}
+
+impl Threads {
+    pub(super) fn of_trainer() -> Self {
+        Self {
+            are_watched: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// When smaps_rollup of a process is read.
@@ -251,14 +265,22 @@ impl Tree {
         pids: &mut Vec<u32>,
         now: Instant,
     ) -> Result<(), Lost> {
-        let mark = process.threads_mark(&self.root).ok();
         let asked_lately = threads
             .asked_at
             .is_some_and(|at| now.duration_since(at) < ALL_THREADS);
-        if mark.is_none() || mark != threads.mark || !asked_lately {
-            threads.children.clear();
-            process.children_of_others(&self.root, &mut self.text, &mut threads.children)?;
-            (threads.mark, threads.asked_at) = (mark, Some(now));
+        if threads.are_watched || !asked_lately {
+            let mark = process.threads_mark(&self.root).ok();
+            if mark.is_none() || mark != threads.mark || !asked_lately {
+                threads.children.clear();
+                if mark != Some(ONE_THREAD) {
+                    process.children_of_others(
+                        &self.root,
+                        &mut self.text,
+                        &mut threads.children,
+                    )?;
+                }
+                (threads.mark, threads.asked_at) = (mark, Some(now));
+            }
         }
         pids.extend(&threads.children);
         Ok(())

@@ -128,7 +128,7 @@ impl View for RunView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Detail, Reading};
+    use crate::domain::{Clock, Detail, Reading};
 
     fn run() -> RunId {
         RunId {
@@ -181,6 +181,50 @@ mod tests {
         drop(tracked);
         assert_eq!(rss(&view, 10, now), none);
         assert!(live.tracks(&run()).is_empty());
+    }
+
+    #[test]
+    fn a_resident_set_size_alone_needs_a_sample_and_is_seen_at_once() {
+        let live = Live::default();
+        let view = RunView::new(live.clone(), run());
+        let start = Instant::now();
+        let mut tracked = live.track(&run(), Rank(3), start);
+        tracked.follow(Some((7, 70)), false);
+        let at = |tenth: u32| start + Duration::from_millis(100) * tenth;
+        let reading = |tenth| Reading::known(f64::from(tenth), at(tenth), "statm");
+        assert!(
+            !live.set_resident((7, 70), &reading(0)),
+            "nothing else of it is known"
+        );
+        live.set_process((7, 70), sample(at(0), 0.0));
+        let mut position = Position {
+            epoch: 0,
+            iter: 5,
+            inner_iter: 5,
+        };
+        for tenth in 1..=25_u32 {
+            position.iter = u64::from(tenth);
+            tracked.reach(position, at(tenth));
+            assert!(live.set_resident((7, 70), &reading(tenth)));
+            if tenth % 4 == 0 {
+                let seen = rss(&view, 10, at(tenth));
+                assert_eq!(seen, Ok((f64::from(tenth) / 2.0, f64::from(tenth))));
+            }
+        }
+        let newest = view.process(Rank(3)).unwrap();
+        assert_eq!(newest.rss_bytes, reading(25));
+        assert_eq!(newest.cgroup, sample(start, 0.0).cgroup);
+        let track = live.track_of(&run(), Rank(3)).expect("it is held");
+        let clock = Clock {
+            at: start,
+            unix: Duration::from_secs(1),
+        };
+        let place = track.positions(|seen| seen.at(clock.unix_us(at(17)), clock));
+        assert_eq!(place.map(|place| place.iter), Some(17), "as it was then");
+        let failed = Reading::unknown("no right", at(26), "statm");
+        assert!(live.set_resident((7, 70), &failed));
+        let newest = tracked.newest(Name::ProcessRss);
+        assert_eq!(newest, Some((at(26), Err("no right".to_owned()))));
     }
 
     #[test]

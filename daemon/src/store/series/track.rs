@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use super::points::Place;
 use super::ring::Ring;
 use super::{COARSE, FINE, Found, Group, Lately, MIDDLE, Name, Number, Want, of_process};
-use crate::domain::{Clock, Position, ProcessSample};
+use crate::domain::{Clock, Position, ProcessSample, Reading};
 
 /// So many epochs' beginnings are known; older ones are in the journal.
 const MARKS: usize = 512;
+/// The main process is read so often that its numbers wait for one another and go into the series so many at a time: each
+/// resolution is memory of its own, and fetching that costs more than the reading.
+const TOGETHER: usize = 10;
 /// No position yet.
 const NOWHERE: u64 = u64::MAX;
 
@@ -137,6 +140,27 @@ impl Positions {
 struct Kept {
     group: Group,
     positions: Positions,
+    /// Read, with where the training was, and not in the series yet. Nobody sees that: whoever looks puts them there first.
+    waiting: Vec<(Number, Option<Place>)>,
+}
+
+impl Kept {
+    fn new(origin: Instant) -> Self {
+        Self {
+            group: Group::new(origin),
+            positions: Positions::new(origin),
+            waiting: Vec::with_capacity(TOGETHER),
+        }
+    }
+
+    fn settle(&mut self) {
+        for (number, place) in self.waiting.drain(..) {
+            if let Some(place) = place {
+                self.positions.add(place, number.at);
+            }
+            self.group.add(&number);
+        }
+    }
 }
 
 /// The series of one rank.
@@ -153,10 +177,7 @@ impl Track {
         Self {
             epoch: AtomicU64::new(NOWHERE),
             iter: AtomicU64::new(0),
-            kept: Mutex::new(Kept {
-                group: Group::new(origin),
-                positions: Positions::new(origin),
-            }),
+            kept: Mutex::new(Kept::new(origin)),
         }
     }
 
@@ -194,6 +215,16 @@ impl Track {
         }
     }
 
+    /// Takes the resident set size of its process, where nothing else of a sample is new.
+    pub fn take_resident(&self, reading: &Reading) {
+        let number = Number::of(Name::ProcessRss, reading);
+        let mut kept = self.lock_unsettled();
+        kept.waiting.push((number, self.place()));
+        if kept.waiting.len() == TOGETHER {
+            kept.settle();
+        }
+    }
+
     /// Takes a sample of its process.
     pub fn take(&self, sample: &ProcessSample) {
         let mut kept = self.lock();
@@ -223,10 +254,7 @@ impl Track {
     pub fn clear(&self) {
         let mut kept = self.lock();
         let origin = kept.group.origin();
-        *kept = Kept {
-            group: Group::new(origin),
-            positions: Positions::new(origin),
-        };
+        *kept = Kept::new(origin);
     }
 
     /// Which series there are.
@@ -264,6 +292,12 @@ impl Track {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = self.lock_unsettled();
+        kept.settle();
+        kept
+    }
+
+    fn lock_unsettled(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -313,7 +347,8 @@ mod tests {
         let positions: usize = kept.positions.rings.iter().map(Ring::bytes).sum();
         let marks = kept.positions.marks.capacity() * size_of::<(Place, Instant)>();
         assert_eq!(kept.positions.marks.len(), MARKS);
-        let bytes = kept.group.bytes() + positions + marks + size_of::<Track>();
+        let waiting = kept.waiting.capacity() * size_of::<(Number, Option<Place>)>();
+        let bytes = kept.group.bytes() + positions + marks + waiting + size_of::<Track>();
         assert!(bytes <= RANK_BYTES, "{bytes} bytes");
         assert!(
             bytes > RANK_BYTES / 2,
