@@ -57,12 +57,21 @@ def trainer(daemon: Daemon) -> Iterator[None]:
 
 
 def bare() -> float | None:
-    """Percent of a core of a loop that only reads the two files of the fast probes: what nobody can be below here."""
+    """Microseconds a wake of a loop that only reads the two files of the fast probes: what nobody can be below here."""
     if not BARE.exists():
         not_measured("a bare loop", f"{BARE} is not built: make bench builds it")
         return None
     command = [BARE, str(os.getpid()), str(BARE_S)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def each_us(before: dict[str, dict], after: dict[str, dict], name: str) -> float:
+    """Processor time of one look of a probe: where the machine is busy it has looked less often than it should have."""
+
+    def more(what: str) -> float:
+        return after[name][what] - before.get(name, {}).get(what, 0)
+
+    return more("cpu_s") / max(more("reads"), 1) * 1e6
 
 
 def probes() -> None:
@@ -90,8 +99,8 @@ def probes() -> None:
     row(f"host and main process at 10 Hz, {CHILDREN} children at 1 Hz", text, fast, 0.05, "%")
     loop = sum(each for each in least if each is not None) / 2
     if loop:
-        ours = share["host"] + share["process"]
-        row("  host and main process / a bare loop", f"{ours:.4f} / {loop:.4f} % of a core", ours / loop, 1.25)
+        ours = sum(each_us(before, after, name) for name in ("host", "process"))
+        row("  host and main process / a bare loop", f"{ours:.0f} / {loop:.0f} us a wake", ours / loop, 1.25)
     for name in sorted(share):
         if name not in ("host", "process", "children"):
             row(f"  {name}, beside its budget", f"{share[name]:.4f} %", share[name], after[name]["budget_percent"], "%")

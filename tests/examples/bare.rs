@@ -1,5 +1,5 @@
 //! The least that looking can cost on this machine: `bare PID SECONDS` prints the processor time of a loop that does nothing but
-//! read the two files of the fast probes, in percent of one core.
+//! read the two files of the fast probes ten times a second, in microseconds a wake.
 
 #[path = "../../daemon/tests/bare/mod.rs"]
 mod bare;
@@ -13,6 +13,6 @@ fn main() {
     };
     let pid = pid.parse().expect("PID is a number");
     let seconds = seconds.parse().expect("SECONDS is a number");
-    let percent = bare::percent_of_a_core(pid, Duration::from_secs_f64(seconds));
-    println!("{:.6}", percent.expect("the process is there"));
+    let us = bare::us_a_wake(pid, Duration::from_secs_f64(seconds));
+    println!("{:.3}", us.expect("the process is there"));
 }

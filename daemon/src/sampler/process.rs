@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::cgroup::Cgroups;
 use super::pid::{Lost, Process};
 use super::role::Image;
-use super::tree::{self, Child, STATM, Threads, Top, Tree, Turn};
+use super::tree::{self, Below, Child, STATM, Threads, Top, Tree, Turn};
 use super::{shm, smaps};
 use crate::domain::{CgroupSample, ChildSample, Detail, ProcessSample, Reading, ShmSample};
 use crate::store::{Live, ProcessKey};
@@ -27,7 +27,7 @@ struct Main {
     rss_bytes: Reading,
     detail: Detail,
     turn: Turn,
-    below: Vec<Child>,
+    below: Below,
     children: Result<Arc<[ChildSample]>, String>,
     children_at: Instant,
     /// As /proc/PID/cgroup says.
@@ -66,7 +66,7 @@ impl Main {
             rss_bytes: Reading::unknown(NOT_YET, now, STATM),
             detail: Detail::unknown(NOT_YET, now, smaps::ROLLUP),
             turn: Turn::new(now),
-            below: Vec::new(),
+            below: Below::default(),
             children: Err(NOT_YET.to_owned()),
             children_at: now,
             cgroups: Vec::new(),
@@ -89,14 +89,14 @@ impl Main {
         self.lives = false;
         self.rss_bytes = Reading::unknown(why, now, STATM);
         self.detail = Detail::unknown(why, now, smaps::ROLLUP);
-        self.below.clear();
+        self.below = Below::default();
         (self.children, self.children_at) = (Err(why.to_owned()), now);
         self.shm = Err(why.to_owned());
         (self.news, self.changed) = (true, true);
     }
 
     fn show_children(&mut self) {
-        self.children = Ok(self.below.iter().map(Child::sample).collect());
+        self.children = Ok(self.below.children.iter().map(Child::sample).collect());
         self.news = true;
     }
 
@@ -205,7 +205,11 @@ impl Processes {
         for main in self.mains.values_mut() {
             main.process.settle(&mut room);
         }
-        for child in self.mains.values_mut().flat_map(|main| &mut main.below) {
+        for child in self
+            .mains
+            .values_mut()
+            .flat_map(|main| &mut main.below.children)
+        {
             child.process.settle(&mut room);
         }
     }
@@ -257,7 +261,7 @@ impl Processes {
     pub(super) fn next_detail(&self) -> Option<Instant> {
         let each = self.mains.values().filter(|main| main.lives);
         each.flat_map(|main| {
-            let below = main.below.iter().map(|child| child.turn.due);
+            let below = main.below.children.iter().map(|child| child.turn.due);
             below.chain([main.turn.due])
         })
         .min()
@@ -270,7 +274,7 @@ impl Processes {
             let (process, detail, turn, is_main) = if main.turn.due == due {
                 (&mut main.process, &mut main.detail, &mut main.turn, true)
             } else {
-                match main.below.iter_mut().find(|child| child.turn.due == due) {
+                match (main.below.children.iter_mut()).find(|child| child.turn.due == due) {
                     Some(child) => (
                         &mut child.process,
                         &mut child.detail,
