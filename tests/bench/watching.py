@@ -21,8 +21,8 @@ RANKS = BINARY.parent / "examples" / "ranks"
 CHILDREN = 8
 SAMPLED_S = 20.0
 VIEWERS = 8
-# ranks, and iterations a second of each: at ten events an iteration, 6,400 events and 640 gates a second of 64 ranks; and
-# flat out, in which the ranks take all that is left of the machine
+# ranks, and iterations a second of each, with ten events and a gate in each: of 64 ranks 6,400 events and 640 gates a
+# second; and flat out, in which the ranks take all that is left of the machine
 LOADS = ((64, 10.0), (512, 2.0), (64, 0.0), (512, 0.0))
 LOADED_S = 8.0
 # forks children that do nothing, says so, and waits
@@ -127,7 +127,8 @@ def many(ranks: int, viewers: int, rate: float) -> None:
         watching = []
         for _ in range(viewers):
             # who looks sits elsewhere: what its own processor time costs the gates is not the daemon's doing
-            watch = ["nice", "-n", "19", OPERATOR, "--address", daemon.address, "memory", "ranks", "--watch", "0.1", "--json"]
+            asked = [OPERATOR, "--address", daemon.address, "memory", "ranks", "--watch", "0.1", "--json"]
+            watch = ["nice", "-n", "19", *asked]
             watching.append(stack.enter_context(subprocess.Popen(watch, stdout=subprocess.PIPE)))
         for watch in watching:
             assert watch.stdout is not None
