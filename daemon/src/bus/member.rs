@@ -65,6 +65,8 @@ pub(super) struct Member {
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
     shown: Option<Arc<RankSnapshot>>,
+    /// Something has changed since it was made.
+    is_stale: bool,
     /// From its clock to the attempt's, in microseconds.
     pub(super) clock_us: Option<i64>,
     /// The highest number that is settled.
@@ -133,6 +135,7 @@ impl Member {
             own_memory: None,
             peak_rss_bytes: None,
             shown: None,
+            is_stale: false,
             clock_us: None,
             settled,
             unsettled: 0,
@@ -224,7 +227,7 @@ impl Member {
     /// A frame came.
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
-        self.shown = None;
+        self.touch();
     }
 
     /// Sends to the trainer. A trainer that does not read loses its connection and comes back for the state whole.
@@ -328,7 +331,7 @@ impl Member {
             }
             self.last_step = Some((event.at, at));
         }
-        self.shown = None;
+        self.touch();
     }
 
     /// The trainer's client says what it sees of its own memory.
@@ -381,7 +384,7 @@ impl Member {
     pub(super) fn saw_rss(&mut self, rss_bytes: u64) {
         if self.peak_rss_bytes.is_none_or(|peak| peak < rss_bytes) {
             self.peak_rss_bytes = Some(rss_bytes);
-            self.shown = None;
+            self.touch();
         }
     }
 
@@ -389,7 +392,6 @@ impl Member {
     pub(super) fn acknowledge(&mut self) {
         let (settled, taken) = (self.settled, self.intake.settled());
         self.send(ToTrainer::Ack { settled, taken });
-        self.touch();
     }
 
     /// How far it is, for the journal.
@@ -455,15 +457,23 @@ impl Member {
 
     /// For readers; made anew only after a change.
     pub(super) fn snapshot(&mut self) -> Arc<RankSnapshot> {
-        if self.shown.is_none() {
-            self.shown = Some(Arc::new(self.fresh_snapshot()));
+        if std::mem::take(&mut self.is_stale) {
+            self.shown = None;
         }
-        Arc::clone(self.shown.as_ref().expect("it was just made"))
+        self.shown()
+    }
+
+    /// As it was made last.
+    pub(super) fn shown(&mut self) -> Arc<RankSnapshot> {
+        let shown = self.shown.take();
+        let shown = shown.unwrap_or_else(|| Arc::new(self.fresh_snapshot()));
+        self.shown = Some(Arc::clone(&shown));
+        shown
     }
 
     /// The next snapshot is made anew.
     pub(super) fn touch(&mut self) {
-        self.shown = None;
+        self.is_stale = true;
     }
 
     fn fresh_snapshot(&self) -> RankSnapshot {

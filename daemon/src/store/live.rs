@@ -140,12 +140,14 @@ impl Live {
     /// From now on this process is sampled, for a rank's series.
     pub(super) fn watch_for(&self, process: ProcessKey, track: &Arc<Track>) {
         self.watch(process.0, process.1);
+        track.set_process(Some(process));
         if let Some(watched) = self.lock().processes.get_mut(&process) {
             watched.tracks.push(Arc::downgrade(track));
         }
     }
 
     pub(super) fn unwatch_for(&self, process: ProcessKey, track: &Arc<Track>) {
+        track.set_process(None);
         if let Some(watched) = self.lock().processes.get_mut(&process) {
             watched.tracks.retain(|other| !is(other, track));
         }
@@ -306,14 +308,14 @@ impl Live {
             .ranks
             .get(run)
             .and_then(|ranks| ranks.get(&rank));
-        let track = track.ok_or("there is no such rank")?;
-        let of_track = |watched: &Watched| watched.tracks.iter().any(|one| one.ptr_eq(track));
-        let mut processes = newest.processes.iter();
-        let found = processes.find(|(_, watched)| of_track(watched));
-        let ((pid, _), watched) = found.ok_or("its process is not sampled")?;
+        let track = track.and_then(Weak::upgrade);
+        let process = track.ok_or("there is no such rank")?.process();
+        let watched =
+            process.and_then(|process| Some((process.0, newest.processes.get(&process)?)));
+        let (pid, watched) = watched.ok_or("its process is not sampled")?;
         let sample = watched.newest.clone();
         let sample = sample.ok_or_else(|| "not sampled yet".to_owned())?;
-        Ok((*pid, sample))
+        Ok((pid, sample))
     }
 
     /// The series of a run's ranks.

@@ -1399,7 +1399,7 @@ pub mod hook_bus_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.HookBus/Session",
             );
@@ -1543,7 +1543,7 @@ pub mod hook_bus_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2694,7 +2694,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Runs");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Runs"));
@@ -2713,7 +2713,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/Snapshot",
             );
@@ -2739,7 +2739,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Watch");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Watch"));
@@ -2759,7 +2759,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/History",
             );
@@ -2785,7 +2785,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/Follow",
             );
@@ -2810,7 +2810,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Rows");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Rows"));
@@ -2829,7 +2829,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Hooks");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Hooks"));
@@ -2848,7 +2848,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/About");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "About"));
@@ -3035,7 +3035,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3078,7 +3078,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SnapshotSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3124,7 +3124,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3167,7 +3167,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HistorySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3213,7 +3213,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FollowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3259,7 +3259,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RowsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3302,7 +3302,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HooksSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3345,7 +3345,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AboutSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3608,7 +3608,7 @@ pub mod control_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Control/Send");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Control", "Send"));
@@ -3748,7 +3748,7 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SendSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -36,14 +36,26 @@ pub(super) struct Watched {
 }
 
 impl Run {
-    /// A rank's memory was not yet looked at.
-    pub(in crate::bus) fn has_unlooked(&self) -> bool {
-        self.memory.len() < self.members.len()
+    /// The memory of ranks that was not looked at yet. What is killed after this is seen to be new.
+    pub(in crate::bus) fn look_at_new(&mut self, view: &dyn View, now: Instant) {
+        if self.memory.len() < self.members.len() {
+            let ranks = self.members.keys().copied();
+            self.look_at_each(
+                ranks
+                    .filter(|rank| !self.memory.contains_key(rank))
+                    .collect(),
+                view,
+                now,
+            );
+        }
     }
 
     /// Once a second.
     pub(in crate::bus) fn look_at_memory(&mut self, view: &dyn View, now: Instant) {
-        let ranks: Vec<_> = self.members.keys().copied().collect();
+        self.look_at_each(self.members.keys().copied().collect(), view, now);
+    }
+
+    fn look_at_each(&mut self, ranks: Vec<Rank>, view: &dyn View, now: Instant) {
         for rank in ranks {
             if let Ok(sample) = view.process(rank) {
                 self.look_at(rank, &sample, view, now);

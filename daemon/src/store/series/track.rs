@@ -168,6 +168,8 @@ impl Kept {
 pub struct Track {
     epoch: AtomicU64,
     iter: AtomicU64,
+    /// Which one is sampled for it.
+    process: Mutex<Option<(u32, u64)>>,
     kept: Mutex<Kept>,
 }
 
@@ -177,6 +179,7 @@ impl Track {
         Self {
             epoch: AtomicU64::new(NOWHERE),
             iter: AtomicU64::new(0),
+            process: Mutex::default(),
             kept: Mutex::new(Kept::new(origin)),
         }
     }
@@ -200,6 +203,16 @@ impl Track {
         }
         let Position { epoch, iter, .. } = position;
         marks.push_back((Place { epoch, iter }, now));
+    }
+
+    /// From now on this process (pid, start ticks) is sampled for it.
+    pub fn set_process(&self, process: Option<(u32, u64)>) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    }
+
+    /// The process that is sampled for it.
+    pub fn process(&self) -> Option<(u32, u64)> {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self) -> Option<Place> {

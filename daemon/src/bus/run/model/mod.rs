@@ -412,6 +412,7 @@ impl World {
         }
         let daemon = self.daemon.as_mut().expect("it runs");
         daemon.run.tell_taken(daemon.writer.trouble().is_some());
+        while daemon.run.acknowledge() {}
         let generation = daemon.run.desired.state().generation;
         assert!(generation >= self.generation, "the generation went back");
         self.generation = generation;
