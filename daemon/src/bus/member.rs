@@ -15,7 +15,7 @@ use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 use crate::store::series::{Name, Number};
-use crate::store::{Live, Tracked};
+use crate::store::{Live, Said, Tracked};
 
 /// Where a number comes from that its client sent.
 const TRAINER: &str = "trainer";
@@ -348,6 +348,13 @@ impl Member {
             if let Some(bytes) = value.filter(|_| self.process.is_err()) {
                 self.add(name, bytes as f64, at);
             }
+        }
+        if let (Some(tracked), Err(why)) = (&self.tracked, &self.process) {
+            tracked.say(Said {
+                memory: memory.clone(),
+                came: now,
+                unseen: why.clone(),
+            });
         }
         self.own_memory = Some((memory, now));
     }
