@@ -61,6 +61,7 @@ pub(super) struct Member {
     steps: VecDeque<Duration>,
     step_times: StepTimes,
     data_waits: VecDeque<Duration>,
+    data_wait_times: StepTimes,
     own_rss_bytes: Option<(u64, Instant)>,
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
@@ -129,6 +130,7 @@ impl Member {
             steps: VecDeque::new(),
             step_times: StepTimes::default(),
             data_waits: VecDeque::new(),
+            data_wait_times: StepTimes::default(),
             own_rss_bytes: None,
             own_memory: None,
             peak_rss_bytes: None,
@@ -380,7 +382,9 @@ impl Member {
         if let Some((ended, _)) = self.last_step
             && follows
         {
-            keep(&mut self.data_waits, begins.at.saturating_sub(ended));
+            let wait = begins.at.saturating_sub(ended);
+            keep(&mut self.data_waits, wait);
+            self.data_wait_times.add(wait);
         }
     }
 
@@ -496,6 +500,7 @@ impl Member {
             dropped,
             step: self.step(),
             steps: self.step_times.clone(),
+            data_waits: self.data_wait_times.clone(),
             data_wait: median(&self.data_waits),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),

@@ -309,6 +309,7 @@ mod tests {
             own_memory: None,
             allocator: None,
             steps: Default::default(),
+            data_waits: Default::default(),
             peak_rss_bytes: None,
             gates: 0,
             ended: None,
