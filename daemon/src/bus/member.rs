@@ -15,7 +15,7 @@ use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 use crate::store::series::{Name, Number};
-use crate::store::{Live, Tracked};
+use crate::store::{Live, Said, Tracked};
 
 /// Where a number comes from that its client sent.
 const TRAINER: &str = "trainer";
@@ -61,6 +61,7 @@ pub(super) struct Member {
     steps: VecDeque<Duration>,
     step_times: StepTimes,
     data_waits: VecDeque<Duration>,
+    data_wait_times: StepTimes,
     own_rss_bytes: Option<(u64, Instant)>,
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
@@ -131,6 +132,7 @@ impl Member {
             steps: VecDeque::new(),
             step_times: StepTimes::default(),
             data_waits: VecDeque::new(),
+            data_wait_times: StepTimes::default(),
             own_rss_bytes: None,
             own_memory: None,
             peak_rss_bytes: None,
@@ -352,6 +354,13 @@ impl Member {
                 self.add(name, bytes as f64, at);
             }
         }
+        if let (Some(tracked), Err(why)) = (&self.tracked, &self.process) {
+            tracked.say(Said {
+                memory: memory.clone(),
+                came: now,
+                unseen: why.clone(),
+            });
+        }
         self.own_memory = Some((memory, now));
     }
 
@@ -376,7 +385,9 @@ impl Member {
         if let Some((ended, _)) = self.last_step
             && follows
         {
-            keep(&mut self.data_waits, begins.at.saturating_sub(ended));
+            let wait = begins.at.saturating_sub(ended);
+            keep(&mut self.data_waits, wait);
+            self.data_wait_times.add(wait);
         }
     }
 
@@ -499,6 +510,7 @@ impl Member {
             dropped,
             step: self.step(),
             steps: self.step_times.clone(),
+            data_waits: self.data_wait_times.clone(),
             data_wait: median(&self.data_waits),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),

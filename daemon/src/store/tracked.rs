@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::series::{Lately, Name, Number, Track};
-use super::{Live, ProcessKey, View, Whose};
+use super::{Live, ProcessKey, Said, View, Whose};
 use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
@@ -57,6 +57,11 @@ impl Tracked {
         self.track.add(number);
     }
 
+    /// What its trainer's client says of its memory, where the process cannot be seen.
+    pub fn say(&self, said: Said) {
+        self.track.say(said);
+    }
+
     /// The newest number of a series, and when it was read or tried.
     pub fn newest(&self, name: Name) -> Option<(Instant, Result<f64, String>)> {
         self.track.newest(name)
@@ -87,6 +92,12 @@ impl RunView {
     pub fn new(live: Live, run: RunId) -> Self {
         Self { live, run }
     }
+
+    /// A rank's process and its newest sample, or why there is none.
+    fn process_of(&self, rank: Rank) -> Result<(u32, ProcessSample), String> {
+        let seen = self.live.process_of(&self.run, rank);
+        seen.map_err(|why| self.said(rank).map_or(why, |said| said.unseen))
+    }
 }
 
 impl View for RunView {
@@ -95,13 +106,17 @@ impl View for RunView {
     }
 
     fn process(&self, rank: Rank) -> Result<ProcessSample, String> {
-        let (_, sample) = self.live.process_of(&self.run, rank)?;
+        let (_, sample) = self.process_of(rank)?;
         Ok(sample)
+    }
+
+    fn said(&self, rank: Rank) -> Option<Said> {
+        self.live.track_of(&self.run, rank)?.said()
     }
 
     fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String> {
         let gpus = self.live.gpus()?;
-        let (main, sample) = self.live.process_of(&self.run, rank)?;
+        let (main, sample) = self.process_of(rank)?;
         devices::of_tree(main, &sample, &gpus)
     }
 
@@ -128,7 +143,7 @@ impl View for RunView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Clock, Detail, Reading};
+    use crate::domain::{Clock, Detail, OwnMemory, Reading};
 
     fn run() -> RunId {
         RunId {
@@ -225,6 +240,28 @@ mod tests {
         assert!(live.set_resident((7, 70), &failed));
         let newest = tracked.newest(Name::ProcessRss);
         assert_eq!(newest, Some((at(26), Err("no right".to_owned()))));
+    }
+
+    #[test]
+    fn where_the_process_is_not_seen_there_is_what_its_client_says_and_why() {
+        let live = Live::default();
+        let view = RunView::new(live.clone(), run());
+        let now = Instant::now();
+        let mut tracked = live.track(&run(), Rank(3), now);
+        tracked.follow(None, false);
+        assert_eq!(view.said(Rank(3)), None);
+        let said = Said {
+            memory: OwnMemory {
+                shm_used_bytes: Some(5),
+                ..Default::default()
+            },
+            came: now,
+            unseen: "pid namespace not shared".to_owned(),
+        };
+        tracked.say(said.clone());
+        assert_eq!(view.said(Rank(3)), Some(said.clone()));
+        assert_eq!(view.process(Rank(3)), Err(said.unseen));
+        assert_eq!(view.said(Rank(0)), None);
     }
 
     #[test]

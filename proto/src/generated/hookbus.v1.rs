@@ -1002,8 +1002,8 @@ pub struct OwnMemory {
     /// sum over its descendants
     #[prost(uint64, optional, tag = "3")]
     pub children_rss_bytes: ::core::option::Option<u64>,
-    #[prost(uint32, tag = "4")]
-    pub children: u32,
+    #[prost(uint32, optional, tag = "4")]
+    pub children: ::core::option::Option<u32>,
     /// the trainer's own group, as it sees it; empty: not known
     #[prost(string, tag = "5")]
     pub cgroup: ::prost::alloc::string::String,
@@ -1931,9 +1931,9 @@ pub struct Rank {
     pub reason: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "16")]
     pub memory: ::core::option::Option<ProcessMemory>,
-    /// its child processes now
-    #[prost(uint32, tag = "17")]
-    pub children: u32,
+    /// its child processes now; absent: not known
+    #[prost(uint32, optional, tag = "17")]
+    pub children: ::core::option::Option<u32>,
     /// answered by hooks
     #[prost(uint64, tag = "18")]
     pub gates: u64,
@@ -2081,9 +2081,9 @@ pub struct ProcessMemory {
     /// sum over it and all its descendants: every page once
     #[prost(message, optional, tag = "9")]
     pub tree_pss_bytes: ::core::option::Option<Reading>,
-    /// data-loader workers now
-    #[prost(uint32, tag = "10")]
-    pub workers: u32,
+    /// data-loader workers now; absent: not known
+    #[prost(uint32, optional, tag = "10")]
+    pub workers: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "11")]
     pub cgroup: ::core::option::Option<CgroupMemory>,
     #[prost(string, tag = "12")]

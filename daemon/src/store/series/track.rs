@@ -10,6 +10,7 @@ use super::points::Place;
 use super::ring::Ring;
 use super::{COARSE, FINE, Found, Group, Lately, MIDDLE, Name, Number, Want, of_process};
 use crate::domain::{Clock, Position, ProcessSample, Reading};
+use crate::store::Said;
 
 /// So many epochs' beginnings are known; older ones are in the journal.
 const MARKS: usize = 512;
@@ -171,6 +172,7 @@ pub struct Track {
     /// Which one is sampled for it.
     process: Mutex<Option<(u32, u64)>>,
     kept: Mutex<Kept>,
+    said: Mutex<Option<Said>>,
 }
 
 impl Track {
@@ -181,6 +183,7 @@ impl Track {
             iter: AtomicU64::new(0),
             process: Mutex::default(),
             kept: Mutex::new(Kept::new(origin)),
+            said: Mutex::default(),
         }
     }
 
@@ -261,6 +264,17 @@ impl Track {
             kept.positions.add(place, number.at);
         }
         kept.group.add(number);
+    }
+
+    /// Takes what its client says of its memory.
+    pub fn say(&self, said: Said) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    /// What its client said last.
+    pub fn said(&self) -> Option<Said> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone()
     }
 
     /// What memory has is given up.
