@@ -116,6 +116,22 @@ def test_an_input_size_goes_to_the_preprocessor_in_place_of_its_own_draw(daemon:
     rig.end()
 
 
+def test_the_allocators_numbers_go_with_an_iteration(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda _device: {"allocated_bytes.all.current": 512 << 20})
+    rig = Rig(daemon, tmp_path, [], nn.Module(), StandInLoader(None, 3), max_epochs=1)
+    rig.begin()
+    rig.reach("before_train_iter", batch_idx=0, data_batch=None)
+    rig.reach("after_train_iter", batch_idx=0, data_batch=None, outputs={"loss": torch.tensor(1.0)})
+    rig.end()
+    shown = json.dumps(rig.shown())
+    assert f'"cuda_allocated_bytes": {512 << 20}' in shown, shown
+    assert '"cuda_device": 1' in shown, shown
+
+
 def test_a_stop_before_an_epoch_ends_the_loop_by_its_own_means(daemon: Daemon, tmp_path: Path) -> None:
     rig = Rig(daemon, tmp_path, [], nn.Module(), StandInLoader(None, 3), max_epochs=1000)
     rig.begin()

@@ -21,6 +21,7 @@ from mmengine.runner import BaseLoop, get_priority
 
 import hookbus
 from hookbus._stopped import TrainingStopped
+from hookbus.adapters.torch import Allocator
 
 if TYPE_CHECKING:
     import os
@@ -57,6 +58,7 @@ class HookbusHook(Hook):
         ranks_timeout_s: float = 60.0,
         ranks_every: int = 10,
     ) -> None:
+        self._allocator = Allocator()
         self._arguments: dict[str, Any] = {
             "run": run,
             "address": address,
@@ -163,6 +165,7 @@ class HookbusHook(Hook):
             rate = rates.used()
             if rate is not None:
                 fields["lr"] = rate
+        fields = {**self._allocator.due(), **fields}
         self._reach("after_train_iter", runner, batch_idx, fields)
 
     def after_train_epoch(self, runner: Runner) -> None:

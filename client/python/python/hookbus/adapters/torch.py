@@ -38,15 +38,13 @@ DEVICE = "cuda_device"
 class TorchBus(Bus):
     """A bus that knows PyTorch's allocator."""
 
-    _allocator_at = float("-inf")
+    _allocator: Allocator | None = None
 
     def report(self, **metrics: object) -> None:
         """As `Bus.report`; once a second with the allocator's numbers, where CUDA is in use."""
-        now = time.monotonic()
-        if now - self._allocator_at >= ALLOCATOR_EVERY_S:
-            self._allocator_at = now
-            metrics = {**allocator(), **metrics}
-        super().report(**metrics)
+        if self._allocator is None:
+            self._allocator = Allocator()
+        super().report(**{**self._allocator.due(), **metrics})
 
 
 def attach(
@@ -67,6 +65,21 @@ def attach(
     if save_checkpoint is not None:
         bus.on("checkpoint", save_checkpoint)
     return bus
+
+
+class Allocator:
+    """The caching allocator's numbers, once a second."""
+
+    def __init__(self) -> None:
+        self._at = float("-inf")
+
+    def due(self) -> dict[str, float]:
+        """What `allocator` says, if its second is over; else nothing."""
+        now = time.monotonic()
+        if now - self._at < ALLOCATOR_EVERY_S:
+            return {}
+        self._at = now
+        return allocator()
 
 
 def allocator() -> dict[str, float]:
