@@ -23,6 +23,7 @@
 //! | [`session`] | one rank's admission and the order of its events, as pure state |
 //! | [`bus`] | one task a run owns its ranks and hooks; events in, decisions out |
 //! | [`hooks`] | the trait and the one list of hooks; one file a hook |
+//! | [`providers`] | hooks in other processes: what is said to them, and which there are |
 //! | [`pages`] | docs/hooks: a page a hook, from the one list |
 //! | [`steering`] | desired state, commands and orders: merge, address, await results |
 //! | [`sampler`] | probes on a thread of their own |
@@ -40,7 +41,8 @@
 //! session -> domain
 //! snapshot -> domain
 //! sampler -> domain, store
-//! bus -> domain, hooks, session, snapshot, steering, store
+//! providers -> domain, hooks
+//! bus -> domain, hooks, providers, session, snapshot, steering, store
 //! inspect -> domain, hooks, snapshot, store
 //! pages -> hooks
 //! service -> all of these, and the wire
@@ -83,6 +85,7 @@ pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod pages;
+pub mod providers;
 pub mod sampler;
 pub mod service;
 pub mod session;

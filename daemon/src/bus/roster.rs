@@ -7,7 +7,7 @@ use crate::domain::{
     Every, Facts, HookRequest, Otherwise, Plan, Position, Standing, Subscription, Way,
 };
 use crate::hooks::{self, Configured, Context, Decision, Origin, Policy, Seen};
-use crate::snapshot::HookSnapshot;
+use crate::snapshot::{HookCounts, HookSnapshot};
 use crate::store::journal::HookKept;
 
 /// The daemon's own wish for events.
@@ -451,6 +451,9 @@ impl Member {
                 .iter()
                 .map(|(key, value)| (key.clone(), value.to_string()))
                 .collect(),
+            counts: HookCounts::default(),
+            module: None,
+            away: None,
         }
     }
 }

@@ -28,8 +28,8 @@ pub use yolox_lr::YOLOXLrUpdaterHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
-    Description, Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
-    Subscription, Value,
+    Deed, Description, Event, Facts, Hold, HookRequest, IncidentKind, LogLine, Names, Position,
+    Rank, Size, Standing, Subscription, Value,
 };
 use crate::store::View;
 
@@ -90,6 +90,50 @@ pub enum Decision {
     },
     /// A line for the trainer's log.
     Log(LogLine),
+    /// Something of the desired state, from the next boundary on.
+    Want(Want),
+    /// Something done once, by the rank whose event it was.
+    Do(Deed),
+    /// Something to look at, in words; the training goes on.
+    Incident(String),
+}
+
+/// What a hook wants of the training from where it is on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// A learning rate: it takes the place of what this hook wanted of the group before.
+    Lr {
+        /// None: every group.
+        group: Option<u32>,
+        /// What.
+        hold: Hold,
+    },
+    /// An input size.
+    Size(Size),
+    /// YOLOX's mode.
+    Mode {
+        /// None: the next epoch.
+        from_epoch: Option<u64>,
+        /// None: those of the run's YOLOXModeSwitchHook, else YOLOX's own.
+        skip_types: Vec<String>,
+    },
+    /// `model.set_epoch(epoch)` before each epoch.
+    SetEpoch(bool),
+    /// The mean of the norm layers' states before each validation.
+    SyncNorm(bool),
+}
+
+impl Want {
+    /// Which field of the desired state, as `hookbus show` has it; two hooks cannot both have it at one position.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Lr { .. } => "lr",
+            Self::Size(_) => "size",
+            Self::Mode { .. } => "mode",
+            Self::SetEpoch(_) => "set_epoch",
+            Self::SyncNorm(_) => "sync_norm",
+        }
+    }
 }
 
 /// What a hook decides ahead of the training, from the trainer's facts alone.

@@ -160,6 +160,8 @@ impl Run {
             (Decision::Log(line), _) => ("log", line.text.clone()),
             (Decision::Stop { reason, .. }, Policy::Act) => ("stop", reason.clone()),
             (Decision::Stop { reason, .. }, _) => ("would stop", reason.clone()),
+            (Decision::Want(_) | Decision::Do(_), _) => todo!(),
+            (Decision::Incident(text), _) => ("incident", text.clone()),
         };
         let told = What::Decision {
             by: by.clone(),
@@ -170,6 +172,7 @@ impl Run {
         self.happened(now, Some(rank), at, seen.point, told);
         match (decision, policy) {
             (_, Policy::Observe) => {}
+            (Decision::Want(_) | Decision::Do(_) | Decision::Incident(_), _) => todo!(),
             (Decision::Log(line), _) => self.log(id, &by, rank, at, line, now),
             (
                 Decision::Stop {

@@ -227,6 +227,15 @@ fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
         decisions: hook.decisions,
         disabled: hook.disabled.clone().unwrap_or_default(),
         args: hook.args.iter().cloned().collect(),
+        time_s: hook.counts.time.as_secs_f64(),
+        errors: hook.counts.errors,
+        timeouts: hook.counts.timeouts,
+        missed: hook.counts.missed,
+        overruled: hook.counts.overruled,
+        withheld: hook.counts.withheld,
+        last_withheld: hook.counts.last_withheld.clone().unwrap_or_default(),
+        module: hook.module.clone().unwrap_or_default(),
+        away: hook.away.clone().unwrap_or_default(),
     }
 }
 
@@ -250,6 +259,7 @@ pub(in crate::service) fn hooks() -> wire::HooksReply {
             })
             .collect(),
         effect: kind.effect.to_owned(),
+        module: String::new(),
     });
     wire::HooksReply {
         hooks: hooks.collect(),

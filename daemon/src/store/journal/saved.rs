@@ -11,7 +11,7 @@ use crate::domain::{
     Clock, Command, DesiredState, Facts, HookRequest, Incident, Outcome, Position, ProcessIdentity,
     Rank, RunId,
 };
-use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, ResultSeen, What};
+use crate::snapshot::{AttemptSeen, HookCounts, HookSnapshot, Phase, ResultSeen, What};
 
 /// The newest results, incidents and commands that are read back.
 const NEWEST: usize = 1024;
@@ -305,6 +305,9 @@ fn hooks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<HookRow>
             decisions: count(row, 8)?,
             disabled: row.get(9)?,
             args: args.into_iter().collect(),
+            counts: HookCounts::default(),
+            module: None,
+            away: None,
         };
         let request = parsed(&row.get::<_, String>(6)?).unwrap_or_else(|| HookRequest {
             type_name: seen.type_name.clone(),
