@@ -10,6 +10,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`program`] | the whole of main: arguments, configuration, log, bind, run, exit status; what a daemon with hooks of its own calls |
 //! | [`daemon`] | the wiring; the only file that knows every part |
 //! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
 //! | [`logging`] | tracing as text or JSON |
@@ -46,7 +47,7 @@
 //! inspect -> domain, hooks, snapshot, store
 //! pages -> hooks
 //! service -> all of these, and the wire
-//! daemon, main -> everything
+//! daemon, program -> everything
 //! ```
 //!
 //! # Invariants
@@ -85,6 +86,7 @@ pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod pages;
+pub mod program;
 pub mod providers;
 pub mod sampler;
 pub mod service;

@@ -34,7 +34,7 @@ pub fn example() -> String {
         let _ = writeln!(out, "# {}{words}\n{} = {}", key.help, key.name, key.default);
     }
     out.push_str(HOOKS);
-    for kind in hooks::LIST {
+    for kind in hooks::all() {
         let _ = write!(
             out,
             "\n# {}; does: {}\n#[[hooks]]\n#type = {:?}\n",

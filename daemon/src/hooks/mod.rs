@@ -3,6 +3,11 @@
 //!
 //! The list in [`LIST`] is the one source: parsing, `hookbus hooks`, the README's table, the example config, the pages in
 //! `docs/hooks` and the parity tests' table of differences follow it.
+//!
+//! # A hook of one's own
+//!
+//! Implement [`Hook`], describe it in a [`Kind`], and give that to [`crate::program::main`]: it is asked for, ordered, kept
+//! in the journal and shown as the built-in ones are. `demo/own_daemon` is a whole one.
 
 mod args;
 mod check_invalid_loss;
@@ -15,6 +20,7 @@ mod yolox_lr;
 mod yolox_mode_switch;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use args::Args;
@@ -251,6 +257,17 @@ pub struct Page {
     pub differences: &'static [Difference],
 }
 
+impl Page {
+    /// Of a hook of one's own that has no page.
+    pub const NONE: Self = Self {
+        original: "",
+        sees: "",
+        fires: "",
+        does: "",
+        differences: &[],
+    };
+}
+
 /// Something that is meant to differ from the original. Never a decision that the original takes and a training survives.
 #[derive(PartialEq)]
 pub struct Difference {
@@ -328,6 +345,32 @@ pub const LIST: &[Kind] = &[
     yolox_mode_switch::KIND,
 ];
 
+/// The types that this daemon has beside [`LIST`].
+static ADDED: OnceLock<&'static [Kind]> = OnceLock::new();
+
+/// Adds types of one's own, before anything else: configurations, trainers and `hookbus hooks` then know them as the built-in
+/// ones. Errors: a type is there already, or types were added before.
+pub fn add(own: &'static [Kind]) -> Result<(), String> {
+    let mut before = LIST.iter().chain(own).enumerate();
+    let twice = before.find(|(at, kind)| {
+        let mut earlier = LIST.iter().chain(own).take(*at);
+        earlier.any(|other| other.type_name == kind.type_name)
+    });
+    if let Some((_, kind)) = twice {
+        return Err(format!(
+            "there are two types of hooks of the name {}; give yours another",
+            kind.type_name
+        ));
+    }
+    let added = ADDED.set(own);
+    added.map_err(|_| "types of hooks were added already; add all of them at once".to_owned())
+}
+
+/// Every type of hook that this daemon has: the built-in ones, then its own.
+pub fn all() -> impl Iterator<Item = &'static Kind> + Clone {
+    LIST.iter().chain(ADDED.get().copied().unwrap_or_default())
+}
+
 /// A hook that is ready to run.
 pub struct Configured {
     /// By which operators and decisions name it.
@@ -348,8 +391,8 @@ pub struct Configured {
 
 /// Builds the hook that `request` asks for. Errors: one line that says what is wrong and what to do.
 pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
-    let Some(kind) = LIST.iter().find(|kind| kind.type_name == request.type_name) else {
-        let known: Vec<_> = LIST.iter().map(|kind| kind.type_name).collect();
+    let Some(kind) = all().find(|kind| kind.type_name == request.type_name) else {
+        let known: Vec<_> = all().map(|kind| kind.type_name).collect();
         return Err(format!(
             "there is no hook {:?}; there are: {}",
             request.type_name,
@@ -380,7 +423,7 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
 pub fn listed(json: bool) -> String {
     if json {
         let arg = |arg: &Arg| serde_json::json!({"name": arg.name, "default": arg.default, "help": arg.help});
-        let each = LIST.iter().map(|kind| {
+        let each = all().map(|kind| {
             let args: Vec<_> = kind.args.iter().map(arg).collect();
             serde_json::json!({
                 "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args,
@@ -389,7 +432,7 @@ pub fn listed(json: bool) -> String {
         return format!("{}\n", serde_json::Value::Array(each.collect()));
     }
     let mut text = String::new();
-    for kind in LIST {
+    for kind in all() {
         text.push_str(&format!(
             "{}: {}\n  at {}; {}\n",
             kind.type_name,

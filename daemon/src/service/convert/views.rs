@@ -241,7 +241,7 @@ fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
 
 /// The one list of hooks.
 pub(in crate::service) fn hooks() -> wire::HooksReply {
-    let hooks = hooks::LIST.iter().map(|kind| wire::HookInfo {
+    let hooks = hooks::all().map(|kind| wire::HookInfo {
         r#type: kind.type_name.to_owned(),
         summary: kind.summary.to_owned(),
         points: kind
