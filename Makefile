@@ -58,7 +58,7 @@ torture: build $(VENV)/.client ## The daemon killed KILLS times (1000) under run
 		--kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 bench: build $(VENV)/.client $(VENV)/.bench $(TORCH_VENV)/.client ## Speed, beside its targets and peers
-	$(CARGO) build --release --locked -p hookbus-e2e --example ranks
+	$(CARGO) build --release --locked -p hookbus-e2e --example ranks --example bare
 	$(BIN)/python tests/bench/bench.py
 
 lint: $(VENV)/.tools ## clippy, rustfmt, ruff and mypy, without a change

@@ -1,6 +1,7 @@
 //! The plain half of the listener: /healthz, /readyz, /metrics.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -54,7 +55,7 @@ pub fn routes(
                 let accept = accept.to_owned();
                 let made = inspection.spawn(async move {
                     let journal = journal.as_ref().map(|counted| counted.now());
-                    metrics::text(&board.all(), &live, journal, &accept)
+                    metrics::text(&board.all(), &live, journal, &accept, Instant::now())
                 });
                 let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
                 match made.await {

@@ -1,5 +1,7 @@
-//! What looking costs, measured on real processes: a trainer with twenty threads and seven workers at the usual rates.
+//! What looking costs, measured on real processes: a trainer with twenty threads and eight workers at the usual rates, beside
+//! a loop that only reads what the fast probes read.
 
+mod bare;
 mod trainers;
 
 use std::sync::mpsc::sync_channel;
@@ -20,14 +22,14 @@ def work():
     os.write(ready_end, b"x")
     os.read(done, 1)
 context = multiprocessing.get_context("fork")
-workers = [context.Process(target=work) for _ in range(7)]
+workers = [context.Process(target=work) for _ in range(8)]
 for worker in workers:
     worker.start()
 for _ in range(19):
     threading.Thread(target=os.read, args=(done, 1), daemon=True).start()
 seen = 0
-while seen < 7:
-    seen += len(os.read(ready, 7))
+while seen < 8:
+    seen += len(os.read(ready, 8))
 print("ready", flush=True)
 sys.stdin.read()
 os.close(done_end)
@@ -36,12 +38,14 @@ for worker in workers:
 "#;
 
 #[test]
-#[ignore = "takes half a minute and means something only with --release on a quiet machine"]
+#[ignore = "takes a minute and means something only with --release on a quiet machine"]
 fn the_fast_probes_cost_less_than_a_twentieth_of_a_percent_of_a_core() {
     let trainer = Trainer::start(TRAINER, &[]);
     let live = Live::default();
     let (pid, start_ticks) = trainer.key();
     live.watch(pid, start_ticks);
+    let bare = || bare::us_a_wake(pid, Duration::from_secs(15)).expect("it is there");
+    let bare_before = bare();
     let settings = Settings {
         gpu: false,
         ..Settings::default()
@@ -52,14 +56,15 @@ fn the_fast_probes_cost_less_than_a_twentieth_of_a_percent_of_a_core() {
         let cost = costs.iter().find(|cost| cost.name == name);
         cost.map_or(0, |cost| cost.reads)
     };
-    until("a first look at all", || reads("smaps") >= 8);
+    until("a first look at all", || reads("smaps") >= 9);
     let (before, start) = (live.costs(), Instant::now());
     // It is time itself that is waited for: costs are by time.
     let (_keep, never) = sync_channel::<()>(1);
     assert!(never.recv_timeout(Duration::from_secs(30)).is_err());
     let (after, elapsed) = (live.costs(), start.elapsed());
     sampler.stop();
-    let mut fast = 0.0;
+    let bare = (bare_before + bare()) / 2.0;
+    let (mut fast, mut wake_us) = (0.0, 0.0);
     for (before, after) in before.iter().zip(&after) {
         let percent = (after.cpu - before.cpu).as_secs_f64() / elapsed.as_secs_f64() * 100.0;
         let reads = after.reads - before.reads;
@@ -71,7 +76,14 @@ fn the_fast_probes_cost_less_than_a_twentieth_of_a_percent_of_a_core() {
         if ["host", "process", "children"].contains(&after.name) {
             fast += percent;
         }
+        if ["host", "process"].contains(&after.name) {
+            wake_us += each;
+        }
     }
+    let ratio = wake_us / bare;
+    println!(
+        "host and process: {wake_us:.1} us a wake, {ratio:.2} times a bare loop's {bare:.1} us"
+    );
     println!("host, process and children together: {fast:.4} % of a core");
     assert!(fast <= 0.05, "{fast}");
 }

@@ -3,6 +3,8 @@
 //! The `.proto` files beside this crate are the protocol and its documentation. The code under `src/generated` is
 //! committed, so that no build needs a protobuf compiler; `tests/generated.rs` fails when the two differ.
 
+mod codec;
+
 /// The messages and services of `hookbus.v1`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod v1 {

@@ -35,6 +35,7 @@ fn generated_code_is_what_the_protos_say() {
     let fresh = tempfile::tempdir().expect("temporary directory");
     tonic_prost_build::configure()
         .out_dir(fresh.path())
+        .codec_path("crate::codec::Codec")
         .bytes(".hookbus.v1.ScheduleChunk.data")
         .file_descriptor_set_path(fresh.path().join("unused.bin"))
         .compile_fds(descriptors.clone())

@@ -4,8 +4,8 @@ use hookbus_client::inspect::Inspector;
 use hookbus_e2e::{Raw, Sandbox};
 use hookbus_proto::v1::{
     Bye, Effective, EffectiveWhen, Event, EventBatch, FenceReason, GateVerdict, Heartbeat, Hole,
-    Holes, Name, Order, Outcome, Position, Result as TrainerResult, RunPhase, SnapshotReply,
-    StopOrder, Verdict, client_frame::Frame, command, order, server_frame,
+    Holes, Name, Order, Outcome, OwnMemory, Position, Result as TrainerResult, RunPhase,
+    SnapshotReply, StopOrder, Verdict, client_frame::Frame, command, order, server_frame,
 };
 use tonic::Code;
 
@@ -168,6 +168,58 @@ async fn the_memory_line_comes_as_a_command_with_the_trainers_own_rss() {
         })
         .await;
     assert_eq!(again, line.0);
+}
+
+#[tokio::test]
+async fn the_second_memory_line_of_a_trainer_that_is_not_seen_has_what_its_client_says() {
+    let sandbox = Sandbox::start();
+    let mut hello = Raw::hello("elsewhere", 0, 1, "s");
+    let process = hello.process.as_mut().expect("its process");
+    process.boot_id = "of another kernel".to_owned();
+    hello.hooks = vec![Raw::hook("MemoryProfilerHook", "interval", 2)];
+    let (mut raw, welcome) = Raw::attach(&sandbox.address(), hello).await;
+    assert!(welcome.own_memory, "it is asked for what it sees");
+    let memory = OwnMemory {
+        age_s: 0.5,
+        children_rss_bytes: Some(300 << 20),
+        children: Some(3),
+        cgroup: "/".to_owned(),
+        cgroup_limit_bytes: Some(1000 << 20),
+        cgroup_working_set_bytes: Some(250 << 20),
+        shm_total_bytes: Some(64 << 20),
+        shm_used_bytes: Some(3 << 20),
+        ..Default::default()
+    };
+    raw.send(Frame::Heartbeat(Heartbeat {
+        memory: Some(memory),
+        ..Default::default()
+    }))
+    .await;
+    let reply = snapshot(&sandbox, "elsewhere", |reply| {
+        reply.ranks[0].children == Some(3)
+    })
+    .await;
+    let seen = reply.ranks[0].memory.as_ref().expect("memory");
+    assert_eq!((seen.seen_by.as_str(), seen.workers), ("trainer", None));
+    raw.send(Frame::Batch(Raw::losses(1, &[1.0, 1.0]))).await;
+    let line = raw
+        .until(|frame| match frame {
+            server_frame::Frame::Command(command) => match command.what {
+                Some(command::What::Log(line)) if line.text.contains("this training") => {
+                    Some(line.text)
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+        .await;
+    assert!(line.contains(" (as its client says, "), "{line}");
+    assert!(
+        line.contains(
+            "working_set: 250 MB of 1000 MB (25.0 %), children_rss: 300 MB in 3, shm: 3 of 64 MB, gpu: "
+        ),
+        "{line}"
+    );
 }
 
 #[tokio::test]

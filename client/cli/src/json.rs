@@ -319,6 +319,7 @@ mod tests {
             }),
             ranks: vec![proto::Rank {
                 last,
+                memory: Some(proto::ProcessMemory::default()),
                 ..Default::default()
             }],
             gpu_unknown: "no NVML library".into(),
@@ -327,6 +328,8 @@ mod tests {
         let value = snapshot(&reply);
         assert_eq!(value["ranks"][0]["last"]["loss"], "nan");
         assert_eq!(value["ranks"][0]["pid"], Value::Null);
+        assert_eq!(value["ranks"][0]["children"], Value::Null);
+        assert_eq!(value["ranks"][0]["memory"]["workers"], Value::Null);
         assert_eq!(value["run"]["loss"], Value::Null);
         assert_eq!(value["gpu_unknown"], "no NVML library");
         assert_eq!(value["host"], Value::Null);

@@ -176,15 +176,16 @@ fn of_rank(table: &mut Readings, rank: &Rank, memory: &ProcessMemory) {
         table.add(what, reading.as_ref(), format::bytes);
     };
     add("  PSS", &memory.pss_bytes);
-    let children = memory.children_rss_bytes.as_ref();
-    // How many is not known either where none was counted.
     let title = match rank.children {
-        0 if children.is_none_or(|reading| reading.value.is_none()) => "  its children".to_owned(),
-        count => format!("  its {count} children"),
+        None => "  its children".to_owned(),
+        Some(count) => format!("  its {count} children"),
     };
     add(&title, &memory.children_rss_bytes);
     if !memory.children.is_empty() {
-        let workers = format!("  PSS of {} workers", memory.workers);
+        let workers = match memory.workers {
+            None => "  PSS of the workers".to_owned(),
+            Some(count) => format!("  PSS of {count} workers"),
+        };
         add(&workers, &memory.workers_pss_bytes);
         add("  PSS of all, shared pages once", &memory.tree_pss_bytes);
     }
@@ -312,11 +313,16 @@ mod tests {
             ranks: vec![
                 Rank {
                     pid: 7,
-                    children: 1,
+                    children: Some(1),
                     memory: Some(memory),
                     ..Default::default()
                 },
                 Rank {
+                    memory: Some(ProcessMemory::default()),
+                    ..Default::default()
+                },
+                Rank {
+                    children: Some(0),
                     memory: Some(ProcessMemory::default()),
                     ..Default::default()
                 },
@@ -332,6 +338,7 @@ mod tests {
             "its 1 children                 unknown: no /proc here",
             "8 worker                     1.0 MiB",
             "its children                   unknown: ",
+            "its 0 children                 unknown: ",
             "rank 0 pid unknown",
             "GPU\n  unknown: no NVML library",
         ] {

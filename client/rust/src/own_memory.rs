@@ -94,7 +94,7 @@ impl OwnMemory {
             };
             // One that has just ended has no memory.
             said.children_rss_bytes = Some(children.iter().filter_map(rss).sum());
-            said.children = children.len() as u32;
+            said.children = Some(children.len() as u32);
         }
         if let Some(group) = self.group() {
             said.cgroup = format!("/{}", group.path.display());
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(said.rss_bytes, Some(5 * page));
         assert_eq!(
             (said.children, said.children_rss_bytes),
-            (3, Some(5 * page))
+            (Some(3), Some(5 * page))
         );
         assert_eq!(said.cgroup, "", "no cgroup is known");
         assert_eq!(said.shm_total_bytes, None);
@@ -371,10 +371,11 @@ mod tests {
         let page = rustix::param::page_size() as u64;
         assert_eq!(
             (said.children, said.children_rss_bytes),
-            (1, Some(2 * page))
+            (Some(1), Some(2 * page))
         );
         fs::create_dir(root.join("proc/self/task/3")).expect("a folder");
-        assert_eq!(memory(root).children_rss_bytes, None);
+        let said = memory(root);
+        assert_eq!((said.children, said.children_rss_bytes), (None, None));
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Incidents {
         Some(incident)
     }
 
+    /// Those of a kind that are open, and since when.
+    pub(super) fn open_of(&self, kind: IncidentKind) -> Vec<(Incident, Instant)> {
+        let is_it = |(one, _): &&(Incident, Instant)| one.open && one.kind == kind;
+        self.0.iter().filter(is_it).cloned().collect()
+    }
+
     /// As another daemon wrote it down.
     pub(super) fn restore(&mut self, incident: Incident, at: Instant) {
         if self.0.len() >= KEPT {

@@ -225,6 +225,39 @@ mod tests {
         heard: Option<(u64, u64)>,
     }
 
+    /// A rank comes in.
+    fn attach(run: &mut Run, link: Link, now: Instant) -> mpsc::Receiver<ToTrainer> {
+        let (out, inbox) = mpsc::channel(OUTBOX);
+        let (reply, _answer) = oneshot::channel();
+        let hello = Hello {
+            run: run.id().clone(),
+            attempt: None,
+            rank: link.rank,
+            world_size: 1,
+            local_rank: None,
+            node: "n".into(),
+            process: Default::default(),
+            session: "s".into(),
+            points: vec!["after_train_iter".into()],
+            capabilities: Vec::new(),
+            next_seq: 1,
+            applied: Vec::new(),
+            state: None,
+            hooks: Vec::new(),
+            client: String::new(),
+        };
+        let attach = Attach {
+            serial: link.serial,
+            hello,
+            uid: None,
+            process: Err("not seen".to_owned()),
+            out,
+            reply,
+        };
+        run.attach(attach, now, |_| true);
+        inbox
+    }
+
     impl Bench {
         fn new() -> Self {
             let directory = tempfile::tempdir().expect("there is room");
@@ -261,34 +294,7 @@ mod tests {
                 encode: |_| Vec::new(),
             };
             let mut run = Run::new(id.clone(), Arc::new(rules), now);
-            let (out, inbox) = mpsc::channel(OUTBOX);
-            let (reply, _answer) = oneshot::channel();
-            let hello = Hello {
-                run: id,
-                attempt: None,
-                rank: LINK.rank,
-                world_size: 1,
-                local_rank: None,
-                node: "n".into(),
-                process: Default::default(),
-                session: "s".into(),
-                points: vec!["after_train_iter".into()],
-                capabilities: Vec::new(),
-                next_seq: 1,
-                applied: Vec::new(),
-                state: None,
-                hooks: Vec::new(),
-                client: String::new(),
-            };
-            let attach = Attach {
-                serial: LINK.serial,
-                hello,
-                uid: None,
-                process: Err("not seen".to_owned()),
-                out,
-                reply,
-            };
-            run.attach(attach, now, |_| true);
+            let inbox = attach(&mut run, LINK, now);
             let mut bench = Self {
                 directory,
                 now,
@@ -321,6 +327,7 @@ mod tests {
         fn pass(&mut self, so_long: Duration) {
             self.now += so_long;
             self.keeping.keep(&mut self.run, true, self.now);
+            while self.run.acknowledge() {}
             while let Ok(message) = self.out.try_recv() {
                 if let ToTrainer::Ack { settled, taken } = message {
                     self.heard = Some((settled, taken));
@@ -387,6 +394,59 @@ mod tests {
         assert_eq!(bench.incident(), None);
         assert_eq!(bench.acknowledged(), Some((4, 4)));
         assert_eq!(bench.number("SELECT count(*) FROM events"), 4);
+    }
+
+    #[test]
+    fn many_ranks_are_acknowledged_in_turn_and_not_all_at_once() {
+        const RANKS: u32 = 100;
+        let mut bench = Bench::new();
+        let link = |rank| Link {
+            rank: Rank(rank),
+            serial: u64::from(rank) + 1,
+        };
+        let come = (1..RANKS).map(|rank| attach(&mut bench.run, link(rank), bench.now));
+        let mut outs: Vec<_> = come.collect();
+        let told = |out: &mut mpsc::Receiver<ToTrainer>| {
+            let mut told = Vec::new();
+            while let Ok(message) = out.try_recv() {
+                told.push(message);
+            }
+            told
+        };
+        for out in &mut outs {
+            let first = told(out);
+            let is_welcome = matches!(first.as_slice(), [ToTrainer::Welcome(_)]);
+            assert!(is_welcome, "no plan twice: {first:?}");
+        }
+        let view = RunView::new(Live::default(), bench.run.id().clone());
+        for rank in 1..RANKS {
+            let batch = Batch {
+                names: Arc::clone(&bench.names),
+                events: vec![Event {
+                    seq: 1,
+                    ..Event::default()
+                }],
+                gates: Vec::new(),
+            };
+            bench.run.batch(link(rank), 1, batch, &view, bench.now);
+        }
+        bench.keeping.keep(&mut bench.run, true, bench.now);
+        bench.keeping.hand_over(&mut bench.run, bench.now);
+        bench.hand.as_mut().expect("it lives").work();
+        bench.keeping.keep(&mut bench.run, true, bench.now);
+        let mut shares = Vec::new();
+        loop {
+            let more = bench.run.acknowledge();
+            let told = outs
+                .iter_mut()
+                .map(|out| usize::from(!told(out).is_empty()));
+            shares.push(told.sum::<usize>());
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(shares.iter().sum::<usize>(), RANKS as usize - 1);
+        assert!(shares.iter().all(|share| *share <= 5), "{shares:?}");
     }
 
     #[tokio::test]

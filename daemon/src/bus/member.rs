@@ -15,7 +15,7 @@ use crate::session::{Intake, SILENCE};
 use crate::snapshot::RankSnapshot;
 use crate::store::journal::{BY_CLIENT, Dropped, Progress, SavedRank};
 use crate::store::series::{Name, Number};
-use crate::store::{Live, Tracked};
+use crate::store::{Live, Said, Tracked};
 
 /// Where a number comes from that its client sent.
 const TRAINER: &str = "trainer";
@@ -61,10 +61,13 @@ pub(super) struct Member {
     steps: VecDeque<Duration>,
     step_times: StepTimes,
     data_waits: VecDeque<Duration>,
+    data_wait_times: StepTimes,
     own_rss_bytes: Option<(u64, Instant)>,
     own_memory: Option<(OwnMemory, Instant)>,
     peak_rss_bytes: Option<u64>,
     shown: Option<Arc<RankSnapshot>>,
+    /// Something has changed since it was made.
+    is_stale: bool,
     /// From its clock to the attempt's, in microseconds.
     pub(super) clock_us: Option<i64>,
     /// The highest number that is settled.
@@ -129,10 +132,12 @@ impl Member {
             steps: VecDeque::new(),
             step_times: StepTimes::default(),
             data_waits: VecDeque::new(),
+            data_wait_times: StepTimes::default(),
             own_rss_bytes: None,
             own_memory: None,
             peak_rss_bytes: None,
             shown: None,
+            is_stale: false,
             clock_us: None,
             settled,
             unsettled: 0,
@@ -224,7 +229,7 @@ impl Member {
     /// A frame came.
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
-        self.shown = None;
+        self.touch();
     }
 
     /// Sends to the trainer. A trainer that does not read loses its connection and comes back for the state whole.
@@ -328,7 +333,7 @@ impl Member {
             }
             self.last_step = Some((event.at, at));
         }
-        self.shown = None;
+        self.touch();
     }
 
     /// The trainer's client says what it sees of its own memory.
@@ -348,6 +353,13 @@ impl Member {
             if let Some(bytes) = value.filter(|_| self.process.is_err()) {
                 self.add(name, bytes as f64, at);
             }
+        }
+        if let (Some(tracked), Err(why)) = (&self.tracked, &self.process) {
+            tracked.say(Said {
+                memory: memory.clone(),
+                came: now,
+                unseen: why.clone(),
+            });
         }
         self.own_memory = Some((memory, now));
     }
@@ -373,7 +385,9 @@ impl Member {
         if let Some((ended, _)) = self.last_step
             && follows
         {
-            keep(&mut self.data_waits, begins.at.saturating_sub(ended));
+            let wait = begins.at.saturating_sub(ended);
+            keep(&mut self.data_waits, wait);
+            self.data_wait_times.add(wait);
         }
     }
 
@@ -381,7 +395,7 @@ impl Member {
     pub(super) fn saw_rss(&mut self, rss_bytes: u64) {
         if self.peak_rss_bytes.is_none_or(|peak| peak < rss_bytes) {
             self.peak_rss_bytes = Some(rss_bytes);
-            self.shown = None;
+            self.touch();
         }
     }
 
@@ -389,7 +403,6 @@ impl Member {
     pub(super) fn acknowledge(&mut self) {
         let (settled, taken) = (self.settled, self.intake.settled());
         self.send(ToTrainer::Ack { settled, taken });
-        self.touch();
     }
 
     /// How far it is, for the journal.
@@ -455,15 +468,23 @@ impl Member {
 
     /// For readers; made anew only after a change.
     pub(super) fn snapshot(&mut self) -> Arc<RankSnapshot> {
-        if self.shown.is_none() {
-            self.shown = Some(Arc::new(self.fresh_snapshot()));
+        if std::mem::take(&mut self.is_stale) {
+            self.shown = None;
         }
-        Arc::clone(self.shown.as_ref().expect("it was just made"))
+        self.shown()
+    }
+
+    /// As it was made last.
+    pub(super) fn shown(&mut self) -> Arc<RankSnapshot> {
+        let shown = self.shown.take();
+        let shown = shown.unwrap_or_else(|| Arc::new(self.fresh_snapshot()));
+        self.shown = Some(Arc::clone(&shown));
+        shown
     }
 
     /// The next snapshot is made anew.
     pub(super) fn touch(&mut self) {
-        self.shown = None;
+        self.is_stale = true;
     }
 
     fn fresh_snapshot(&self) -> RankSnapshot {
@@ -489,6 +510,7 @@ impl Member {
             dropped,
             step: self.step(),
             steps: self.step_times.clone(),
+            data_waits: self.data_wait_times.clone(),
             data_wait: median(&self.data_waits),
             last_heard: self.last_heard,
             heartbeat: self.heartbeat.clone(),

@@ -28,7 +28,7 @@ pub use roster::{RECORD, Record};
 
 use keeping::Keeping;
 
-use crate::domain::{HookRequest, Schedule};
+use crate::domain::{HookRequest, Rank, Schedule};
 use crate::snapshot::RunSnapshot;
 use crate::store::journal::Saved;
 use crate::store::{Live, RunView};
@@ -40,6 +40,10 @@ pub const INBOX: usize = 256;
 pub const OUTBOX: usize = 256;
 /// Readers see a change after at most this.
 const PUBLISH: Duration = Duration::from_millis(100);
+/// So many ranks are made anew for readers before the next message is looked at.
+const AT_ONCE: usize = 8;
+/// Between two shares of the ranks that are told how far they are.
+const BETWEEN: Duration = Duration::from_millis(1);
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -97,10 +101,13 @@ async fn task(
     let view = RunView::new(live.clone(), run.id().clone());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // What is done for every rank is done for a few at a time, and whoever asks in between is answered.
+    let mut unheard: Option<Instant> = None;
+    let mut refreshing: Option<Rank> = None;
     loop {
         let wake = run.next_deadline().map(Instant::from_std);
         let due = keeping.due().map(Instant::from_std);
-        let mut force = false;
+        let (mut force, mut ticked) = (false, false);
         tokio::select! {
             biased;
             message = inbox.recv() => {
@@ -115,7 +122,7 @@ async fn task(
             }
             _ = tick.tick() => {
                 run.tick(Instant::now().into_std(), alive);
-                force = true;
+                ticked = true;
                 let now = Instant::now();
                 run.look_at_memory(&view, now.into_std());
                 run.note_positions(now.into_std());
@@ -127,18 +134,27 @@ async fn task(
             }
             () = sleep_until(due) => {}
             () = sleep_until(wake) => run.tick(Instant::now().into_std(), alive),
-            () = tokio::time::sleep_until(published + PUBLISH), if dirty => {}
+            () = sleep_until(unheard), if unheard.is_some() => {}
+            () = tokio::task::yield_now(), if refreshing.is_some() => {}
+            () = tokio::time::sleep_until(published + PUBLISH), if dirty && refreshing.is_none() => {}
         }
-        keeping.keep(&mut run, force, Instant::now().into_std());
-        run.track(&live, Instant::now().into_std());
-        if force || (dirty && published.elapsed() >= PUBLISH) {
-            if run.has_unlooked() {
-                // What is killed after this is seen to be new.
-                run.look_at_memory(&view, Instant::now().into_std());
-            }
-            publish.send_replace(Arc::new(run.snapshot()));
-            published = Instant::now();
+        keeping.keep(&mut run, force || ticked, Instant::now().into_std());
+        if unheard.is_none_or(|at| at <= Instant::now()) {
+            unheard = run.acknowledge().then(|| Instant::now() + BETWEEN);
+        }
+        if force || ticked {
+            run.track(&live, Instant::now().into_std());
+        }
+        if force || ticked || (dirty && published.elapsed() >= PUBLISH && refreshing.is_none()) {
+            refreshing = Some(Rank(0));
             dirty = false;
+        }
+        let Some(from) = refreshing else { continue };
+        refreshing = run.refresh(from, if force { usize::MAX } else { AT_ONCE });
+        if refreshing.is_none() {
+            run.look_at_new(&view, Instant::now().into_std());
+            publish.send_replace(Arc::new(run.shown()));
+            published = Instant::now();
         }
     }
     keeping.hand_over(&mut run, Instant::now().into_std());

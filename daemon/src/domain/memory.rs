@@ -130,7 +130,7 @@ pub struct OwnMemory {
     /// The sum over its descendants.
     pub children_rss_bytes: Option<u64>,
     /// So many descendants.
-    pub children: u32,
+    pub children: Option<u32>,
     /// Its own group, as it sees it; None: it does not know.
     pub cgroup: Option<String>,
     /// The smallest on the path; `u64::MAX`: no limit.

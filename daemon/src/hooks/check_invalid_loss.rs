@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::domain::{DeviceUse, Event, HostSample, Names, Position, ProcessSample, Rank};
     use crate::store::series::{Lately, Name};
-    use crate::store::{View, Whose};
+    use crate::store::{Said, View, Whose};
 
     struct NoView;
 
@@ -146,6 +146,10 @@ mod tests {
 
         fn process(&self, _: Rank) -> Result<ProcessSample, String> {
             Err("not sampled".to_owned())
+        }
+
+        fn said(&self, _: Rank) -> Option<Said> {
+            None
         }
 
         fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {

@@ -42,6 +42,10 @@ pub(super) const KIND: Kind = Kind {
              training's cgroup, the PSS of its data-loader workers, /dev/shm as it sees it, and what it uses of each GPU:\n\
              `Memory of this training working_set: 3120 MB of 8192 MB (38.1 %), workers_pss: 812 MB in 4, shm: 12 of 64 MB, \
              gpu: 20310 MB on 0`\n\
+             Of a trainer whose process the daemon cannot see (another container or host) it has what its client sends of \
+             itself, and how old that is: \
+             `Memory of this training (as its client says, 3 s old) working_set: 3120 MB of 8192 MB (38.1 %), children_rss: \
+             2240 MB in 4, shm: 12 of 64 MB, gpu: unknown (pid namespace not shared)`\n\
              The training never waits for it. Children, data-loader workers and GPUs are in `hookbus memory RUN`.",
         differences: &[
             Difference {
@@ -114,8 +118,15 @@ impl Hook for MemoryProfilerHook {
         let own = seen.event.rss_bytes.map(|bytes| bytes as f64);
         let mut lines = vec![info(line(&cx.view.host(), own))];
         if self.truth {
-            let (sample, devices) = (cx.view.process(seen.rank), cx.view.devices(seen.rank));
-            lines.push(info(truth::line(&sample, &devices)));
+            let devices = cx.view.devices(seen.rank);
+            let numbers = match cx.view.process(seen.rank) {
+                Ok(sample) => Ok(truth::seen(&sample)),
+                Err(why) => {
+                    let said = cx.view.said(seen.rank);
+                    said.map(|said| truth::said(&said, cx.now)).ok_or(why)
+                }
+            };
+            lines.push(info(truth::line(numbers, &devices)));
         }
         lines
     }

@@ -187,7 +187,7 @@ mod tests {
         When,
     };
     use crate::store::series::{Lately, Name};
-    use crate::store::{View, Whose};
+    use crate::store::{Said, View, Whose};
 
     const TRAIN: &str = POINTS[0];
     const VAL: &str = POINTS[1];
@@ -332,6 +332,10 @@ mod tests {
 
         fn process(&self, _: Rank) -> Result<ProcessSample, String> {
             Err("not sampled".to_owned())
+        }
+
+        fn said(&self, _: Rank) -> Option<Said> {
+            None
         }
 
         fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {

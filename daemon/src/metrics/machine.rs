@@ -1,7 +1,7 @@
 //! The machine and the daemon itself.
 
 use super::page::{Labels, Of, Page, bytes, plain, ratio, seconds};
-use crate::domain::{ProbeCost, Reading};
+use crate::domain::{GpuSample, ProbeCost, Reading};
 use crate::store::Live;
 use crate::store::journal::Counts;
 
@@ -51,8 +51,8 @@ pub(super) fn known(reading: &Reading) -> Option<f64> {
     reading.value.as_ref().ok().copied()
 }
 
-pub(super) fn gpus(page: &mut Page, live: &Live) {
-    for gpu in live.gpus().unwrap_or_default() {
+pub(super) fn gpus(page: &mut Page, gpus: &[GpuSample]) {
+    for gpu in gpus {
         let index = || vec![("gpu", gpu.index.to_string())];
         page.info(
             plain("gpu", "Names of the GPUs"),

@@ -3,6 +3,7 @@
 //! Labels are `run` (name@launch), `rank`, `role`, `kind` and the like, never a pid or a UUID: words that change with each start
 //! are in the `_info` families, to join on.
 
+mod ages;
 mod machine;
 mod page;
 mod runs;
@@ -11,6 +12,7 @@ mod trainers;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -28,18 +30,21 @@ pub fn text(
     live: &Live,
     journal: Option<Counts>,
     accept: &str,
+    now: Instant,
 ) -> Result<(&'static str, String), fmt::Error> {
     let mut page = Page::default();
     machine::build(&mut page);
     machine::host(&mut page, live);
-    machine::gpus(&mut page, live);
+    let gpus = ages::gpus(live, now);
+    machine::gpus(&mut page, &gpus);
+    ages::machine(&mut page, live, now);
     machine::probes(&mut page, &live.costs());
     if let Some(counts) = journal {
         machine::journal(&mut page, counts);
     }
     for run in runs {
         runs::run(&mut page, run);
-        trainers::run(&mut page, run, live);
+        trainers::run(&mut page, run, live, &gpus, now);
     }
     let mut registry = Registry::with_prefix("hookbus");
     registry.register_collector(Box::new(page));
@@ -56,25 +61,4 @@ pub fn text(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_known_is_absent() {
-        let (kind, text) = text(&[], &Live::default(), None, OPENMETRICS).expect("text");
-        assert_eq!(kind, OPENMETRICS);
-        assert!(text.contains("hookbus_build_info{version="), "{text}");
-        assert!(
-            !text.contains("hookbus_host_memory"),
-            "nothing was sampled yet: {text}"
-        );
-        assert!(text.ends_with("# EOF\n"), "{text}");
-    }
-
-    #[test]
-    fn who_does_not_ask_for_openmetrics_gets_the_older_text() {
-        let (kind, text) = text(&[], &Live::default(), None, "*/*").expect("text");
-        assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
-        assert!(!text.contains("# EOF"), "{text}");
-    }
-}
+mod tests;

@@ -117,6 +117,14 @@ pub(super) fn labels(run: &str, rank: &RankSnapshot) -> Labels {
     vec![("run", run.to_owned()), ("rank", rank.rank.to_string())]
 }
 
+/// With these labels too.
+pub(super) fn with(labels: &Labels, more: &[(&'static str, &str)]) -> Labels {
+    let more = more
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()));
+    labels.iter().cloned().chain(more).collect()
+}
+
 fn rank(page: &mut Page, run: &str, rank: &RankSnapshot) {
     let of_rank = || labels(run, rank);
     let dropped = rank.dropped.values().sum::<u64>();
@@ -150,13 +158,25 @@ fn rank(page: &mut Page, run: &str, rank: &RankSnapshot) {
         of_rank(),
         rank.position.iter as f64,
     );
-    if rank.steps.count() > 0 {
-        let buckets = Buckets {
-            sum_s: rank.steps.sum().as_secs_f64(),
-            count: rank.steps.count(),
-            each: rank.steps.buckets_s().collect(),
-        };
-        let help = "From one after_train_iter to the next within an epoch";
-        page.histogram(seconds("step_duration", help), of_rank(), buckets);
+    for (name, help, times) in [
+        (
+            "step_duration",
+            "From one after_train_iter to the next within an epoch",
+            &rank.steps,
+        ),
+        (
+            "data_wait",
+            "From an after_train_iter to the before_train_iter that follows it at once: the loop waited for its next batch",
+            &rank.data_waits,
+        ),
+    ] {
+        if times.count() > 0 {
+            let buckets = Buckets {
+                sum_s: times.sum().as_secs_f64(),
+                count: times.count(),
+                each: times.buckets_s().collect(),
+            };
+            page.histogram(seconds(name, help), of_rank(), buckets);
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! Memory of the trainers: processes by role, the cgroup that binds them, shared memory.
 
+use std::time::Instant;
+
+use super::ages;
 use super::machine::known;
 use super::page::{Labels, Page, bytes, plain, ratio};
-use super::runs;
+use super::runs::{self, with};
 use crate::domain::{
-    CgroupSample, ChildSample, Detail, OwnMemory, ProcessRole, ProcessSample, Reading,
+    AllocatorSample, CgroupSample, ChildSample, Detail, GpuSample, OwnMemory, ProcessRole,
+    ProcessSample, Reading, devices,
 };
 use crate::snapshot::RunSnapshot;
 use crate::store::Live;
@@ -15,7 +19,13 @@ const WORKING_SET: &str = "Charged to the group, less inactive page cache";
 const SHM_TOTAL: &str = "Size of /dev/shm as the trainer sees it";
 const SHM_USED: &str = "In use in the trainer's /dev/shm";
 
-pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
+pub(super) fn run(
+    page: &mut Page,
+    run: &RunSnapshot,
+    live: &Live,
+    gpus: &[GpuSample],
+    now: Instant,
+) {
     let id = run.id.to_string();
     for rank in run.ranks.values().filter(|rank| rank.ended.is_none()) {
         let sample = rank
@@ -30,6 +40,10 @@ pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
             labels.clone(),
             f64::from(u8::from(sample.is_none() && rank.own_memory.is_some())),
         );
+        ages::rank(page, &labels, rank, sample.as_ref(), now);
+        if let Some(held) = &rank.allocator {
+            allocator(page, &labels, held);
+        }
         let Some(sample) = sample else {
             if let Some((own, _)) = &rank.own_memory {
                 sent(page, &labels, own);
@@ -37,6 +51,9 @@ pub(super) fn run(page: &mut Page, run: &RunSnapshot, live: &Live) {
             continue;
         };
         processes(page, &labels, &sample);
+        if let Some((main, _)) = rank.process {
+            on_gpus(page, &labels, main, &sample, gpus);
+        }
         if let Ok(group) = &sample.cgroup {
             cgroup(page, &labels, group);
         }
@@ -76,11 +93,71 @@ fn sent(page: &mut Page, labels: &Labels, own: &OwnMemory) {
     }
 }
 
-fn with(labels: &Labels, more: &[(&'static str, &str)]) -> Labels {
-    let more = more
-        .iter()
-        .map(|(name, value)| (*name, (*value).to_owned()));
-    labels.iter().cloned().chain(more).collect()
+/// What the framework's allocator holds, as the trainer sends it.
+fn allocator(page: &mut Page, labels: &Labels, held: &AllocatorSample) {
+    for (of, reading) in [
+        (
+            bytes(
+                "allocator_allocated",
+                "In live tensors of the trainer's device",
+            ),
+            &held.allocated_bytes,
+        ),
+        (
+            bytes(
+                "allocator_reserved",
+                "Taken from the device by the framework's allocator: allocated and cached",
+            ),
+            &held.reserved_bytes,
+        ),
+        (
+            bytes(
+                "allocator_active",
+                "In blocks that are in use or wait for a stream",
+            ),
+            &held.active_bytes,
+        ),
+    ] {
+        page.gauge(of, labels.clone(), known(reading));
+    }
+    for (of, reading) in [
+        (
+            plain(
+                "allocator_retries",
+                "Times that the allocator gave its cache back and tried again",
+            ),
+            &held.retries,
+        ),
+        (
+            plain(
+                "allocator_ooms",
+                "Times that the allocator had none to give",
+            ),
+            &held.ooms,
+        ),
+    ] {
+        page.counter(of, labels.clone(), known(reading));
+    }
+}
+
+/// What a trainer and all below it use of each GPU.
+fn on_gpus(
+    page: &mut Page,
+    labels: &Labels,
+    main: u32,
+    sample: &ProcessSample,
+    gpus: &[GpuSample],
+) {
+    for used in devices::of_tree(main, sample, gpus).unwrap_or_default() {
+        page.gauge(
+            bytes(
+                "rank_gpu_memory_used",
+                "Device memory that a trainer and its descendants use, as the driver says",
+            ),
+            with(labels, &[("gpu", &used.gpu.to_string())]),
+            known(&used.used_bytes),
+        );
+    }
 }
 
 fn put(page: &mut Page, labels: &Labels, role: &str, kind: &str, value: Option<f64>) {
@@ -168,6 +245,14 @@ fn cgroup(page: &mut Page, labels: &Labels, group: &CgroupSample) {
         ),
         labels.clone(),
         known(&group.oom_kills),
+    );
+    page.counter(
+        plain(
+            "cgroup_ooms",
+            "Times that the group's limit was reached and nothing could be reclaimed",
+        ),
+        labels.clone(),
+        known(&group.ooms),
     );
     for (kind, reading) in [
         ("some", &group.pressure_some_percent),

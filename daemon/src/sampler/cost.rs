@@ -15,7 +15,8 @@ const MOST_INTERVALS: u32 = 10;
 /// "Of late".
 const LATE: Duration = Duration::from_secs(30);
 
-/// Processor time of the thread that asks. All of it is some probe's: what lies between two probes goes to the second.
+/// Processor time of the thread that asks, by a system call. All of it is some probe's: what lies between two probes goes to
+/// the second.
 #[derive(Debug)]
 pub(super) struct Meter(Duration);
 
@@ -29,6 +30,22 @@ impl Meter {
         let now = thread_time();
         now.saturating_sub(std::mem::replace(&mut self.0, now))
     }
+}
+
+/// Shares `cpu` out among the looks that are not paid for, as those cost that were measured last. False: all are paid for.
+pub(super) fn pay(paces: [&mut Pace; 2], now: Instant, cpu: impl FnOnce() -> Duration) -> bool {
+    if paces.iter().all(|pace| pace.unpaid == 0) {
+        return false;
+    }
+    let cpu = cpu();
+    let weight = |pace: &Pace| pace.measured.as_secs_f64().max(1e-9) * f64::from(pace.unpaid);
+    let all: f64 = paces.iter().map(|pace| weight(pace)).sum();
+    for pace in paces {
+        let share = cpu.mul_f64(weight(pace) / all);
+        pace.unpaid = 0;
+        pace.charge(now, share);
+    }
+    true
 }
 
 fn thread_time() -> Duration {
@@ -59,6 +76,10 @@ pub(super) struct Pace {
     slowed_to: Option<Duration>,
     reads: u64,
     cpu: Duration,
+    /// Of the last look whose cost was measured.
+    measured: Duration,
+    /// So many looks since have not been paid for.
+    unpaid: u32,
     longest: Duration,
     /// Spent beyond what the budget has given since, in seconds of processor time.
     debt_s: f64,
@@ -78,6 +99,8 @@ impl Pace {
             slowed_to: None,
             reads: 0,
             cpu: Duration::ZERO,
+            measured: Duration::ZERO,
+            unpaid: 0,
             longest: Duration::ZERO,
             debt_s: 0.0,
             debt_at: now,
@@ -104,15 +127,23 @@ impl Pace {
     }
 
     /// It looked at `started`; the next time is a multiple of the interval later, so that probes with like intervals wake
-    /// the thread together, or when the budget has it.
-    pub(super) fn looked(&mut self, started: Instant, ended: Instant, cpu: Duration) {
+    /// the thread together, or when the budget has it. What it cost, or None: that is paid later, by `pay`.
+    pub(super) fn looked(&mut self, started: Instant, ended: Instant, cpu: Option<Duration>) {
         let out_of_turn = self.hurried.take().is_some() && started < self.due;
         let interval = self.rate.interval;
-        let behind = started.saturating_duration_since(self.due).as_nanos();
-        let steps = behind / interval.as_nanos().max(1) + 1;
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let behind = started.saturating_duration_since(self.due);
+        let steps = if behind < interval {
+            1
+        } else {
+            let steps = behind.as_nanos() / interval.as_nanos().max(1) + 1;
+            u32::try_from(steps).unwrap_or(u32::MAX)
+        };
         let next = self.due + interval * if out_of_turn { 0 } else { steps };
-        self.spent(started, ended, cpu);
+        self.read(started, ended);
+        match cpu {
+            Some(cpu) => self.spent(ended, cpu),
+            None => self.unpaid += 1,
+        }
         self.due = next.max(self.allowed);
         let gap = self.due.saturating_duration_since(started);
         self.slowed_to = (self.allowed > next).then_some(gap);
@@ -127,7 +158,8 @@ impl Pace {
         cpu: Duration,
         since: Option<Duration>,
     ) {
-        self.spent(started, ended, cpu);
+        self.read(started, ended);
+        self.spent(ended, cpu);
         if let Some(since) = since {
             self.slowed_to = (since > self.rate.interval.mul_f64(1.25)).then_some(since);
         }
@@ -138,11 +170,20 @@ impl Pace {
         self.due = then.max(self.allowed);
     }
 
-    /// Keeps the account.
-    fn spent(&mut self, started: Instant, ended: Instant, cpu: Duration) {
+    fn read(&mut self, started: Instant, ended: Instant) {
         self.reads += 1;
-        self.cpu += cpu;
         self.longest = self.longest.max(ended.saturating_duration_since(started));
+    }
+
+    /// Of one look.
+    fn spent(&mut self, ended: Instant, cpu: Duration) {
+        self.measured = cpu;
+        self.charge(ended, cpu);
+    }
+
+    /// Keeps the account.
+    fn charge(&mut self, ended: Instant, cpu: Duration) {
+        self.cpu += cpu;
         let given = self.rate.budget_percent / 100.0;
         let passed = ended.saturating_duration_since(self.debt_at).as_secs_f64();
         self.debt_s = (self.debt_s - given * passed).max(0.0) + cpu.as_secs_f64();
@@ -207,7 +248,7 @@ mod tests {
         for (at_ms, due_ms) in [(0, 100), (103, 200), (200, 300), (520, 600)] {
             let now = start + ms(at_ms);
             assert!(pace.is_due(now));
-            pace.looked(now, now + ms(1), Duration::from_micros(20));
+            pace.looked(now, now + ms(1), Some(Duration::from_micros(20)));
             assert_eq!(pace.due(), start + ms(due_ms), "after a look at {at_ms}");
         }
         assert_eq!(pace.cost(start + ms(600)).slowed_to, None);
@@ -217,11 +258,11 @@ mod tests {
     fn a_look_out_of_turn_moves_no_turn() {
         let start = Instant::now();
         let mut pace = pace(100, 1.0, start);
-        pace.looked(start, start, Duration::from_micros(20));
+        pace.looked(start, start, Some(Duration::from_micros(20)));
         let now = start + ms(37);
         pace.hurry(now);
         assert!(pace.is_due(now));
-        pace.looked(now, now, Duration::from_micros(20));
+        pace.looked(now, now, Some(Duration::from_micros(20)));
         assert!(!pace.is_due(now));
         assert_eq!(pace.due(), start + ms(100));
     }
@@ -233,7 +274,7 @@ mod tests {
         // Five times what it may use: 5 ms each 100 ms.
         let mut now = start;
         while now < start + ms(120_000) {
-            pace.looked(now, now + ms(5), ms(5));
+            pace.looked(now, now + ms(5), Some(ms(5)));
             now = pace.due();
         }
         let cost = pace.cost(now);
@@ -245,7 +286,7 @@ mod tests {
         );
         // Cheap again.
         for _ in 0..20 {
-            pace.looked(now, now, Duration::from_micros(100));
+            pace.looked(now, now, Some(Duration::from_micros(100)));
             now = pace.due();
         }
         assert_eq!(pace.cost(now).slowed_to, None);
@@ -258,13 +299,13 @@ mod tests {
         for at in 0..64 {
             let now = start + ms(at);
             pace.hurry(now);
-            pace.looked(now, now + ms(20), ms(20));
+            pace.looked(now, now + ms(20), Some(ms(20)));
         }
         let wait = pace.due() - start;
         assert!((ms(1_000)..=ms(1_200)).contains(&wait), "{wait:?}");
         let mut now = pace.due();
         for _ in 0..20 {
-            pace.looked(now, now, Duration::from_micros(20));
+            pace.looked(now, now, Some(Duration::from_micros(20)));
             now = pace.due();
         }
         assert_eq!(pace.cost(now).slowed_to, None);
@@ -274,7 +315,7 @@ mod tests {
     fn one_expensive_look_is_within_the_burst() {
         let start = Instant::now();
         let mut pace = pace(100, 1.0, start);
-        pace.looked(start, start + ms(90), ms(90));
+        pace.looked(start, start + ms(90), Some(ms(90)));
         assert_eq!(pace.due(), start + ms(100));
     }
 
@@ -285,7 +326,7 @@ mod tests {
         for second in 0..120 {
             let now = start + ms(second * 1000);
             let cpu = if second < 60 { ms(10) } else { ms(2) };
-            pace.looked(now, now + cpu, cpu);
+            pace.looked(now, now + cpu, Some(cpu));
             pace.cost(now + ms(500));
         }
         let cost = pace.cost(start + ms(120_000));

@@ -10,6 +10,8 @@ use crate::domain::HostSample;
 
 /// More than any /proc/meminfo has.
 const MEMINFO_BYTES: usize = 16 << 10;
+/// All that is needed is in its first lines, where there is a MemAvailable.
+const FIRST_BYTES: usize = 512;
 
 /// Reads the same file again and again through one descriptor.
 pub struct Host {
@@ -32,15 +34,25 @@ impl Host {
 
     /// Reads once.
     pub fn read(&mut self, now: Instant) -> Result<HostSample, String> {
-        let read = self.meminfo.read(&mut self.text);
-        let text =
-            read.map_err(|error| format!("{}: {error}", self.root.join("meminfo").display()))?;
-        let fields = Fields::of(text);
+        let mut fields = self.fields(FIRST_BYTES)?;
+        if !fields.is_complete() {
+            fields = self.fields(MEMINFO_BYTES)?;
+        }
         let zoneinfo = match fields.available_as_said() {
             Some(_) => None,
             None => std::fs::read_to_string(self.root.join("zoneinfo")).ok(),
         };
         fields.sample(zoneinfo.as_deref(), self.page_bytes, now)
+    }
+
+    fn fields(&mut self, most_bytes: usize) -> Result<Fields, String> {
+        let read = self.meminfo.read(&mut self.text[..most_bytes]);
+        let text =
+            read.map_err(|error| format!("{}: {error}", self.root.join("meminfo").display()))?;
+        // A line that did not fit is none.
+        let whole = text.iter().rposition(|byte| *byte == b'\n');
+        let end = whole.filter(|_| text.len() == most_bytes);
+        Ok(Fields::of(&text[..end.unwrap_or(text.len())]))
     }
 }
 
@@ -169,8 +181,18 @@ fn percent(used: u64, total: u64) -> f64 {
     round_to_one_decimal(used as f64 / total as f64 * 100.0)
 }
 
-/// Python's `round(x, 1)`: correctly rounded from the exact binary value, which is what formatting does.
+/// Python's `round(x, 1)`: correctly rounded from the exact binary value, which is what formatting does. Formatting is needed
+/// only near the middle between two of them: everywhere else ten times the value is near enough to know the nearest.
 fn round_to_one_decimal(value: f64) -> f64 {
+    let tenths = value * 10.0;
+    let from_middle = (tenths - tenths.floor() - 0.5).abs();
+    if from_middle > 1e-6 && tenths.abs() < 1e6 {
+        return tenths.round() / 10.0;
+    }
+    round_by_formatting(value)
+}
+
+fn round_by_formatting(value: f64) -> f64 {
     let mut text = [0; 32];
     let mut rest = &mut text[..];
     if write!(rest, "{value:.1}").is_err() {
@@ -225,6 +247,29 @@ mod tests {
         ] {
             assert_eq!(round_to_one_decimal(value), rounded, "{value}");
         }
+        for part in 0..=200_000_u64 {
+            let value = part as f64 / 200_000.0 * 100.0;
+            let formatted = round_by_formatting(value);
+            assert_eq!(round_to_one_decimal(value), formatted, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_first_read_is_read_by_another() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let mut text =
+            "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 400 kB\nSwapTotal: 50 kB\n".to_owned();
+        let last = "SwapFree: 45 kB\n";
+        // The first read ends within the last number.
+        let filler = FIRST_BYTES - text.len() - "SwapFree: 4".len();
+        text += &format!("{}\n", "x".repeat(filler - 1));
+        std::fs::write(folder.path().join("meminfo"), text + last).expect("a file");
+        let read = Host::new(folder.path()).read(Instant::now());
+        let sample = read.expect("complete");
+        assert_eq!(
+            (sample.used_percent, sample.swap_used_bytes),
+            (60.0, 5 * 1024)
+        );
     }
 
     #[test]

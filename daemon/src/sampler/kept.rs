@@ -30,11 +30,11 @@ impl Kept {
             self.file = Some(File::open(&self.path)?);
         }
         let file = self.file.as_ref().expect("it was just opened");
-        match file.read_at(buffer, 0) {
+        match rustix::io::pread(file, &mut *buffer, 0) {
             Ok(read) => Ok(&buffer[..read]),
             Err(error) => {
                 self.file = None;
-                Err(error)
+                Err(error.into())
             }
         }
     }

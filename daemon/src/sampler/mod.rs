@@ -30,8 +30,9 @@ mod tree;
 mod turns;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, park_timeout};
 use std::time::{Duration, Instant};
 
 pub use cost::Rate;
@@ -91,7 +92,7 @@ impl Default for Settings {
 /// The sampler's thread.
 #[derive(Debug)]
 pub struct Sampler {
-    stop: SyncSender<()>,
+    stopped: Arc<AtomicBool>,
     thread: JoinHandle<()>,
     gpus: Option<gpu::Thread>,
 }
@@ -100,7 +101,7 @@ impl Sampler {
     /// Reads the host once, so that who is told of a ready daemon finds it sampled, and starts the thread. Errors: the
     /// system does not give one.
     pub fn start(settings: Settings, live: Live) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel(1);
+        let stopped = Arc::new(AtomicBool::new(false));
         live.set_host(host::Host::new(&settings.proc_root).read(Instant::now()));
         let gpus = if settings.gpu {
             Some(gpu::Thread::start(&settings, live.clone())?)
@@ -108,21 +109,28 @@ impl Sampler {
             live.set_gpus(Err("sampler.gpu is false in the configuration".to_owned()));
             None
         };
+        let is_stopped = Arc::clone(&stopped);
         let thread = std::thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(move || {
                 let mut turns = Turns::new(&settings, live);
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(turns.wait()) {
+                // One that wakes for nothing finds nothing due.
+                while !is_stopped.load(Ordering::Acquire) {
                     turns.run();
+                    park_timeout(turns.wait());
                 }
             })?;
-        Ok(Self { stop, thread, gpus })
+        Ok(Self {
+            stopped,
+            thread,
+            gpus,
+        })
     }
 
     /// Ends the thread, promptly.
     pub fn stop(self) {
-        // A thread that has ended needs no word.
-        let _ = self.stop.try_send(());
+        self.stopped.store(true, Ordering::Release);
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::warn!("the sampler's thread panicked");
         }

@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use procfs::FromRead;
@@ -130,7 +129,7 @@ impl Process {
     pub(super) fn resident_bytes(&mut self, root: &Path, page_bytes: u64) -> Result<u64, Lost> {
         let mut text = [0; 128];
         let open = self.open(root)?;
-        let read = open.statm.read_at(&mut text, 0)?;
+        let read = rustix::io::pread(&open.statm, &mut text, 0)?;
         match resident_pages(&text[..read]) {
             Some(pages) if pages > 0 => Ok(pages * page_bytes),
             // Without pages it is a zombie, or swapped out, or just ending.

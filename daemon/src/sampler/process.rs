@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::cgroup::Cgroups;
 use super::pid::{Lost, Process};
 use super::role::Image;
-use super::tree::{self, Child, STATM, Threads, Top, Tree, Turn};
+use super::tree::{self, Below, Child, STATM, Threads, Top, Tree, Turn};
 use super::{shm, smaps};
 use crate::domain::{CgroupSample, ChildSample, Detail, ProcessSample, Reading, ShmSample};
 use crate::store::{Live, ProcessKey};
@@ -27,7 +27,7 @@ struct Main {
     rss_bytes: Reading,
     detail: Detail,
     turn: Turn,
-    below: Vec<Child>,
+    below: Below,
     children: Result<Arc<[ChildSample]>, String>,
     children_at: Instant,
     /// As /proc/PID/cgroup says.
@@ -37,8 +37,10 @@ struct Main {
     cgroup: Result<Arc<CgroupSample>, String>,
     shm: Result<ShmSample, String>,
     visible_devices: Option<Arc<str>>,
-    /// There is something newer than the last sample that was given away.
+    /// There is something newer than the last sample that was given away, beside its resident set size.
     news: bool,
+    /// That is newer.
+    resident_news: bool,
     /// Since the last `follow` it came or was seen to have ended.
     changed: bool,
 }
@@ -60,11 +62,11 @@ impl Main {
             visible_devices: visible.map(Arc::from),
             process,
             lives: true,
-            threads: Threads::default(),
+            threads: Threads::of_trainer(),
             rss_bytes: Reading::unknown(NOT_YET, now, STATM),
             detail: Detail::unknown(NOT_YET, now, smaps::ROLLUP),
             turn: Turn::new(now),
-            below: Vec::new(),
+            below: Below::default(),
             children: Err(NOT_YET.to_owned()),
             children_at: now,
             cgroups: Vec::new(),
@@ -72,6 +74,7 @@ impl Main {
             cgroup: Err(NOT_YET.to_owned()),
             shm: Err(NOT_YET.to_owned()),
             news: true,
+            resident_news: false,
             changed: true,
         }
     }
@@ -86,14 +89,14 @@ impl Main {
         self.lives = false;
         self.rss_bytes = Reading::unknown(why, now, STATM);
         self.detail = Detail::unknown(why, now, smaps::ROLLUP);
-        self.below.clear();
+        self.below = Below::default();
         (self.children, self.children_at) = (Err(why.to_owned()), now);
         self.shm = Err(why.to_owned());
         (self.news, self.changed) = (true, true);
     }
 
     fn show_children(&mut self) {
-        self.children = Ok(self.below.iter().map(Child::sample).collect());
+        self.children = Ok(self.below.children.iter().map(Child::sample).collect());
         self.news = true;
     }
 
@@ -117,7 +120,8 @@ pub(super) struct Processes {
     page_bytes: u64,
     detail_interval: Duration,
     descriptors: usize,
-    mains: BTreeMap<ProcessKey, Main>,
+    /// Boxed: the tree's own memory is gone through at each turn.
+    mains: BTreeMap<ProcessKey, Box<Main>>,
     tree: Tree,
     text: Vec<u8>,
 }
@@ -146,10 +150,17 @@ impl Processes {
         });
         let before = self.mains.len();
         for key in watched {
-            let new = || Main::new(*key, &self.root, now);
+            let new = || Box::new(Main::new(*key, &self.root, now));
             self.mains.entry(*key).or_insert_with(new);
         }
         self.mains.len() > before
+    }
+
+    /// As `follow`, where they are the same as before.
+    pub(super) fn follow_on(&mut self) {
+        for main in self.mains.values_mut() {
+            main.changed = false;
+        }
     }
 
     /// The main processes' resident set sizes. Whether one of them is seen to have ended.
@@ -165,7 +176,7 @@ impl Processes {
                     continue;
                 }
             };
-            main.news = true;
+            main.resident_news = true;
         }
         ended
     }
@@ -194,7 +205,11 @@ impl Processes {
         for main in self.mains.values_mut() {
             main.process.settle(&mut room);
         }
-        for child in self.mains.values_mut().flat_map(|main| &mut main.below) {
+        for child in self
+            .mains
+            .values_mut()
+            .flat_map(|main| &mut main.below.children)
+        {
             child.process.settle(&mut room);
         }
     }
@@ -246,7 +261,7 @@ impl Processes {
     pub(super) fn next_detail(&self) -> Option<Instant> {
         let each = self.mains.values().filter(|main| main.lives);
         each.flat_map(|main| {
-            let below = main.below.iter().map(|child| child.turn.due);
+            let below = main.below.children.iter().map(|child| child.turn.due);
             below.chain([main.turn.due])
         })
         .min()
@@ -259,7 +274,7 @@ impl Processes {
             let (process, detail, turn, is_main) = if main.turn.due == due {
                 (&mut main.process, &mut main.detail, &mut main.turn, true)
             } else {
-                match main.below.iter_mut().find(|child| child.turn.due == due) {
+                match (main.below.children.iter_mut()).find(|child| child.turn.due == due) {
                     Some(child) => (
                         &mut child.process,
                         &mut child.detail,
@@ -287,7 +302,10 @@ impl Processes {
     /// Gives away what is new.
     pub(super) fn publish(&mut self, live: &Live) {
         for (key, main) in &mut self.mains {
-            if std::mem::take(&mut main.news) {
+            let resident_news = std::mem::take(&mut main.resident_news);
+            if std::mem::take(&mut main.news)
+                || resident_news && !live.set_resident(*key, &main.rss_bytes)
+            {
                 live.set_process(*key, main.sample());
             }
         }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::kept::{Kept, number};
 use super::pid::{Lost, Process, parent_of};
 use super::role::{self, Above, Image};
 use super::smaps::ROLLUP;
@@ -13,8 +14,11 @@ use crate::domain::{ChildSample, Detail, ProcessRole, Reading};
 use crate::store::ProcessKey;
 
 pub(super) const STATM: &str = "/proc/PID/statm";
-/// Threads other than the first seldom have children; they are asked when there is one more or less, and after so long.
+/// Threads other than the first seldom have children; they are asked after so long, and a trainer's also when there is one
+/// more or less.
 const ALL_THREADS: Duration = Duration::from_secs(5);
+/// What a folder of threads with one thread counts, where folders count their folders: itself twice, and the thread's.
+const ONE_THREAD: u32 = 3;
 /// A process may run another program soon after it was forked, and seldom later: it is looked at anew the first looks, and
 /// then each so many.
 const FIRST_LOOKS: u64 = 3;
@@ -25,8 +29,19 @@ const NEXT_LOOKS: u64 = 10;
 pub(super) struct Threads {
     mark: Option<u32>,
     asked_at: Option<Instant>,
+    /// They are a trainer's.
+    are_watched: bool,
     /// Children of all but the first thread.
     children: Vec<u32>,
+}
+
+impl Threads {
+    pub(super) fn of_trainer() -> Self {
+        Self {
+            are_watched: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// When smaps_rollup of a process is read.
@@ -96,7 +111,25 @@ pub(super) struct Tree {
     lists: Option<bool>,
     /// Parent to children, where the kernel does not: of this turn.
     scanned: Option<(Instant, HashMap<u32, Vec<u32>>)>,
+    loads: Kept,
     text: Vec<u8>,
+}
+
+/// What was there at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// By pid.
+    pub(super) children: Vec<Child>,
+    /// Found by a look at the lists of children, then; else only these were looked at.
+    found: Option<Found>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Found {
+    at: Instant,
+    /// The newest process here before that look.
+    newest_pid: u32,
+    ranks: Vec<ProcessKey>,
 }
 
 impl Tree {
@@ -106,13 +139,58 @@ impl Tree {
             page_bytes,
             lists: None,
             scanned: None,
+            loads: Kept::new(root.join("loadavg")),
             text: Vec::new(),
         }
     }
 
-    /// All that is below `top` now, by pid; `before` is what was there at the last look. `ranks` are the main processes of
-    /// all trainers.
+    /// All that is below `top` now; `before` is what was there at the last look. `ranks` are the main processes of all
+    /// trainers.
     pub(super) fn look(
+        &mut self,
+        top: Top<'_>,
+        mut before: Below,
+        ranks: &[ProcessKey],
+        now: Instant,
+    ) -> Result<Below, Lost> {
+        // Asked before the lists are: who comes meanwhile is seen to have come at the next look.
+        let newest_pid = self.newest_pid();
+        if let (Some(found), Some(newest_pid)) = (&before.found, newest_pid)
+            && found.newest_pid == newest_pid
+            && found.ranks == ranks
+            && now.duration_since(found.at) < ALL_THREADS
+            && self.all_are_as_before(&mut before.children, now)
+        {
+            return Ok(before);
+        }
+        let children = self.find(top, before.children, ranks, now)?;
+        let found = newest_pid.map(|newest_pid| Found {
+            at: now,
+            newest_pid,
+            ranks: ranks.to_vec(),
+        });
+        Ok(Below { children, found })
+    }
+
+    /// The pid that was given last, here or in a container in here; None: the kernel does not say. Where it is what it was,
+    /// nobody was forked, and the lists of children need not be read: they are most of what a look costs.
+    fn newest_pid(&mut self) -> Option<u32> {
+        let mut text = [0; 128];
+        let text = self.loads.read(&mut text).ok()?.trim_ascii_end();
+        let last = text.rsplit(|byte| *byte == b' ').next()?;
+        u32::try_from(number(last)?).ok()
+    }
+
+    /// Reads them anew. False: one of them has ended, or is another program than before.
+    fn all_are_as_before(&self, children: &mut [Child], now: Instant) -> bool {
+        children.iter_mut().all(|child| {
+            let is_the_same = self.again(child, now) == Some(true);
+            child.looks += 1;
+            is_the_same
+        })
+    }
+
+    fn find(
         &mut self,
         top: Top<'_>,
         before: Vec<Child>,
@@ -134,7 +212,9 @@ impl Tree {
                 continue;
             }
             let parent_pid = parent.map_or(top.process.pid(), |at: usize| found[at].process.pid());
-            let known = before.remove(&pid).and_then(|child| self.again(child, now));
+            let known = before
+                .remove(&pid)
+                .and_then(|mut child| self.again(&mut child, now).map(|_| child));
             let Some(mut child) = known.or_else(|| self.found(pid, parent_pid, now)) else {
                 continue;
             };
@@ -171,17 +251,21 @@ impl Tree {
         Ok(found)
     }
 
-    /// One that was there at the last look; None: it has ended.
-    fn again(&self, mut child: Child, now: Instant) -> Option<Child> {
+    /// One that was there at the last look, and whether it runs what it ran then; None: it has ended.
+    fn again(&self, child: &mut Child, now: Instant) -> Option<bool> {
         child.rss_bytes = self.resident(&mut child.process, now)?;
+        let mut is_the_same = true;
         if child.looks < FIRST_LOOKS || child.looks.is_multiple_of(NEXT_LOOKS) {
             match image(&mut child.process, &self.root) {
-                Ok(image) => child.image = image,
+                Ok(image) => {
+                    is_the_same = image == child.image;
+                    child.image = image;
+                }
                 Err(Lost::Ended) => return None,
                 Err(Lost::Unread(_)) => {}
             }
         }
-        Some(child)
+        Some(is_the_same)
     }
 
     /// One that is new; None: it has ended by now, or its pid means another process.
@@ -251,14 +335,22 @@ impl Tree {
         pids: &mut Vec<u32>,
         now: Instant,
     ) -> Result<(), Lost> {
-        let mark = process.threads_mark(&self.root).ok();
         let asked_lately = threads
             .asked_at
             .is_some_and(|at| now.duration_since(at) < ALL_THREADS);
-        if mark.is_none() || mark != threads.mark || !asked_lately {
-            threads.children.clear();
-            process.children_of_others(&self.root, &mut self.text, &mut threads.children)?;
-            (threads.mark, threads.asked_at) = (mark, Some(now));
+        if threads.are_watched || !asked_lately {
+            let mark = process.threads_mark(&self.root).ok();
+            if mark.is_none() || mark != threads.mark || !asked_lately {
+                threads.children.clear();
+                if mark != Some(ONE_THREAD) {
+                    process.children_of_others(
+                        &self.root,
+                        &mut self.text,
+                        &mut threads.children,
+                    )?;
+                }
+                (threads.mark, threads.asked_at) = (mark, Some(now));
+            }
         }
         pids.extend(&threads.children);
         Ok(())

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use super::cgroup::Cgroups;
-use super::cost::{Meter, Pace};
+use super::cost::{Meter, Pace, pay};
 use super::process::{Processes, Which};
 use super::{Settings, host, shm};
-use crate::store::Live;
+use crate::store::{Live, ProcessKey};
 
 /// How often what the probes cost is made known.
 const COSTS: Duration = Duration::from_secs(1);
@@ -24,9 +24,13 @@ pub(super) struct Turns {
     live: Live,
     proc_root: PathBuf,
     meter: Meter,
+    /// What this wake costs is measured probe by probe.
+    measures: bool,
     costs_due: Instant,
     host: (host::Host, Pace),
     processes: Processes,
+    /// Of `processes` and who is watched.
+    changes: Option<u64>,
     process: Pace,
     children: Pace,
     cgroup: (Cgroups, Pace),
@@ -46,9 +50,11 @@ impl Turns {
             live,
             proc_root: root.clone(),
             meter: Meter::start(),
+            measures: false,
             costs_due: now + COSTS,
             host: (host::Host::new(root), Pace::new("host", settings.host, now)),
             processes: Processes::new(root, settings.smaps.interval, descriptors),
+            changes: None,
             process: Pace::new("process", settings.process, now),
             children: Pace::new("children", settings.children, now),
             cgroup: (
@@ -63,26 +69,46 @@ impl Turns {
 
     /// Until something is due.
     pub(super) fn wait(&self) -> Duration {
-        let slow = [&self.children, &self.cgroup.1, &self.shm, &self.smaps];
-        let paces = slow.into_iter().chain([&self.host.1, &self.process]);
-        let next = paces.map(Pace::due).min();
-        next.map_or(Duration::ZERO, |next| {
-            next.saturating_duration_since(Instant::now())
-        })
+        let fast = self.host.1.due().min(self.process.due());
+        let next = fast.min(self.slow_due());
+        next.saturating_duration_since(Instant::now())
+    }
+
+    fn slow_due(&self) -> Instant {
+        let (below, group) = (self.children.due(), self.cgroup.1.due());
+        below.min(group).min(self.shm.due()).min(self.smaps.due())
+    }
+
+    /// Measures what this wake costs from now on. That is a system call a probe, so the wakes that have only the fast ones,
+    /// which is nearly all, are paid for together at the next that is measured.
+    fn measure(&mut self, now: Instant) {
+        if !self.measures {
+            self.measures = true;
+            let (fast, meter) = ([&mut self.host.1, &mut self.process], &mut self.meter);
+            pay(fast, now, || meter.lap());
+        }
+    }
+
+    /// Of the probe that has just looked.
+    fn lap(&mut self) -> Option<Duration> {
+        self.measures.then(|| self.meter.lap())
     }
 
     /// All that is due.
     pub(super) fn run(&mut self) {
         let now = Instant::now();
+        self.measures = false;
+        if self.slow_due().min(self.costs_due) <= now {
+            self.measure(now);
+        }
         if self.host.1.is_due(now) {
             self.live.set_host(self.host.0.read(now));
-            self.host.1.looked(now, Instant::now(), self.meter.lap());
+            let cpu = self.lap();
+            self.host.1.looked(now, Instant::now(), cpu);
         }
-        if self.processes.follow(&self.live.watched(), now) {
-            let (process, shm) = (&mut self.process, &mut self.shm);
-            for pace in [process, &mut self.children, &mut self.cgroup.1, shm] {
-                pace.hurry(now);
-            }
+        match self.live.watched_since(&mut self.changes) {
+            Some(watched) => self.follow(&watched, now),
+            None => self.processes.follow_on(),
         }
         if self.process.is_due(now) {
             if self.processes.read_mains(which(&self.process, now), now) {
@@ -90,22 +116,40 @@ impl Turns {
                 self.cgroup.1.hurry(now);
             }
             self.processes.publish(&self.live);
-            self.process.looked(now, Instant::now(), self.meter.lap());
+            let cpu = self.lap();
+            self.process.looked(now, Instant::now(), cpu);
         }
-        self.run_slow();
+        if self.slow_due() <= now {
+            self.measure(now);
+            self.run_slow();
+        }
         if self.costs_due <= now {
             self.costs_due = now + COSTS;
             self.publish_costs(now);
         }
     }
 
+    #[cold]
+    fn follow(&mut self, watched: &[ProcessKey], now: Instant) {
+        if self.processes.follow(watched, now) {
+            self.measure(now);
+            let (process, shm) = (&mut self.process, &mut self.shm);
+            for pace in [process, &mut self.children, &mut self.cgroup.1, shm] {
+                pace.hurry(now);
+            }
+        }
+    }
+
+    /// Apart from `run`, so that the wakes of the fast ones, nine in ten, find what they run close together.
+    #[cold]
     fn run_slow(&mut self) {
         let now = Instant::now();
         if self.children.is_due(now) {
             self.processes
                 .read_children(which(&self.children, now), now);
             self.processes.publish(&self.live);
-            self.children.looked(now, Instant::now(), self.meter.lap());
+            let cpu = self.meter.lap();
+            self.children.looked(now, Instant::now(), Some(cpu));
             self.wish_for_smaps(now);
         }
         let now = Instant::now();
@@ -114,7 +158,7 @@ impl Turns {
             let which = which(pace, now);
             self.processes.read_cgroups(which, cgroups, now);
             self.processes.publish(&self.live);
-            pace.looked(now, Instant::now(), self.meter.lap());
+            pace.looked(now, Instant::now(), Some(self.meter.lap()));
         }
         let now = Instant::now();
         if self.shm.is_due(now) {
@@ -122,7 +166,8 @@ impl Turns {
                 .set_host_shm(shm::read(&self.proc_root, "self", now));
             self.processes.read_shm(which(&self.shm, now), now);
             self.processes.publish(&self.live);
-            self.shm.looked(now, Instant::now(), self.meter.lap());
+            let cpu = self.meter.lap();
+            self.shm.looked(now, Instant::now(), Some(cpu));
         }
         let now = Instant::now();
         if self.smaps.is_due(now) {
@@ -144,6 +189,7 @@ impl Turns {
         self.smaps.wish(next.max(self.smaps_not_before));
     }
 
+    #[cold]
     fn publish_costs(&mut self, now: Instant) {
         let (host, cgroup) = (&mut self.host.1, &mut self.cgroup.1);
         let each = [host, &mut self.process, &mut self.children, &mut self.smaps];

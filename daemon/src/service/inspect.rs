@@ -47,6 +47,20 @@ impl InspectService {
         }
     }
 
+    /// Who watches a run. Errors: there is no such run.
+    pub(super) async fn watched(&self, request: WatchRequest) -> Result<Watching, Status> {
+        let WatchRequest { run, interval_s } = request;
+        let interval = Duration::try_from_secs_f64(interval_s)
+            .ok()
+            .filter(|interval| !interval.is_zero());
+        let interval = interval
+            .unwrap_or(Duration::from_secs(1))
+            .max(Duration::from_millis(100));
+        let (looks, runtime) = (Arc::clone(&self.looks), self.runtime.clone());
+        let watching = move |_: &Inspector| Watching::start(looks, run, interval, runtime);
+        self.away(watching).await?.map_err(Status::not_found)
+    }
+
     async fn away<T: Send + 'static>(
         &self,
         answer: impl FnOnce(&Inspector) -> T + Send + 'static,
@@ -80,7 +94,7 @@ impl InspectService {
 impl Inspect for InspectService {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Happening, Status>> + Send>>;
     type RowsStream = Pin<Box<dyn Stream<Item = Result<RowsReply, Status>> + Send>>;
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<SnapshotReply, Status>> + Send>>;
+    type WatchStream = tokio_stream::Empty<Result<SnapshotReply, Status>>;
 
     async fn runs(&self, request: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
         let live = request.into_inner().live;
@@ -110,21 +124,8 @@ impl Inspect for InspectService {
         reply.await?.map(Response::new).map_err(Status::not_found)
     }
 
-    async fn watch(
-        &self,
-        request: Request<WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let WatchRequest { run, interval_s } = request.into_inner();
-        let interval = Duration::try_from_secs_f64(interval_s)
-            .ok()
-            .filter(|interval| !interval.is_zero());
-        let interval = interval
-            .unwrap_or(Duration::from_secs(1))
-            .max(Duration::from_millis(100));
-        let (looks, runtime) = (Arc::clone(&self.looks), self.runtime.clone());
-        let watching = move |_: &Inspector| Watching::start(looks, run, interval, runtime);
-        let replies = self.away(watching).await?.map_err(Status::not_found)?;
-        Ok(Response::new(Box::pin(replies)))
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::internal("Watch is answered in front of this"))
     }
 
     async fn history(

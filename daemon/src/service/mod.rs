@@ -5,6 +5,7 @@ mod control;
 mod convert;
 mod inspect;
 mod outgoing;
+mod passing;
 mod peer;
 mod session;
 mod watching;
@@ -69,7 +70,9 @@ pub async fn routes(
     let reflection_alpha = described().build_v1alpha().expect(valid);
     let frame_bytes = limits.frame_bytes;
     let inspect = inspect::InspectService::new(inspector, hub.clone(), inspection);
-    let mut routes = Routes::new(InspectServer::new(inspect))
+    let inspect = Arc::new(inspect);
+    let watch = passing::watch(Arc::clone(&inspect));
+    let mut routes = Routes::new(InspectServer::from_arc(inspect))
         .add_service(health)
         .add_service(reflection)
         .add_service(reflection_alpha);
@@ -79,5 +82,6 @@ pub async fn routes(
         let control = ControlServer::new(control::ControlService::new(hub, limits));
         routes = routes.add_service(session).add_service(control);
     }
-    (routes.into_axum_router(), Health(reporter))
+    let router = routes.into_axum_router().route(passing::WATCH, watch);
+    (router, Health(reporter))
 }

@@ -1,6 +1,6 @@
 //! Who watches a run: each time that a reply can be sent, the newest look against what was sent last. A viewer who reads slowly
 //! asks seldom, so it gets the newest with the count of what it missed, and costs nobody else anything. Looks are taken and
-//! compared on the inspection runtime, never where gates are answered.
+//! compared, and replies encoded, on the inspection runtime, never where gates are answered.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hookbus_proto::v1::SnapshotReply;
+use bytes::Bytes;
+use prost::Message;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -63,7 +64,7 @@ struct Viewer {
 
 impl Viewer {
     /// Waits until a reply is due. Error: the run is not there any more.
-    async fn turn(mut self) -> Result<(Self, SnapshotReply), String> {
+    async fn turn(mut self) -> Result<(Self, Bytes), String> {
         tokio::time::sleep_until(self.due).await;
         let late = Instant::now() - self.due;
         let missed = (late.as_nanos() / self.interval.as_nanos()) as u32;
@@ -72,16 +73,16 @@ impl Viewer {
         let mut reply = convert::since(&self.sent, &look);
         reply.missed = missed.into();
         self.sent = look;
-        Ok((self, reply))
+        Ok((self, reply.encode_to_vec().into()))
     }
 }
 
-/// Replies, each made when it can be sent.
+/// Replies (SnapshotReply, encoded), each made when it can be sent.
 pub(super) struct Watching {
     runtime: Handle,
-    first: Option<SnapshotReply>,
+    first: Option<Bytes>,
     viewer: Option<Viewer>,
-    turn: Option<AbortOnDropHandle<Result<(Viewer, SnapshotReply), String>>>,
+    turn: Option<AbortOnDropHandle<Result<(Viewer, Bytes), String>>>,
 }
 
 impl Watching {
@@ -102,7 +103,7 @@ impl Watching {
         };
         Ok(Self {
             runtime,
-            first: Some(convert::snapshot(&viewer.sent)),
+            first: Some(convert::snapshot(&viewer.sent).encode_to_vec().into()),
             viewer: Some(viewer),
             turn: None,
         })
@@ -110,7 +111,7 @@ impl Watching {
 }
 
 impl Stream for Watching {
-    type Item = Result<SnapshotReply, Status>;
+    type Item = Result<Bytes, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -136,6 +137,7 @@ impl Stream for Watching {
 
 #[cfg(test)]
 mod tests {
+    use hookbus_proto::v1::SnapshotReply;
     use tokio_stream::StreamExt;
 
     use super::*;
@@ -154,6 +156,11 @@ mod tests {
             swap_used_bytes: 0,
             swap_used_percent: 0.0,
         }
+    }
+
+    async fn read(watching: &mut Watching) -> SnapshotReply {
+        let reply = watching.next().await.unwrap().unwrap();
+        SnapshotReply::decode(reply).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,28 +191,28 @@ mod tests {
                 .and_then(|host| host.used_bytes.as_ref());
             used.and_then(|used| used.value)
         };
-        let first = slow.next().await.unwrap().unwrap();
+        let first = read(&mut slow).await;
         assert_eq!(
             (used(&first), first.changes, first.missed),
             (Some(1.0), false, 0)
         );
-        assert!(!fast.next().await.unwrap().unwrap().changes);
+        assert!(!read(&mut fast).await.changes);
         for second in 2..=6 {
             live.set_host(Ok(host(second)));
-            let reply = fast.next().await.unwrap().unwrap();
+            let reply = read(&mut fast).await;
             assert_eq!((used(&reply), reply.changes), (Some(second as f64), true));
             assert_eq!(reply.missed, 0);
         }
         tokio::time::advance(Duration::from_millis(500)).await;
         live.set_host(Ok(host(7)));
         // Five seconds and a half are over, and the looks of the first four are gone.
-        let reply = slow.next().await.unwrap().unwrap();
+        let reply = read(&mut slow).await;
         assert_eq!(
             (used(&reply), reply.changes, reply.missed),
             (Some(7.0), true, 4)
         );
         live.set_host(Ok(host(8)));
-        let reply = slow.next().await.unwrap().unwrap();
+        let reply = read(&mut slow).await;
         assert_eq!((used(&reply), reply.missed), (Some(8.0), 0));
     }
 

@@ -89,6 +89,8 @@ pub struct RankSnapshot {
     pub step: Option<Duration>,
     /// All steps that this daemon has seen of it.
     pub steps: StepTimes,
+    /// All waits for data that this daemon has seen of it.
+    pub data_waits: StepTimes,
     /// Median time from an after_train_iter to the before_train_iter that follows at once, of the last ones.
     pub data_wait: Option<Duration>,
     /// When a frame last came.

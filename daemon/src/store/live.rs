@@ -6,13 +6,19 @@ use std::time::Instant;
 
 use super::Tracked;
 use super::series::{Group, Name, Track, of_gpu, of_host, of_shm};
-use crate::domain::{GpuSample, HostSample, ProbeCost, ProcessSample, Rank, RunId, ShmSample};
+use crate::domain::{
+    GpuSample, HostSample, ProbeCost, ProcessSample, Rank, Reading, RunId, ShmSample,
+};
 
 /// A process: its id and when it started.
 pub type ProcessKey = (u32, u64);
 
 /// So many ranks that have ended have their series in memory, the newest of them; of others the journal has them.
 pub(super) const ENDED: usize = 128;
+
+/// The host is read so often that its samples wait for one another and go into the series so many at a time: each series
+/// in each resolution is memory of its own, and fetching all that costs more than the reading.
+const TOGETHER: usize = 10;
 
 /// A process that is to be sampled.
 #[derive(Debug, Default)]
@@ -29,6 +35,8 @@ struct Newest {
     gpus: Result<Vec<GpuSample>, String>,
     costs: Vec<ProbeCost>,
     processes: BTreeMap<ProcessKey, Watched>,
+    /// So often one has come to `processes` or gone.
+    changes: u64,
     series: Series,
 }
 
@@ -37,6 +45,8 @@ struct Newest {
 struct Series {
     origin: Option<Instant>,
     host: Option<Group>,
+    /// Read and not in `host` yet. Nobody sees that: whoever looks puts them there first.
+    waiting: Vec<HostSample>,
     gpus: BTreeMap<u32, Group>,
     /// A run holds its ranks'; here they are found.
     ranks: BTreeMap<RunId, BTreeMap<Rank, Weak<Track>>>,
@@ -47,7 +57,24 @@ struct Series {
 impl Series {
     fn host(&mut self, at: Instant) -> &mut Group {
         let origin = *self.origin.get_or_insert(at);
-        self.host.get_or_insert_with(|| Group::new(origin))
+        self.host.get_or_insert_with(|| Group::new(origin));
+        self.settled_host().expect("it was just made")
+    }
+
+    fn settled_host(&mut self) -> Option<&mut Group> {
+        let group = self.host.as_mut()?;
+        for host in self.waiting.drain(..) {
+            of_host(&host).iter().for_each(|number| group.add(number));
+        }
+        Some(group)
+    }
+
+    fn add_host(&mut self, host: HostSample) {
+        let at = host.at;
+        self.waiting.push(host);
+        if self.host.is_none() || self.waiting.len() == TOGETHER {
+            self.host(at);
+        }
     }
 
     fn gpu(&mut self, index: u32, at: Instant) -> &mut Group {
@@ -69,6 +96,7 @@ impl Default for Live {
             gpus: Err(none()),
             costs: Vec::new(),
             processes: BTreeMap::new(),
+            changes: 0,
             series: Series::default(),
         })))
     }
@@ -77,11 +105,10 @@ impl Default for Live {
 impl Live {
     /// From now on this process is sampled.
     pub fn watch(&self, pid: u32, start_ticks: u64) {
-        self.lock()
-            .processes
-            .entry((pid, start_ticks))
-            .or_default()
-            .askers += 1;
+        let mut newest = self.lock();
+        newest.changes += 1;
+        let watched = newest.processes.entry((pid, start_ticks)).or_default();
+        watched.askers += 1;
     }
 
     /// One asker less.
@@ -91,6 +118,7 @@ impl Live {
             watched.askers -= 1;
             if watched.askers == 0 {
                 newest.processes.remove(&(pid, start_ticks));
+                newest.changes += 1;
             }
         }
     }
@@ -112,12 +140,14 @@ impl Live {
     /// From now on this process is sampled, for a rank's series.
     pub(super) fn watch_for(&self, process: ProcessKey, track: &Arc<Track>) {
         self.watch(process.0, process.1);
+        track.set_process(Some(process));
         if let Some(watched) = self.lock().processes.get_mut(&process) {
             watched.tracks.push(Arc::downgrade(track));
         }
     }
 
     pub(super) fn unwatch_for(&self, process: ProcessKey, track: &Arc<Track>) {
+        track.set_process(None);
         if let Some(watched) = self.lock().processes.get_mut(&process) {
             watched.tracks.retain(|other| !is(other, track));
         }
@@ -143,16 +173,20 @@ impl Live {
         self.lock().processes.keys().copied().collect()
     }
 
+    /// The processes that are to be sampled, if there may be others than when `changes` was set last; it is set to now.
+    pub fn watched_since(&self, changes: &mut Option<u64>) -> Option<Vec<ProcessKey>> {
+        let newest = self.lock();
+        let is_news = changes.replace(newest.changes) != Some(newest.changes);
+        is_news.then(|| newest.processes.keys().copied().collect())
+    }
+
     /// A new host sample, or why there is none.
     pub fn set_host(&self, host: Result<HostSample, String>) {
         let mut newest = self.lock();
         match &host {
-            Ok(host) => {
-                let group = newest.series.host(host.at);
-                of_host(host).iter().for_each(|number| group.add(number));
-            }
+            Ok(host) => newest.series.add_host(host.clone()),
             Err(why) => {
-                let group = newest.series.host.as_mut();
+                let group = newest.series.settled_host();
                 group.into_iter().for_each(|group| group.fail(why));
             }
         }
@@ -210,6 +244,26 @@ impl Live {
         tracks.iter().for_each(|track| track.take(&sample));
     }
 
+    /// A watched process's resident set size, where nothing else of its newest sample has changed. False: there is no such
+    /// sample, it needs a whole one.
+    pub fn set_resident(&self, key: ProcessKey, rss_bytes: &Reading) -> bool {
+        let mut newest = self.lock();
+        let watched = newest.processes.get_mut(&key);
+        let Some((sample, tracks)) =
+            watched.and_then(|watched| Some((watched.newest.as_mut()?, &watched.tracks)))
+        else {
+            return false;
+        };
+        sample.rss_bytes.clone_from(rss_bytes);
+        // Hardly ever more than one, and a list of none takes no memory.
+        let mut tracks = tracks.iter().filter_map(Weak::upgrade);
+        let (first, others) = (tracks.next(), tracks.collect::<Vec<_>>());
+        drop(newest);
+        let tracks = first.iter().chain(&others);
+        tracks.for_each(|track| track.take_resident(rss_bytes));
+        true
+    }
+
     /// The newest sample of a process, or why there is none.
     pub fn process(&self, pid: u32, start_ticks: u64) -> Result<ProcessSample, String> {
         match self.lock().processes.get(&(pid, start_ticks)) {
@@ -254,14 +308,14 @@ impl Live {
             .ranks
             .get(run)
             .and_then(|ranks| ranks.get(&rank));
-        let track = track.ok_or("there is no such rank")?;
-        let of_track = |watched: &Watched| watched.tracks.iter().any(|one| one.ptr_eq(track));
-        let mut processes = newest.processes.iter();
-        let found = processes.find(|(_, watched)| of_track(watched));
-        let ((pid, _), watched) = found.ok_or("its process is not sampled")?;
+        let track = track.and_then(Weak::upgrade);
+        let process = track.ok_or("there is no such rank")?.process();
+        let watched =
+            process.and_then(|process| Some((process.0, newest.processes.get(&process)?)));
+        let (pid, watched) = watched.ok_or("its process is not sampled")?;
         let sample = watched.newest.clone();
         let sample = sample.ok_or_else(|| "not sampled yet".to_owned())?;
-        Ok((*pid, sample))
+        Ok((pid, sample))
     }
 
     /// The series of a run's ranks.
@@ -280,7 +334,8 @@ impl Live {
 
     /// The host's series; None: not sampled yet.
     pub fn of_host<T>(&self, ask: impl FnOnce(&Group) -> T) -> Option<T> {
-        self.lock().series.host.as_ref().map(ask)
+        let mut newest = self.lock();
+        newest.series.settled_host().map(|group| ask(group))
     }
 
     /// A GPU's series; None: not sampled yet.
@@ -308,20 +363,4 @@ fn is(one: &Weak<Track>, other: &Arc<Track>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_sampled_while_anybody_asks() {
-        let live = Live::default();
-        live.watch(1, 2);
-        live.watch(1, 2);
-        live.unwatch(1, 2);
-        assert_eq!(live.watched(), [(1, 2)]);
-        assert_eq!(live.process(1, 2), Err("not sampled yet".to_owned()));
-        live.unwatch(1, 2);
-        assert_eq!(live.watched(), []);
-        assert_eq!(live.process(1, 2), Err("it is not watched".to_owned()));
-        assert_eq!(live.host(), Err("not sampled yet".to_owned()));
-    }
-}
+mod tests;

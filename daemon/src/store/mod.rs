@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub use live::{Live, ProcessKey};
 pub use tracked::{RunView, Tracked};
 
-use crate::domain::{DeviceUse, HostSample, ProcessSample, Rank};
+use crate::domain::{DeviceUse, HostSample, OwnMemory, ProcessSample, Rank};
 use series::{Lately, Name};
 
 /// Whose series.
@@ -25,6 +25,17 @@ pub enum Whose {
     Gpu(u32),
 }
 
+/// What a trainer's client says of its memory, because the daemon cannot see the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// As it came last.
+    pub memory: OwnMemory,
+    /// When it came.
+    pub came: Instant,
+    /// Why the daemon cannot see the process.
+    pub unseen: String,
+}
+
 /// The memory view that hooks of one run read.
 pub trait View {
     /// The newest host sample, or why there is none.
@@ -32,6 +43,9 @@ pub trait View {
 
     /// The newest sample of a rank's process, or why there is none.
     fn process(&self, rank: Rank) -> Result<ProcessSample, String>;
+
+    /// What a rank's client says of its memory, where the process cannot be seen; None: it has said nothing.
+    fn said(&self, rank: Rank) -> Option<Said>;
 
     /// What a rank's process and all below it use of each GPU, or why it is not known.
     fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::series::{Lately, Name, Number, Track};
-use super::{Live, ProcessKey, View, Whose};
+use super::{Live, ProcessKey, Said, View, Whose};
 use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
@@ -57,6 +57,11 @@ impl Tracked {
         self.track.add(number);
     }
 
+    /// What its trainer's client says of its memory, where the process cannot be seen.
+    pub fn say(&self, said: Said) {
+        self.track.say(said);
+    }
+
     /// The newest number of a series, and when it was read or tried.
     pub fn newest(&self, name: Name) -> Option<(Instant, Result<f64, String>)> {
         self.track.newest(name)
@@ -87,6 +92,12 @@ impl RunView {
     pub fn new(live: Live, run: RunId) -> Self {
         Self { live, run }
     }
+
+    /// A rank's process and its newest sample, or why there is none.
+    fn process_of(&self, rank: Rank) -> Result<(u32, ProcessSample), String> {
+        let seen = self.live.process_of(&self.run, rank);
+        seen.map_err(|why| self.said(rank).map_or(why, |said| said.unseen))
+    }
 }
 
 impl View for RunView {
@@ -95,13 +106,17 @@ impl View for RunView {
     }
 
     fn process(&self, rank: Rank) -> Result<ProcessSample, String> {
-        let (_, sample) = self.live.process_of(&self.run, rank)?;
+        let (_, sample) = self.process_of(rank)?;
         Ok(sample)
+    }
+
+    fn said(&self, rank: Rank) -> Option<Said> {
+        self.live.track_of(&self.run, rank)?.said()
     }
 
     fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String> {
         let gpus = self.live.gpus()?;
-        let (main, sample) = self.live.process_of(&self.run, rank)?;
+        let (main, sample) = self.process_of(rank)?;
         devices::of_tree(main, &sample, &gpus)
     }
 
@@ -128,7 +143,7 @@ impl View for RunView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Detail, Reading};
+    use crate::domain::{Clock, Detail, OwnMemory, Reading};
 
     fn run() -> RunId {
         RunId {
@@ -181,6 +196,72 @@ mod tests {
         drop(tracked);
         assert_eq!(rss(&view, 10, now), none);
         assert!(live.tracks(&run()).is_empty());
+    }
+
+    #[test]
+    fn a_resident_set_size_alone_needs_a_sample_and_is_seen_at_once() {
+        let live = Live::default();
+        let view = RunView::new(live.clone(), run());
+        let start = Instant::now();
+        let mut tracked = live.track(&run(), Rank(3), start);
+        tracked.follow(Some((7, 70)), false);
+        let at = |tenth: u32| start + Duration::from_millis(100) * tenth;
+        let reading = |tenth| Reading::known(f64::from(tenth), at(tenth), "statm");
+        assert!(
+            !live.set_resident((7, 70), &reading(0)),
+            "nothing else of it is known"
+        );
+        live.set_process((7, 70), sample(at(0), 0.0));
+        let mut position = Position {
+            epoch: 0,
+            iter: 5,
+            inner_iter: 5,
+        };
+        for tenth in 1..=25_u32 {
+            position.iter = u64::from(tenth);
+            tracked.reach(position, at(tenth));
+            assert!(live.set_resident((7, 70), &reading(tenth)));
+            if tenth % 4 == 0 {
+                let seen = rss(&view, 10, at(tenth));
+                assert_eq!(seen, Ok((f64::from(tenth) / 2.0, f64::from(tenth))));
+            }
+        }
+        let newest = view.process(Rank(3)).unwrap();
+        assert_eq!(newest.rss_bytes, reading(25));
+        assert_eq!(newest.cgroup, sample(start, 0.0).cgroup);
+        let track = live.track_of(&run(), Rank(3)).expect("it is held");
+        let clock = Clock {
+            at: start,
+            unix: Duration::from_secs(1),
+        };
+        let place = track.positions(|seen| seen.at(clock.unix_us(at(17)), clock));
+        assert_eq!(place.map(|place| place.iter), Some(17), "as it was then");
+        let failed = Reading::unknown("no right", at(26), "statm");
+        assert!(live.set_resident((7, 70), &failed));
+        let newest = tracked.newest(Name::ProcessRss);
+        assert_eq!(newest, Some((at(26), Err("no right".to_owned()))));
+    }
+
+    #[test]
+    fn where_the_process_is_not_seen_there_is_what_its_client_says_and_why() {
+        let live = Live::default();
+        let view = RunView::new(live.clone(), run());
+        let now = Instant::now();
+        let mut tracked = live.track(&run(), Rank(3), now);
+        tracked.follow(None, false);
+        assert_eq!(view.said(Rank(3)), None);
+        let said = Said {
+            memory: OwnMemory {
+                shm_used_bytes: Some(5),
+                ..Default::default()
+            },
+            came: now,
+            unseen: "pid namespace not shared".to_owned(),
+        };
+        tracked.say(said.clone());
+        assert_eq!(view.said(Rank(3)), Some(said.clone()));
+        assert_eq!(view.process(Rank(3)), Err(said.unseen));
+        assert_eq!(view.said(Rank(0)), None);
     }
 
     #[test]

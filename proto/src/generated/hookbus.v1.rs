@@ -1002,8 +1002,8 @@ pub struct OwnMemory {
     /// sum over its descendants
     #[prost(uint64, optional, tag = "3")]
     pub children_rss_bytes: ::core::option::Option<u64>,
-    #[prost(uint32, tag = "4")]
-    pub children: u32,
+    #[prost(uint32, optional, tag = "4")]
+    pub children: ::core::option::Option<u32>,
     /// the trainer's own group, as it sees it; empty: not known
     #[prost(string, tag = "5")]
     pub cgroup: ::prost::alloc::string::String,
@@ -1399,7 +1399,7 @@ pub mod hook_bus_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.HookBus/Session",
             );
@@ -1543,7 +1543,7 @@ pub mod hook_bus_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1931,9 +1931,9 @@ pub struct Rank {
     pub reason: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "16")]
     pub memory: ::core::option::Option<ProcessMemory>,
-    /// its child processes now
-    #[prost(uint32, tag = "17")]
-    pub children: u32,
+    /// its child processes now; absent: not known
+    #[prost(uint32, optional, tag = "17")]
+    pub children: ::core::option::Option<u32>,
     /// answered by hooks
     #[prost(uint64, tag = "18")]
     pub gates: u64,
@@ -2108,9 +2108,9 @@ pub struct ProcessMemory {
     /// sum over it and all its descendants: every page once
     #[prost(message, optional, tag = "9")]
     pub tree_pss_bytes: ::core::option::Option<Reading>,
-    /// data-loader workers now
-    #[prost(uint32, tag = "10")]
-    pub workers: u32,
+    /// data-loader workers now; absent: not known
+    #[prost(uint32, optional, tag = "10")]
+    pub workers: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "11")]
     pub cgroup: ::core::option::Option<CgroupMemory>,
     #[prost(string, tag = "12")]
@@ -2724,7 +2724,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Runs");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Runs"));
@@ -2743,7 +2743,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/Snapshot",
             );
@@ -2769,7 +2769,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Watch");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Watch"));
@@ -2789,7 +2789,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/History",
             );
@@ -2815,7 +2815,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/hookbus.v1.Inspect/Follow",
             );
@@ -2840,7 +2840,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Rows");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Rows"));
@@ -2859,7 +2859,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/Hooks");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "Hooks"));
@@ -2878,7 +2878,7 @@ pub mod inspect_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Inspect/About");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Inspect", "About"));
@@ -3065,7 +3065,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3108,7 +3108,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SnapshotSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3154,7 +3154,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3197,7 +3197,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HistorySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3243,7 +3243,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FollowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3289,7 +3289,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RowsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3332,7 +3332,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HooksSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3375,7 +3375,7 @@ pub mod inspect_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AboutSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3638,7 +3638,7 @@ pub mod control_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/hookbus.v1.Control/Send");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("hookbus.v1.Control", "Send"));
@@ -3778,7 +3778,7 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SendSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -10,7 +10,7 @@ use hookbusd::domain::{
 };
 use hookbusd::hooks::{Configured, Context, Decision, Origin, Seen, build};
 use hookbusd::store::series::{Lately, Name};
-use hookbusd::store::{View, Whose};
+use hookbusd::store::{Said, View, Whose};
 use serde_json::Value as Json;
 
 /// What became of a case. An error is a failure: the text says what differs.
@@ -167,6 +167,10 @@ impl View for Fixed {
 
     fn process(&self, _: Rank) -> Result<ProcessSample, String> {
         Err("not sampled".to_owned())
+    }
+
+    fn said(&self, _: Rank) -> Option<Said> {
+        None
     }
 
     fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {

@@ -1,6 +1,6 @@
 //! What of a run goes to its journal, and what comes back: that it is committed, or that it is not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,10 @@ use crate::store::journal::{Change, Dropped, Events};
 
 /// After so many events that are taken and not settled, the client is told that they are taken.
 const TELL_TAKEN: u64 = 4096;
+
+/// Of the ranks that wait to be told, the share that is told at once, and how many they are at least.
+const SHARES: usize = 24;
+const LEAST_SHARE: usize = 4;
 
 /// While nothing is written, of more than this only the last of each rank waits.
 const WAITING: usize = 4096;
@@ -27,6 +31,12 @@ pub(super) struct Kept {
     due: Vec<(Rank, u64)>,
     /// By the journal's number.
     waiting: VecDeque<(u64, Rank, u64)>,
+    /// Who is still to hear how far it is settled or taken.
+    unheard: BTreeSet<Rank>,
+    /// Whose turn it is among them: the first from here on.
+    heard: u32,
+    /// A rank has so much that is taken and not settled that it is to be told.
+    much_taken: bool,
     /// What operators are told when what is said now is committed.
     told: Vec<(Updates, OrderUpdate)>,
     /// By the journal's number.
@@ -181,6 +191,7 @@ impl Run {
             })
         });
         member.unsettled += events.len() as u64;
+        self.kept.much_taken |= member.unsettled >= TELL_TAKEN;
         let settled = member.intake.settled();
         let events = Events {
             rank,
@@ -399,17 +410,42 @@ impl Run {
             if let Some(member) = self.members.get_mut(&rank) {
                 member.settled = member.settled.max(seq);
                 member.unsettled = 0;
-                member.acknowledge();
+                member.touch();
+                self.kept.unheard.insert(rank);
             }
         }
     }
 
+    /// Says to some of the ranks that wait for it how far they are settled and taken: to a share of them, so that they do not
+    /// all wake at once. True: others are still to hear it.
+    pub(in crate::bus) fn acknowledge(&mut self) -> bool {
+        let Kept { unheard, heard, .. } = &mut self.kept;
+        for _ in 0..unheard.len().div_ceil(SHARES).max(LEAST_SHARE) {
+            // In turn: who was told last is told last again.
+            let next = unheard
+                .range(Rank(*heard)..)
+                .next()
+                .or(unheard.first())
+                .copied();
+            let Some(rank) = next else { break };
+            unheard.remove(&rank);
+            *heard = rank.0.saturating_add(1);
+            if let Some(member) = self.members.get_mut(&rank) {
+                member.acknowledge();
+            }
+        }
+        !unheard.is_empty()
+    }
+
     /// What is taken and not settled no longer counts as under way, unless the journal is behind: then the clients wait.
     pub(in crate::bus) fn tell_taken(&mut self, all: bool) {
-        for member in self.members.values_mut() {
+        if !all && !std::mem::take(&mut self.kept.much_taken) {
+            return;
+        }
+        for (rank, member) in &mut self.members {
             if member.unsettled >= TELL_TAKEN || (all && member.unsettled > 0) {
                 member.unsettled = 0;
-                member.acknowledge();
+                self.kept.unheard.insert(*rank);
             }
         }
     }

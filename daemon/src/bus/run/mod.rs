@@ -172,7 +172,9 @@ impl Run {
         self.uid = self.uid.or(uid);
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
         self.write_attempt(now);
+        let asked_before = self.roster.generation();
         let refused = self.ask(&hello);
+        let asks_new = self.roster.generation() != asked_before;
         self.write_attached(&hello, process.as_ref().ok().copied(), verdict, now);
         for id in self.steering.taken(rank, &hello.applied) {
             self.write(now, Kind::Taken(rank, id));
@@ -224,15 +226,10 @@ impl Run {
         for command in pending {
             self.send(rank, ToTrainer::Command(command));
         }
-        // A new hook may concern the ranks that came before.
-        let others: Vec<_> = self
-            .members
-            .keys()
-            .copied()
-            .filter(|other| *other != rank)
-            .collect();
-        for other in others {
-            self.send(other, ToTrainer::Plan(plan.clone()));
+        // A new hook may concern the ranks that came before; without one they have this plan already.
+        let others = self.members.iter_mut().filter(|(other, _)| **other != rank);
+        for (_, other) in others.filter(|_| asks_new) {
+            other.send(ToTrainer::Plan(plan.clone()));
         }
     }
 
@@ -429,8 +426,23 @@ impl Run {
         self.steering.next_deadline().into_iter().chain(lead).min()
     }
 
-    /// For readers.
+    /// For readers, as it is now.
     pub(super) fn snapshot(&mut self) -> RunSnapshot {
+        self.refresh(Rank(0), usize::MAX);
+        self.shown()
+    }
+
+    /// Makes what readers see of so many ranks, at most, from this one on. Returns where to go on; None: that was the last.
+    pub(super) fn refresh(&mut self, from: Rank, most: usize) -> Option<Rank> {
+        let mut ranks = self.members.range_mut(from..);
+        for (_, member) in ranks.by_ref().take(most) {
+            member.snapshot();
+        }
+        ranks.next().map(|(rank, _)| *rank)
+    }
+
+    /// For readers: the ranks as they were made last.
+    pub(super) fn shown(&mut self) -> RunSnapshot {
         let whose = self.leader.unwrap_or(Rank(0));
         let ahead = self
             .refused_ahead
@@ -450,7 +462,7 @@ impl Run {
             ranks: self
                 .members
                 .iter_mut()
-                .map(|(rank, member)| (*rank, member.snapshot()))
+                .map(|(rank, member)| (*rank, member.shown()))
                 .collect(),
             hooks: self.roster.snapshot(),
             refused: self.refused.iter().cloned().chain(ahead).collect(),

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Run;
-use crate::domain::{IncidentKind, ProcessRole, ProcessSample, Rank};
+use crate::domain::{Incident, IncidentKind, ProcessRole, ProcessSample, Rank};
 use crate::store::series::Name;
 use crate::store::{View, Whose};
 
 /// What grew is looked for within this.
 const LOOKED_BACK: Duration = Duration::from_secs(60);
+/// A group in which nothing was killed for so long has recovered.
+const QUIET: Duration = Duration::from_secs(60);
 /// Less is not called growth.
 const GROWTH_BYTES: f64 = 1_048_576.0;
 
@@ -36,18 +38,38 @@ pub(super) struct Watched {
 }
 
 impl Run {
-    /// A rank's memory was not yet looked at.
-    pub(in crate::bus) fn has_unlooked(&self) -> bool {
-        self.memory.len() < self.members.len()
+    /// The memory of ranks that was not looked at yet. What is killed after this is seen to be new.
+    pub(in crate::bus) fn look_at_new(&mut self, view: &dyn View, now: Instant) {
+        if self.memory.len() < self.members.len() {
+            let ranks = self.members.keys().copied();
+            self.look_at_each(
+                ranks
+                    .filter(|rank| !self.memory.contains_key(rank))
+                    .collect(),
+                view,
+                now,
+            );
+        }
     }
 
     /// Once a second.
     pub(in crate::bus) fn look_at_memory(&mut self, view: &dyn View, now: Instant) {
-        let ranks: Vec<_> = self.members.keys().copied().collect();
+        self.look_at_each(self.members.keys().copied().collect(), view, now);
+    }
+
+    fn look_at_each(&mut self, ranks: Vec<Rank>, view: &dyn View, now: Instant) {
         for rank in ranks {
             if let Ok(sample) = view.process(rank) {
                 self.look_at(rank, &sample, view, now);
             }
+        }
+        let open = self.incidents.open_of(IncidentKind::OutOfMemory);
+        let where_is = |rank: Rank| {
+            let member = self.members.get(&rank)?;
+            member.ended.is_none().then_some(member.position.iter)
+        };
+        for id in recovered(&open, where_is, now) {
+            self.close_incident(&id, now);
         }
     }
 
@@ -100,6 +122,28 @@ impl Run {
         tracing::warn!(run = %self.id, %rank, text, "out of memory");
         self.open_incident(id, IncidentKind::OutOfMemory, text, Some(rank), at, now);
     }
+}
+
+/// Which of the open incidents are over: nothing more was killed in the group for a while, and the rank that saw it has
+/// gone or has trained on since. `where_is`: a rank's iteration; None: it has gone. One that stands still stays open.
+fn recovered(
+    open: &[(Incident, Instant)],
+    where_is: impl Fn(Rank) -> Option<u64>,
+    now: Instant,
+) -> Vec<String> {
+    let group = |id: &str| id.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let is_over = |(one, _): &&(Incident, Instant)| {
+        let of_group = open
+            .iter()
+            .filter(|(other, _)| group(&other.id) == group(&one.id));
+        let is_quiet = of_group
+            .map(|(_, at)| *at)
+            .all(|at| now.saturating_duration_since(at) >= QUIET);
+        let iter = one.rank.and_then(&where_is);
+        is_quiet && iter.is_none_or(|iter| iter > one.at.iter)
+    };
+    let over = open.iter().filter(is_over);
+    over.map(|(one, _)| one.id.clone()).collect()
 }
 
 impl Taken {
@@ -206,6 +250,42 @@ mod tests {
             "in the last 31 s the main process grew by 500.0 MiB to 600.0 MiB, the data-loader workers grew by 290.0 MiB to \
              340.0 MiB when last seen"
         );
+    }
+
+    #[test]
+    fn a_kill_is_over_once_the_group_is_quiet_and_its_rank_gone_or_further() {
+        let start = Instant::now();
+        let killed = |path: &str, count: u32, s: u64| {
+            let one = Incident {
+                id: format!("oom/0/{path}/{count}"),
+                kind: IncidentKind::OutOfMemory,
+                text: String::new(),
+                open: true,
+                rank: Some(Rank(1)),
+                at: crate::domain::Position {
+                    iter: 50,
+                    ..Default::default()
+                },
+            };
+            (one, start + Duration::from_secs(s))
+        };
+        let open = [
+            killed("/a", 1, 0),
+            killed("/a", 2, 30),
+            killed("/b/c", 1, 0),
+        ];
+        let over = |s: u64, iter: Option<u64>| {
+            let ids = recovered(&open, |_| iter, start + Duration::from_secs(s));
+            ids.iter().map(|id| id[6..].to_owned()).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        // After so many seconds, with the rank there (None: gone), these are over.
+        assert_eq!(over(59, None), none);
+        assert_eq!(over(60, None), ["/b/c/1"]);
+        assert_eq!(over(60, Some(51)), ["/b/c/1"]);
+        assert_eq!(over(90, None), ["/a/1", "/a/2", "/b/c/1"]);
+        assert_eq!(over(90, Some(51)), ["/a/1", "/a/2", "/b/c/1"]);
+        assert_eq!(over(3600, Some(50)), none, "it stands where it stood");
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Thread {
                     let started = Instant::now();
                     live.set_gpus(gpus.read(started));
                     let ended = Instant::now();
-                    pace.looked(started, ended, meter.lap());
+                    pace.looked(started, ended, Some(meter.lap()));
                     live.set_costs(vec![pace.cost(ended)]);
                 }
             })?;

@@ -92,6 +92,42 @@ fn children_of_every_thread_are_found_and_stay() {
 }
 
 #[test]
+fn where_nobody_was_forked_only_those_that_are_known_are_looked_at() {
+    use ProcessRole::{Child, Worker};
+    let tree = Recorded::new();
+    family(&tree);
+    tree.children(10, 10, &[11]);
+    tree.children(11, 11, &[]);
+    tree.children(12, 12, &[]);
+    let newest = |pid: u32| tree.put("loadavg", &format!("0.00 0.01 0.05 1/99 {pid}\n"));
+    newest(12);
+    let live = watched();
+    let mut processes = processes(&tree, MANY);
+    let start = Instant::now();
+    let mut seen = |second: u64| {
+        look(&mut processes, &live, start + Duration::from_secs(second));
+        below(&live)
+    };
+    assert_eq!(seen(0), [(11, Worker, Ok(7.0))]);
+    // It is there and in the lists, but nothing says that somebody has come: the lists are not read.
+    tree.children(11, 11, &[12]);
+    tree.put("11/statm", "999 8 1\n");
+    assert_eq!(seen(1), [(11, Worker, Ok(8.0))]);
+    newest(16);
+    assert_eq!(seen(2), [(11, Worker, Ok(8.0)), (12, Child, Ok(5.0))]);
+    // One that ends may leave its children to others.
+    tree.children(10, 10, &[11, 12]);
+    tree.children(11, 11, &[]);
+    tree.end(11);
+    let of_trainer = [(12, Child, Ok(5.0))];
+    assert_eq!(seen(3), of_trainer);
+    // After a while they are read in any case.
+    tree.children(10, 10, &[]);
+    assert_eq!(seen(4), of_trainer);
+    assert_eq!(seen(8), []);
+}
+
+#[test]
 fn a_reused_pid_is_not_the_process() {
     let tree = Recorded::new();
     tree.process(20, 1, 700, 50);
@@ -114,6 +150,7 @@ fn one_without_pages_has_ended_only_if_the_kernel_says_so() {
     tree.process(11, 10, 600, 7);
     tree.children(10, 10, &[11]);
     tree.children(11, 11, &[]);
+    tree.children(12, 12, &[]);
     let live = watched();
     let mut processes = processes(&tree, MANY);
     let start = Instant::now();
@@ -145,6 +182,7 @@ fn a_child_that_comes_with_the_pid_of_another_is_another() {
         tree.process(11, 10, 600, 7);
         tree.children(10, 10, &[11]);
         tree.children(11, 11, &[]);
+        tree.children(12, 12, &[]);
         tree.rollup(10, 1000);
         tree.rollup(11, 200);
         let live = watched();

@@ -87,6 +87,42 @@ fn out_of_turn_only_who_is_new_or_has_ended_is_looked_at() {
 }
 
 #[test]
+fn what_the_fast_ones_cost_is_paid_together_and_all_of_it() {
+    let tree = Recorded::new();
+    tree.put(
+        "meminfo",
+        "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\n",
+    );
+    tree.process(10, 1, 500, 100);
+    let live = Live::default();
+    live.watch(10, 500);
+    let mut settings = settings(&tree);
+    (settings.host.interval, settings.process.interval) = (Duration::ZERO, Duration::ZERO);
+    let mut turns = Turns::new(&settings, live.clone());
+    turns.run();
+    let fast = |turns: &mut Turns| {
+        let now = Instant::now();
+        let (host, process) = (turns.host.1.cost(now), turns.process.cost(now));
+        assert_eq!(host.reads, process.reads);
+        (host.reads, [host.cpu, process.cpu])
+    };
+    let (reads, paid) = fast(&mut turns);
+    assert_eq!(reads, 1);
+    for pages in [200, 300] {
+        tree.put("10/statm", &format!("999 {pages} 1\n"));
+        turns.run();
+    }
+    let rss = live.process(10, 500).expect("sampled").rss_bytes.value;
+    assert_eq!(rss, Ok(300.0 * rustix::param::page_size() as f64));
+    assert_eq!(fast(&mut turns), (3, paid), "nothing was measured");
+    turns.costs_due = Instant::now();
+    turns.run();
+    let (reads, all) = fast(&mut turns);
+    assert_eq!(reads, 4);
+    assert!(all[0] > paid[0] && all[1] > paid[1], "{all:?} {paid:?}");
+}
+
+#[test]
 fn what_it_costs_is_said_of_each_probe() {
     let tree = Recorded::new();
     tree.process(10, 1, 500, 100);

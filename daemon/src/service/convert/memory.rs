@@ -6,8 +6,8 @@ use hookbus_proto::v1 as wire;
 
 use super::reading::{known, reading, unknown};
 use crate::domain::{
-    CgroupSample, ChildSample, Detail, HostSample, ProbeCost, ProcessRole, ProcessSample, Reading,
-    ShmSample,
+    CgroupSample, ChildSample, Detail, HostSample, OwnMemory, ProbeCost, ProcessRole,
+    ProcessSample, Reading, ShmSample,
 };
 use crate::snapshot::RankSnapshot;
 
@@ -52,7 +52,8 @@ pub(super) fn process(
         shmem_bytes: reading(&sample.detail.shmem_bytes, now),
         workers_pss_bytes: sum_of(&mut workers),
         tree_pss_bytes: sum_of(&mut tree),
-        workers: children.iter().filter(is_worker).count() as u32,
+        workers: (sample.children.is_ok())
+            .then(|| children.iter().filter(is_worker).count() as u32),
         children: children.iter().map(|one| child(one, now)).collect(),
         cgroup: cgroup.ok().map(|sample| self::cgroup(sample, now)),
         cgroup_unknown: cgroup.err().cloned().unwrap_or_default(),
@@ -65,14 +66,15 @@ pub(super) fn process(
     }
 }
 
+/// What the trainer's client says of its memory, and when it came. Of a process that has ended there is nothing to say.
+pub(super) fn sent(seen: &RankSnapshot) -> Option<&(OwnMemory, Instant)> {
+    seen.own_memory.as_ref().filter(|_| seen.ended.is_none())
+}
+
 /// The trainer's own word, where it said one, is better than none; it is marked as such.
 fn unseen(seen: &RankSnapshot, why: &str, now: Instant) -> wire::ProcessMemory {
-    let (sent, rss) = (seen.own_memory.as_ref(), seen.own_rss_bytes);
-    let (sent, rss) = if seen.ended.is_none() {
-        (sent, rss)
-    } else {
-        (None, None)
-    };
+    let sent = sent(seen);
+    let rss = seen.own_rss_bytes.filter(|_| seen.ended.is_none());
     let not = || unknown(why, PROC);
     let mut memory = wire::ProcessMemory {
         rss_bytes: rss.map_or_else(not, |(rss, at)| known(rss as f64, at, TRAINER, now)),

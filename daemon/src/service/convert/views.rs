@@ -202,11 +202,10 @@ fn rank(seen: &RankSnapshot, look: &Look, now: Instant) -> wire::Rank {
         last_heard_s: age_s(now, seen.last_heard),
         reason: seen.ended.clone().unwrap_or_default(),
         memory: Some(memory),
-        children: sample
-            .and_then(|sample| sample.as_ref().ok()?.children.as_ref().ok())
-            .map(|children| children.len() as u32)
-            .or_else(|| Some(seen.own_memory.as_ref()?.0.children))
-            .unwrap_or(0),
+        children: match sample {
+            Some(Ok(sample)) => (sample.children.as_ref().ok()).map(|all| all.len() as u32),
+            _ => memory::sent(seen).and_then(|(own, _)| own.children),
+        },
         gates: seen.gates,
         gate_timeouts: beat.gate_timeouts,
         gate_wait_s: beat.gate_wait.as_secs_f64(),
@@ -293,6 +292,7 @@ pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Detail, OwnMemory, ProcessSample, Reading};
 
     fn rank_at(iter: u64, step_ms: Option<u64>) -> RankSnapshot {
         RankSnapshot {
@@ -319,6 +319,7 @@ mod tests {
             own_memory: None,
             allocator: None,
             steps: Default::default(),
+            data_waits: Default::default(),
             peak_rss_bytes: None,
             gates: 0,
             ended: None,
@@ -412,6 +413,40 @@ mod tests {
         assert_eq!(sent.ranks.len(), 1);
         let age = sent.ranks[0].last_heard_s;
         assert!(age >= 7.0, "it is as old as it is: {age}");
+    }
+
+    #[test]
+    fn how_many_children_there_are_is_absent_where_it_is_not_known() {
+        let mut look = nothing();
+        let now = look.now;
+        let counts = |seen: &RankSnapshot, look: &Look| {
+            let sent = rank(seen, look, now);
+            (sent.children, sent.memory.and_then(|memory| memory.workers))
+        };
+        let mut seen = rank_at(60, None);
+        assert_eq!(counts(&seen, &look), (None, None));
+        let own = OwnMemory {
+            children: Some(3),
+            ..Default::default()
+        };
+        seen.own_memory = Some((own, now));
+        assert_eq!(counts(&seen, &look), (Some(3), None));
+        seen.ended = Some("finished".to_owned());
+        assert_eq!(counts(&seen, &look), (None, None));
+        let mut sample = ProcessSample {
+            rss_bytes: Reading::known(1.0, now, "statm"),
+            detail: Detail::unknown("not read", now, "smaps"),
+            children: Err("no right to see them".to_owned()),
+            children_at: now,
+            cgroup: Err("no cgroup".to_owned()),
+            shm: Err("no /dev/shm".to_owned()),
+            visible_devices: None,
+        };
+        look.processes.insert(Rank(0), Ok(sample.clone()));
+        assert_eq!(counts(&seen, &look), (None, None));
+        sample.children = Ok([].into());
+        look.processes.insert(Rank(0), Ok(sample));
+        assert_eq!(counts(&seen, &look), (Some(0), Some(0)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Number {
 }
 
 impl Number {
-    fn of(name: Name, reading: &Reading) -> Self {
+    pub(super) fn of(name: Name, reading: &Reading) -> Self {
         Self {
             name,
             at: reading.at,

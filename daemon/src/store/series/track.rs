@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use super::points::Place;
 use super::ring::Ring;
 use super::{COARSE, FINE, Found, Group, Lately, MIDDLE, Name, Number, Want, of_process};
-use crate::domain::{Clock, Position, ProcessSample};
+use crate::domain::{Clock, Position, ProcessSample, Reading};
+use crate::store::Said;
 
 /// So many epochs' beginnings are known; older ones are in the journal.
 const MARKS: usize = 512;
+/// The main process is read so often that its numbers wait for one another and go into the series so many at a time: each
+/// resolution is memory of its own, and fetching that costs more than the reading.
+const TOGETHER: usize = 10;
 /// No position yet.
 const NOWHERE: u64 = u64::MAX;
 
@@ -137,6 +141,27 @@ impl Positions {
 struct Kept {
     group: Group,
     positions: Positions,
+    /// Read, with where the training was, and not in the series yet. Nobody sees that: whoever looks puts them there first.
+    waiting: Vec<(Number, Option<Place>)>,
+}
+
+impl Kept {
+    fn new(origin: Instant) -> Self {
+        Self {
+            group: Group::new(origin),
+            positions: Positions::new(origin),
+            waiting: Vec::with_capacity(TOGETHER),
+        }
+    }
+
+    fn settle(&mut self) {
+        for (number, place) in self.waiting.drain(..) {
+            if let Some(place) = place {
+                self.positions.add(place, number.at);
+            }
+            self.group.add(&number);
+        }
+    }
 }
 
 /// The series of one rank.
@@ -144,7 +169,10 @@ struct Kept {
 pub struct Track {
     epoch: AtomicU64,
     iter: AtomicU64,
+    /// Which one is sampled for it.
+    process: Mutex<Option<(u32, u64)>>,
     kept: Mutex<Kept>,
+    said: Mutex<Option<Said>>,
 }
 
 impl Track {
@@ -153,10 +181,9 @@ impl Track {
         Self {
             epoch: AtomicU64::new(NOWHERE),
             iter: AtomicU64::new(0),
-            kept: Mutex::new(Kept {
-                group: Group::new(origin),
-                positions: Positions::new(origin),
-            }),
+            process: Mutex::default(),
+            kept: Mutex::new(Kept::new(origin)),
+            said: Mutex::default(),
         }
     }
 
@@ -181,6 +208,16 @@ impl Track {
         marks.push_back((Place { epoch, iter }, now));
     }
 
+    /// From now on this process (pid, start ticks) is sampled for it.
+    pub fn set_process(&self, process: Option<(u32, u64)>) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    }
+
+    /// The process that is sampled for it.
+    pub fn process(&self) -> Option<(u32, u64)> {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn place(&self) -> Option<Place> {
         let epoch = self.epoch.load(Ordering::Relaxed);
         let iter = self.iter.load(Ordering::Relaxed);
@@ -191,6 +228,16 @@ impl Track {
     pub fn note(&self, now: Instant) {
         if let Some(place) = self.place() {
             self.lock().positions.add(place, now);
+        }
+    }
+
+    /// Takes the resident set size of its process, where nothing else of a sample is new.
+    pub fn take_resident(&self, reading: &Reading) {
+        let number = Number::of(Name::ProcessRss, reading);
+        let mut kept = self.lock_unsettled();
+        kept.waiting.push((number, self.place()));
+        if kept.waiting.len() == TOGETHER {
+            kept.settle();
         }
     }
 
@@ -219,14 +266,22 @@ impl Track {
         kept.group.add(number);
     }
 
+    /// Takes what its client says of its memory.
+    pub fn say(&self, said: Said) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    /// What its client said last.
+    pub fn said(&self) -> Option<Said> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone()
+    }
+
     /// What memory has is given up.
     pub fn clear(&self) {
         let mut kept = self.lock();
         let origin = kept.group.origin();
-        *kept = Kept {
-            group: Group::new(origin),
-            positions: Positions::new(origin),
-        };
+        *kept = Kept::new(origin);
     }
 
     /// Which series there are.
@@ -264,6 +319,12 @@ impl Track {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = self.lock_unsettled();
+        kept.settle();
+        kept
+    }
+
+    fn lock_unsettled(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -313,7 +374,8 @@ mod tests {
         let positions: usize = kept.positions.rings.iter().map(Ring::bytes).sum();
         let marks = kept.positions.marks.capacity() * size_of::<(Place, Instant)>();
         assert_eq!(kept.positions.marks.len(), MARKS);
-        let bytes = kept.group.bytes() + positions + marks + size_of::<Track>();
+        let waiting = kept.waiting.capacity() * size_of::<(Number, Option<Place>)>();
+        let bytes = kept.group.bytes() + positions + marks + waiting + size_of::<Track>();
         assert!(bytes <= RANK_BYTES, "{bytes} bytes");
         assert!(
             bytes > RANK_BYTES / 2,

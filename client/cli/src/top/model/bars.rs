@@ -59,8 +59,9 @@ pub(in crate::top) struct Parts {
     pub(in crate::top) main: Value,
     pub(in crate::top) workers: Value,
     pub(in crate::top) others: Value,
-    pub(in crate::top) worker_count: usize,
-    pub(in crate::top) other_count: usize,
+    /// None: not known.
+    pub(in crate::top) worker_count: Option<usize>,
+    pub(in crate::top) other_count: Option<usize>,
     /// Else by RSS.
     pub(in crate::top) by_pss: bool,
     /// Else `others` are all children, workers too.
@@ -72,11 +73,7 @@ impl Parts {
     pub(in crate::top) fn of(memory: &ProcessMemory, waited_s: f64) -> Parts {
         let value = |reading: &Option<Reading>| Value::of(reading.as_ref(), waited_s);
         let is_worker = |role: ProcessRole| role == ProcessRole::Worker;
-        let worker_count = memory
-            .children
-            .iter()
-            .filter(|child| is_worker(child.role()))
-            .count();
+        let worker_count = memory.workers.map(|count| count as usize);
         let told_apart = !itself(memory);
         let (pss, tree) = (value(&memory.pss_bytes), value(&memory.tree_pss_bytes));
         let workers_pss = value(&memory.workers_pss_bytes);
@@ -105,7 +102,7 @@ impl Parts {
             workers,
             others,
             worker_count,
-            other_count: memory.children.len() - worker_count,
+            other_count: worker_count.map(|count| memory.children.len().saturating_sub(count)),
             by_pss,
             told_apart,
         }
@@ -157,15 +154,16 @@ impl Parts {
         } else {
             format!("{ranks} mains")
         };
-        let workers = match self.worker_count {
-            _ if !self.told_apart => "workers".to_owned(),
-            1 => "1 worker".to_owned(),
-            count => format!("{count} workers"),
+        let workers = match self.worker_count.filter(|_| self.told_apart) {
+            None => "workers".to_owned(),
+            Some(1) => "1 worker".to_owned(),
+            Some(count) => format!("{count} workers"),
         };
         let others = match self.other_count {
             _ if !self.told_apart => "all children".to_owned(),
-            1 => "1 other child".to_owned(),
-            count => format!("{count} other children"),
+            None => "other children".to_owned(),
+            Some(1) => "1 other child".to_owned(),
+            Some(count) => format!("{count} other children"),
         };
         [
             (Kind::First, main, &self.main),
@@ -608,6 +606,7 @@ mod tests {
                 child(ProcessRole::Worker, 4.0),
                 child(ProcessRole::Child, 3.0),
             ],
+            workers: Some(1),
             cgroup: Some(cgroup),
             seen_by: "daemon".into(),
             ..Default::default()
@@ -628,6 +627,7 @@ mod tests {
     fn by_itself() -> ProcessMemory {
         ProcessMemory {
             children: Vec::new(),
+            workers: None,
             cgroup: Some(CgroupMemory {
                 path: "/pod".into(),
                 limit_path: String::new(),
@@ -748,6 +748,7 @@ mod tests {
     #[test]
     fn one_process_that_is_not_known_makes_its_segment_unknown_and_no_zero() {
         let mut memory = by_rss(cgroup(100.0, 40.0, 10.0));
+        (memory.children, memory.workers) = (Vec::new(), None);
         memory.children_rss_bytes = Some(Reading {
             unknown: "no right to see them".into(),
             ..Default::default()
@@ -761,6 +762,8 @@ mod tests {
             bar.segments[1].bytes.known,
             Err("no right to see them".to_owned())
         );
+        let names: Vec<_> = bar.segments[..3].iter().map(|one| &one.name).collect();
+        assert_eq!(names, ["main", "workers", "other children"]);
         assert_eq!(numbers(&bar)[0], (Kind::First, Some(10.0)));
     }
 

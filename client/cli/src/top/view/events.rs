@@ -61,13 +61,17 @@ pub(super) fn draw(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
     }
     if chosen.is_empty() && y < inside.height {
         let none = if model.log.lines.is_empty() {
-            "nothing has happened yet"
+            "the daemon has told of none yet"
         } else {
             "none of them matches the filter"
         };
         paint::line(buffer, inside, y, &format!("  {none}"), scene.theme.quiet());
     }
-    let mut title = format!("events: {}", model.log.lines.len());
+    // A run that is shown has begun: none told is not none.
+    let mut title = match model.log.lines.len() {
+        0 => "events: none told yet".to_owned(),
+        count => format!("events: {count}"),
+    };
     if open.len() > pinned {
         title.push_str(&format!(", {} more incidents open", open.len() - pinned));
     }

@@ -189,10 +189,6 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
                     .as_ref()
                     .map_or_else(unknown, |at| get(at).to_string())
             };
-            let children = rank.memory.as_ref().and_then(|memory| {
-                let known = memory.children_rss_bytes.as_ref()?.value.is_some();
-                known.then_some(rank.children)
-            });
             Row {
                 cells: vec![
                     rank.rank.to_string(),
@@ -210,7 +206,7 @@ pub(super) fn ranks(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
                     rank.last
                         .get("loss")
                         .map_or_else(unknown, |loss| format::number(*loss)),
-                    children.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+                    (rank.children).map_or_else(|| "?".to_owned(), |count| count.to_string()),
                     clean(&rank.node),
                     if rank.connected {
                         clean(&rank.point)
@@ -311,7 +307,8 @@ pub(super) fn processes(scene: Scene<'_>, area: Rect, buffer: &mut Buffer) {
             .memory
             .as_ref()
             .map_or(0, |memory| memory.children.len());
-        let more = match (rank.children as usize).saturating_sub(listed) {
+        let children = rank.children.unwrap_or_default() as usize;
+        let more = match children.saturating_sub(listed) {
             0 => String::new(),
             more => format!(" ({more} more that are not seen from here)"),
         };

@@ -93,7 +93,7 @@ fn memory(scale: f64) -> ProcessMemory {
         shmem_bytes: aged(0.2 * GIB, 8.0),
         workers_pss_bytes: aged(0.5 * GIB, 8.0),
         tree_pss_bytes: aged((1.25 * scale + 0.75) * GIB, 8.0),
-        workers: 2,
+        workers: Some(2),
         children: vec![
             child(
                 4101,
@@ -158,7 +158,7 @@ fn rank(number: u32) -> Rank {
         data_wait_s: Some(0.002),
         last_heard_s: 0.3,
         memory: Some(memory(1.0)),
-        children: 3,
+        children: Some(3),
         ..Default::default()
     }
 }

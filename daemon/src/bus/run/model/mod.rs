@@ -26,7 +26,7 @@ use crate::domain::{
 };
 use crate::store::journal::{Settings, Writer};
 use crate::store::series::{Lately, Name};
-use crate::store::{View, Whose};
+use crate::store::{Said, View, Whose};
 use trainer::{ITERS, Trainer, Up, orders};
 
 /// Rows that wait in memory while the disk takes nothing.
@@ -119,6 +119,10 @@ impl View for Host {
 
     fn process(&self, _: Rank) -> Result<ProcessSample, String> {
         Err("not sampled".to_owned())
+    }
+
+    fn said(&self, _: Rank) -> Option<Said> {
+        None
     }
 
     fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
@@ -412,6 +416,7 @@ impl World {
         }
         let daemon = self.daemon.as_mut().expect("it runs");
         daemon.run.tell_taken(daemon.writer.trouble().is_some());
+        while daemon.run.acknowledge() {}
         let generation = daemon.run.desired.state().generation;
         assert!(generation >= self.generation, "the generation went back");
         self.generation = generation;
