@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{KEYS, Key, nearest};
+use super::keys::{KEYS, Key};
 use super::values::fits;
 use super::{Args, Config, Mistakes, checked, layers};
 use crate::domain::Value;
+use crate::domain::near::nearest;
 
 #[cfg(test)]
 pub(super) use tests::mistakes;

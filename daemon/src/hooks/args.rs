@@ -106,6 +106,23 @@ impl<'a> Args<'a> {
         self.left.remove(name);
     }
 
+    /// A string.
+    pub fn text(&mut self, name: &str) -> Result<String, String> {
+        self.read(name, "a string", as_text)
+    }
+
+    /// A string, or a list of strings.
+    pub fn text_or_texts(&mut self, name: &str) -> Result<Vec<String>, String> {
+        self.read(
+            name,
+            "a string, or a list of strings",
+            |value| match value {
+                Value::List(items) => items.iter().map(as_text).collect(),
+                alone => Some(vec![as_text(alone)?]),
+            },
+        )
+    }
+
     /// A string, or none.
     pub fn optional_text(&mut self, name: &str) -> Result<Option<String>, String> {
         self.read(name, "a string", |value| optional(value, as_text))

@@ -13,6 +13,7 @@ mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
 mod num_class_check;
+mod rule;
 mod set_epoch_info;
 mod sync_norm;
 mod sync_random_size;
@@ -27,6 +28,7 @@ pub use args::Args;
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use num_class_check::NumClassCheckHook;
+pub use rule::Rule;
 pub use set_epoch_info::SetEpochInfoHook;
 pub use sync_norm::SyncNormHook;
 pub use sync_random_size::SyncRandomSizeHook;
@@ -171,6 +173,11 @@ pub trait Hook: Send {
         Vec::new()
     }
 
+    /// What went wrong since it was asked last, one line each: such a call decided less than it should, or nothing.
+    fn take_errors(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What must survive the daemon's death; null where there is nothing.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -243,9 +250,12 @@ pub struct Arg {
     pub help: &'static str,
 }
 
+/// Instead of an original: there is none.
+pub const OWN: &str = "none";
+
 /// What a hook's page says beside its summary and arguments; Markdown, each line of it a paragraph or an item of a list.
 pub struct Page {
-    /// Whose hook it is: the packages and their versions.
+    /// Whose hook it is: the packages and their versions; or [`OWN`].
     pub original: &'static str,
     /// What it decides from.
     pub sees: &'static str,
@@ -255,6 +265,8 @@ pub struct Page {
     pub does: &'static str,
     /// What is meant to differ from the original.
     pub differences: &'static [Difference],
+    /// What else there is to say, as it stands on the page; None: nothing.
+    pub more: Option<fn() -> String>,
 }
 
 impl Page {
@@ -318,6 +330,8 @@ pub struct Kind {
     pub args: &'static [Arg],
     /// What a configuration to begin with says instead of the default: (argument, TOML).
     pub example: &'static [(&'static str, &'static str)],
+    /// A trainer cannot ask for it.
+    pub config_only: bool,
     /// What its page says.
     pub page: Page,
     /// Builds one. Errors: the text names the argument.
@@ -338,6 +352,7 @@ pub const LIST: &[Kind] = &[
     check_invalid_loss::KIND,
     memory_profiler::KIND,
     num_class_check::KIND,
+    rule::KIND,
     set_epoch_info::KIND,
     sync_norm::KIND,
     sync_random_size::KIND,
@@ -399,6 +414,12 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
             known.join(", ")
         ));
     };
+    if kind.config_only && origin == Origin::Trainer {
+        return Err(format!(
+            "a {} comes from the daemon's configuration, not from a trainer",
+            kind.type_name.to_lowercase()
+        ));
+    }
     let mut args = Args::new(kind, &request.args);
     let priority = args.priority()?;
     let policy = args.policy()?;

@@ -50,6 +50,9 @@ pub trait View {
     /// What a rank's process and all below it use of each GPU, or why it is not known.
     fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String>;
 
+    /// The newest number of a series, or why there is none now.
+    fn newest(&self, whose: Whose, name: Name) -> Result<f64, String>;
+
     /// The mean and the largest of what was read in the last so long; Err: why there is nothing.
     fn lately(
         &self,

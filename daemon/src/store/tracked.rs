@@ -120,6 +120,18 @@ impl View for RunView {
         devices::of_tree(main, &sample, &gpus)
     }
 
+    fn newest(&self, whose: Whose, name: Name) -> Result<f64, String> {
+        match whose {
+            Whose::Host => self.live.of_host(|group| group.present(name)),
+            Whose::Gpu(index) => self.live.of_gpu(index, |group| group.present(name)),
+            Whose::Rank(rank) => {
+                let track = self.live.track_of(&self.run, rank);
+                track.map(|track| track.present(name))
+            }
+        }
+        .ok_or("not sampled yet")?
+    }
+
     fn lately(
         &self,
         whose: Whose,
@@ -189,6 +201,15 @@ mod tests {
         assert_eq!(rss(&view, 1, now), Ok((60.0, 60.0)));
         let newest = view.process(Rank(3)).unwrap().rss_bytes.value;
         assert_eq!(newest, Ok(60.0));
+        let newest = |rank| view.newest(Whose::Rank(Rank(rank)), Name::ProcessRss);
+        assert_eq!(
+            (newest(3), newest(0)),
+            (Ok(60.0), Err("not sampled yet".into()))
+        );
+        let mut gone = sample(start + Duration::from_secs(3), 0.0);
+        gone.rss_bytes.value = Err("no such process".into());
+        live.set_process((7, 70), gone);
+        assert_eq!(newest(3), Err("no such process".to_owned()));
         assert!(view.process(Rank(0)).is_err());
         tracked.follow(Some((7, 70)), true);
         assert_eq!(live.watched(), []);
