@@ -43,6 +43,8 @@ pub struct Provider {
     pub module: String,
     /// Its hooks, as it said last.
     pub hooks: Arc<Vec<Offered>>,
+    /// What was asked of it and does not hold: ("hook NAME", why). Each run has it among what is refused.
+    pub refused: Arc<Vec<(String, String)>>,
     /// Its connection; Err: why there is none now.
     pub link: Result<ProviderLink, String>,
 }
