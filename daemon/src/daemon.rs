@@ -14,6 +14,7 @@ use crate::domain::{Clock, Role};
 use crate::inspect::Inspector;
 use crate::lifetime::Lifetime;
 use crate::listen::{Connections, Listeners};
+use crate::providers::Directory;
 use crate::sampler::{Sampler, identity};
 use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
@@ -77,6 +78,12 @@ pub async fn run(
     let counted = journals
         .as_ref()
         .map(|journals| Arc::clone(journals.counted()));
+    let reserved = config.hooks.iter().map(|hook| {
+        let whose = "a hook of the daemon's configuration".to_owned();
+        (hook.name.clone(), whose)
+    });
+    let itself = (bus::RECORD.to_owned(), "the daemon itself".to_owned());
+    let directory = Directory::new(Vec::new(), reserved.chain([itself]).collect());
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
     if let Some(archive) = archive.filter(|_| !config.read_only) {
         let (of, back) = (archive.clone(), hub.clone());
@@ -102,6 +109,7 @@ pub async fn run(
         clock,
         listeners.addresses(),
         recorded,
+        directory.known(),
     ));
     let inspection = Inspection::start().context("the inspection thread does not start")?;
     let limits = Limits {
@@ -115,6 +123,7 @@ pub async fn run(
     };
     let (grpc, health) = service::routes(
         hub.clone(),
+        directory.clone(),
         inspector,
         limits,
         inspection.handle.clone(),
@@ -169,6 +178,7 @@ pub async fn run(
         health.not_serving().await;
         stop_accepting.cancel();
         hub.shutdown().await;
+        directory.shutdown();
         connections.none().await;
         tasks.close();
         tasks.wait().await;

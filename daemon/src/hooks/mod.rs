@@ -17,7 +17,7 @@ mod yolox_mode_switch;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-pub use args::Args;
+pub use args::{Args, NORMAL, policy, priority};
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use num_class_check::NumClassCheckHook;

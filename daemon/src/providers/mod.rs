@@ -1,5 +1,15 @@
 //! Hooks in another process: what is said between a run and a provider, and which providers there are. A provider that
 //! goes away keeps its place: the plan stays, calls wait for it up to a bound, and it gets them when it is back.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `directory` | which providers there are: asked for, connected, gone |
+//! | `offer` | which of the hooks that a provider offers hold, as a pure decision |
+//! | `pulse` | whether a connection answers |
+
+mod directory;
+mod offer;
+mod pulse;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +20,10 @@ use crate::domain::{
     DesiredState, Facts, HookRequest, Position, Rank, Reading, RunId, Subscription,
 };
 use crate::hooks::{Decision, Policy};
+
+pub use directory::{Directory, End, Seat, Turned};
+pub use offer::{Asked, Offer, Offering};
+pub use pulse::Pulse;
 
 /// Calls of one hook in one run that wait for their answers; beyond that an observing hook misses events, counted.
 pub const OUTSTANDING: usize = 1024;
