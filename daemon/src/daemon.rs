@@ -14,7 +14,7 @@ use crate::domain::{Clock, Role};
 use crate::inspect::Inspector;
 use crate::lifetime::Lifetime;
 use crate::listen::{Connections, Listeners};
-use crate::providers::Directory;
+use crate::providers::{Directory, Supervisor};
 use crate::sampler::{Sampler, identity};
 use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
@@ -31,7 +31,7 @@ const RETAIN: Duration = Duration::from_secs(3600);
 /// Serves until its lifetime is over, then drains within the deadline. `on_ready` is called when everything serves.
 pub async fn run(
     config: Config,
-    listeners: Listeners,
+    mut listeners: Listeners,
     lifetime: Lifetime,
     on_ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
@@ -83,7 +83,23 @@ pub async fn run(
         (hook.name.clone(), whose)
     });
     let itself = (bus::RECORD.to_owned(), "the daemon itself".to_owned());
-    let directory = Directory::new(Vec::new(), reserved.chain([itself]).collect());
+    let (providers, temporary) = (config.providers.clone(), &config.listen.temporary);
+    // Of what was written down nothing is asked.
+    let modules = if config.read_only {
+        Vec::new()
+    } else {
+        providers.modules.clone()
+    };
+    let asked = modules.iter();
+    let asked = asked.map(|module| (module.name.clone(), module.hooks.clone()));
+    let directory = Directory::new(asked.collect(), reserved.chain([itself]).collect());
+    let supervisor = match providers.python.as_ref().filter(|_| !modules.is_empty()) {
+        Some(python) => {
+            let address = listeners.open_private(temporary)?;
+            Some(Supervisor::start(&providers, python, &address, &directory))
+        }
+        None => None,
+    };
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
     if let Some(archive) = archive.filter(|_| !config.read_only) {
         let (of, back) = (archive.clone(), hub.clone());
@@ -149,15 +165,25 @@ pub async fn run(
     };
     let app = service::guard(app, access);
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
-    let connections = Connections::default();
+    let (connections, own) = (Connections::default(), Connections::default());
     let serving = crate::listen::serve(
         listeners,
         app,
         stop_accepting.clone(),
         kill.clone(),
         connections.clone(),
+        own.clone(),
     );
     let serving = tokio::spawn(serving);
+    if supervisor.is_some() {
+        // A trainer that comes first would have a plan without their hooks.
+        tokio::select! {
+            () = directory.settled() => {}
+            () = tokio::time::sleep(providers.start) => {}
+            () = lifetime.shutdown.cancelled() => {}
+        }
+        directory.report();
+    }
     on_ready();
     let idle = async {
         match lifetime.idle_exit {
@@ -179,7 +205,11 @@ pub async fn run(
         stop_accepting.cancel();
         hub.shutdown().await;
         directory.shutdown();
+        if let Some(supervisor) = supervisor {
+            supervisor.stop().await;
+        }
         connections.none().await;
+        own.none().await;
         tasks.close();
         tasks.wait().await;
     };

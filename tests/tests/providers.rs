@@ -1,16 +1,19 @@
 //! Providers of hooks at the real daemon, frame by frame: who may come in, what of an offer holds, and what ends a
 //! connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookbus_client::access::Access;
 use hookbus_client::address::Address;
 use hookbus_client::inspect::Inspector;
-use hookbus_e2e::{Sandbox, ScriptedProvider};
+use hookbus_e2e::{Sandbox, ScriptedProvider, binary, wait_for};
 use hookbus_proto::v1::{
     Answer, FenceReason, HookRequest, Introduction, Offer, OfferedHook, Refusal, Subscription,
     provider_frame::Frame,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -237,14 +240,292 @@ async fn over_tcp_it_takes_an_operator() {
     assert!(status.message().contains("the role operator"), "{status:?}");
 }
 
+/// An interpreter that says how it was started, starts something itself, and does what `then` says.
+struct Interpreter {
+    folder: tempfile::TempDir,
+}
+
+/// One start of it.
+struct Started {
+    pid: Pid,
+    below: Pid,
+    ticket: String,
+    address: Address,
+    path: String,
+    words: String,
+}
+
+impl Interpreter {
+    fn new(then: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let script = format!(
+            "#!/bin/sh\nsleep 1000 &\necho words for the log; echo last words >&2\n\
+             printf '%s\\n' $$ $! \"$HOOKBUS_PROVIDER_TICKET\" \"$HOOKBUS_ADDRESS\" \"$PYTHONPATH\" \"$*\" > {0}/new.$$\n\
+             mv {0}/new.$$ {0}/start.$$\n{then}\n",
+            folder.path().display()
+        );
+        let path = folder.path().join("python");
+        std::fs::write(&path, script).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("set");
+        Self { folder }
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!(
+            "[providers]\npython = \"{}/python\"\n{more}\n[[hooks]]\ntype = \"Loss\"\nmodule = \"my_hooks\"\npriority = 10\ninterval = 3\n",
+            self.folder.path().display()
+        )
+    }
+
+    /// The first start that nobody has taken yet.
+    fn started(&self) -> Started {
+        let file = wait_for("a start of the interpreter", || {
+            let files = std::fs::read_dir(self.folder.path()).expect("its folder");
+            let mut files = files.map(|file| file.expect("a file").path());
+            files.find(|file| file.file_stem().is_some_and(|stem| stem == "start"))
+        });
+        let text = std::fs::read_to_string(&file).expect("it was renamed when it was whole");
+        std::fs::remove_file(&file).expect("taken");
+        let lines: Vec<_> = text.lines().collect();
+        let pid = |text: &str| Pid::from_raw(text.parse().expect("a number")).expect("not 0");
+        Started {
+            pid: pid(lines[0]),
+            below: pid(lines[1]),
+            ticket: lines[2].to_owned(),
+            address: Address::parse(lines[3]).expect("an address"),
+            path: lines[4].to_owned(),
+            words: lines[5].to_owned(),
+        }
+    }
+}
+
+impl Started {
+    fn introduction(&self) -> Introduction {
+        Introduction {
+            ticket: self.ticket.clone(),
+            ..ScriptedProvider::introduction("my_hooks")
+        }
+    }
+
+    /// Neither it nor what it has started runs any more.
+    fn is_gone(&self) {
+        for pid in [self.pid, self.below] {
+            wait_for("its end", || {
+                // What nobody has waited for yet has ended too.
+                let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+                let state = state.ok().filter(|stat| !stat.contains(") Z "));
+                state.is_none().then_some(())
+            });
+        }
+    }
+}
+
+const WAITS: &str = "wait";
+
+fn offer() -> Offer {
+    Offer {
+        hooks: vec![ScriptedProvider::hook("Loss")],
+        ..Offer::default()
+    }
+}
+
+#[tokio::test]
+async fn a_module_has_a_process_with_a_ticket_and_another_one_when_it_ends() {
+    let interpreter = Interpreter::new(WAITS);
+    let sandbox = Sandbox::with_config(&interpreter.config("start_ms = 0"));
+    let mut inspector = inspector(&sandbox).await;
+    let first = interpreter.started();
+    assert_eq!(first.words, "-m hookbus.serving --module my_hooks");
+    let folder = sandbox.path("");
+    let folder = folder.to_str().expect("UTF-8").trim_end_matches('/');
+    assert!(
+        first.path.split(':').any(|path| path == folder),
+        "{}",
+        first.path
+    );
+    assert_ne!(first.address, sandbox.address(), "a socket of its own");
+
+    for (ticket, text) in [
+        ("", "module my_hooks is in the daemon's configuration"),
+        (
+            "wrong",
+            "the daemon did not start this process for module my_hooks",
+        ),
+    ] {
+        let said = Introduction {
+            ticket: ticket.to_owned(),
+            ..ScriptedProvider::introduction("my_hooks")
+        };
+        let fence = ScriptedProvider::fenced(&sandbox.address(), said).await;
+        assert_eq!(fence.reason(), FenceReason::Refused);
+        assert!(fence.text.contains(text), "{}", fence.text);
+    }
+    let (mut provider, asked) =
+        ScriptedProvider::introduce(&first.address, first.introduction()).await;
+    assert_eq!(asked.hooks.len(), 1);
+    assert_eq!(
+        (asked.hooks[0].r#type.as_str(), asked.hooks[0].args.len()),
+        ("Loss", 1)
+    );
+    assert_eq!(provider.offer(offer()).await, [""; 0]);
+    found(&mut inspector, "ok provider my_hooks: connected, with Loss").await;
+    let fence = ScriptedProvider::fenced(&first.address, first.introduction()).await;
+    assert_eq!(fence.reason(), FenceReason::Duplicate);
+
+    kill_process(first.pid, Signal::KILL).expect("it runs");
+    let fence = provider.fence().await;
+    assert_eq!(fence.reason(), FenceReason::Superseded);
+    first.is_gone();
+    let away = "NO provider my_hooks: unknown: Loss: its process was ended by signal 9: last words";
+    found(&mut inspector, away).await;
+    let second = interpreter.started();
+    assert_ne!(second.ticket, first.ticket);
+    let fence = ScriptedProvider::fenced(&first.address, first.introduction()).await;
+    assert_eq!(fence.reason(), FenceReason::Refused);
+    let (mut provider, _) =
+        ScriptedProvider::introduce(&second.address, second.introduction()).await;
+    assert_eq!(provider.offer(offer()).await, [""; 0]);
+    found(&mut inspector, "ok provider my_hooks: connected, with Loss").await;
+    let log = sandbox.log();
+    for words in [
+        "words for the log",
+        "a provider of hooks has failed",
+        "again_in_ms=200",
+    ] {
+        assert!(log.contains(words), "{words:?} is not in {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_at_once_and_one_that_cannot_be_started_are_named() {
+    let interpreter = Interpreter::new("echo 'ModuleNotFoundError: No module named x' >&2; exit 1");
+    // Nothing is waited for where nothing can come.
+    let sandbox = Sandbox::with_config(&interpreter.config("start_ms = 600000"));
+    let mut inspector = inspector(&sandbox).await;
+    let why = "its process exited with status 1: ModuleNotFoundError: No module named x";
+    found(
+        &mut inspector,
+        &format!("NO provider my_hooks: unknown: no hooks: {why}"),
+    )
+    .await;
+    found(
+        &mut inspector,
+        &format!("NO provider my_hooks, hook Loss: unknown: {why}"),
+    )
+    .await;
+    let log = sandbox.log();
+    assert!(
+        log.contains("a provider's hook is not there") && log.contains("hook Loss"),
+        "{log}"
+    );
+
+    let config = "[providers]\npython = \"/nowhere/python\"\nstart_ms = 600000\n[[hooks]]\ntype = \"Loss\"\nmodule = \"m\"\n";
+    let sandbox = Sandbox::with_config(config);
+    let mut inspector = self::inspector(&sandbox).await;
+    let why = "/nowhere/python cannot be run: No such file or directory (os error 2); say another providers.python";
+    found(
+        &mut inspector,
+        &format!("NO provider m, hook Loss: unknown: {why}"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_daemon_is_ready_when_its_modules_have_offered() {
+    let interpreter = Interpreter::new(WAITS);
+    let config = interpreter.config("start_ms = 600000");
+    let offered = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&offered);
+    let ready = std::thread::spawn(move || {
+        let sandbox = Sandbox::with_config(&config);
+        (sandbox, seen.load(Ordering::SeqCst))
+    });
+    let started = interpreter.started();
+    let (mut provider, _) =
+        ScriptedProvider::introduce(&started.address, started.introduction()).await;
+    offered.store(true, Ordering::SeqCst);
+    provider.offer(offer()).await;
+    let (sandbox, offered) = ready.join().expect("it starts");
+    assert!(offered, "it was ready before its module was");
+    let mut inspector = inspector(&sandbox).await;
+    found(&mut inspector, "ok provider my_hooks: connected, with Loss").await;
+}
+
+#[tokio::test]
+async fn processes_end_with_the_daemon_however_that_ends() {
+    let interpreter = Interpreter::new(WAITS);
+    let mut sandbox = Sandbox::with_config(&interpreter.config("start_ms = 0"));
+    let started = interpreter.started();
+    let (mut provider, _) =
+        ScriptedProvider::introduce(&started.address, started.introduction()).await;
+    provider.offer(offer()).await;
+    let waiting = tokio::spawn(async move { provider.fence().await });
+    let sandbox_ended = tokio::task::spawn_blocking(move || (sandbox.terminate(), sandbox));
+    assert_eq!(
+        waiting.await.expect("it ends").reason(),
+        FenceReason::Shutdown
+    );
+    let (status, mut sandbox) = sandbox_ended.await.expect("it ends");
+    assert!(status.success(), "{}", sandbox.log());
+    started.is_gone();
+    let Address::Unix(socket) = &started.address else {
+        panic!("a Unix socket: {}", started.address);
+    };
+    assert!(!socket.exists(), "the socket is gone");
+
+    sandbox.restart();
+    let started = interpreter.started();
+    sandbox.kill();
+    wait_for("its end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", started.pid.as_raw_nonzero()));
+        let runs = stat.is_ok_and(|stat| !stat.contains(") Z "));
+        (!runs).then_some(())
+    });
+    // Only the process itself is promised an end by a daemon that was killed.
+    kill_process(started.below, Signal::KILL).expect("it runs");
+}
+
+#[tokio::test]
+async fn a_daemon_that_listens_on_tcp_only_has_a_socket_for_its_processes() {
+    let interpreter = Interpreter::new(WAITS);
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("h.toml");
+    let config = interpreter.config("start_ms = 0");
+    let config = format!(
+        "[listen]\nsocket = \"\"\ntcp = \"127.0.0.1:0\"\n[journal]\nenabled = false\n{config}"
+    );
+    std::fs::write(&file, config).expect("written");
+    let mut daemon = std::process::Command::new(binary("hookbusd"))
+        .arg("--config")
+        .arg(&file)
+        .args(["--idle-exit", "1"])
+        .env("TMPDIR", folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let started = interpreter.started();
+    let (mut provider, _) =
+        ScriptedProvider::introduce(&started.address, started.introduction()).await;
+    assert_eq!(provider.offer(offer()).await, [""; 0]);
+    // A process that it has started itself is no reason to stay.
+    let fence = provider.fence().await;
+    assert_eq!(fence.reason(), FenceReason::Shutdown);
+    drop(provider);
+    let ended = tokio::task::spawn_blocking(move || daemon.wait());
+    assert!(ended.await.expect("it ends").expect("its status").success());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("read").collect();
+    assert_eq!(left.len(), 1, "only the configuration: {left:?}");
+    started.is_gone();
+}
+
 #[tokio::test]
 async fn the_drain_tells_providers_and_does_not_wait_for_them() {
     let mut sandbox = Sandbox::with_config("[drain]\ndeadline_ms = 60000\n");
     let hooks = vec![ScriptedProvider::hook("Loss")];
     let (mut provider, _) = ScriptedProvider::attach(&sandbox.address(), "m", hooks).await;
-    let pid = rustix::process::Pid::from_raw(i32::try_from(sandbox.pid()).expect("a pid"));
-    let pid = pid.expect("not 0");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    let pid = Pid::from_raw(i32::try_from(sandbox.pid()).expect("a pid"));
+    kill_process(pid.expect("not 0"), Signal::TERM).expect("it lives");
     let fence = provider.fence().await;
     assert_eq!(fence.reason(), FenceReason::Shutdown);
     drop(provider);

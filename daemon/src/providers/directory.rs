@@ -162,6 +162,21 @@ impl Directory {
         let _ = known.wait_for(settled).await;
     }
 
+    /// Names in the log what the configuration asks for and nobody has offered so far.
+    pub fn report(&self) {
+        let state = self.lock();
+        for entry in state.entries.iter().filter(|entry| !entry.offered) {
+            for (what, why) in entry.published().refused.iter() {
+                tracing::error!(
+                    module = entry.module,
+                    what,
+                    why,
+                    "a provider's hook is not there"
+                );
+            }
+        }
+    }
+
     /// Takes a module's place for a connection. Errors: why it may not.
     pub fn introduce(&self, module: &str, ticket: &str) -> Result<Seat, Turned> {
         let mut state = self.lock();

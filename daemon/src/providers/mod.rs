@@ -4,12 +4,18 @@
 //! | file | what it is |
 //! |---|---|
 //! | `directory` | which providers there are: asked for, connected, gone |
+//! | `supervisor` | starts and keeps one process for each module of the configuration |
+//! | `child` | one such process: its lines, its end |
+//! | `settings` | what the configuration says of them |
 //! | `offer` | which of the hooks that a provider offers hold, as a pure decision |
 //! | `pulse` | whether a connection answers |
 
+mod child;
 mod directory;
 mod offer;
 mod pulse;
+mod settings;
+mod supervisor;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +30,8 @@ use crate::hooks::{Decision, Policy};
 pub use directory::{Directory, End, Seat, Turned};
 pub use offer::{Asked, Offer, Offering};
 pub use pulse::Pulse;
+pub use settings::{Module, Settings};
+pub use supervisor::Supervisor;
 
 /// Calls of one hook in one run that wait for their answers; beyond that an observing hook misses events, counted.
 pub const OUTSTANDING: usize = 1024;
