@@ -63,6 +63,8 @@ pub async fn run(
         own_uid: rustix::process::geteuid().as_raw(),
         sample_every: config.keep.sample_every,
         encode: service::encode_schedule,
+        providers: crate::providers::none(),
+        provider_failures: 5,
     };
     let archive = archive(&config, clock, &rules)?;
     let recorded = archive.clone();
