@@ -48,6 +48,7 @@ pub async fn run(
         .context("the sampler's thread does not start")?;
     let board = Board::default();
     let tasks = TaskTracker::new();
+    let directory = directory(&config);
     let rules = Rules {
         hooks: config.hooks.clone(),
         record: Record {
@@ -64,6 +65,8 @@ pub async fn run(
         own_uid: rustix::process::geteuid().as_raw(),
         sample_every: config.keep.sample_every,
         encode: service::encode_schedule,
+        providers: directory.known(),
+        provider_failures: config.failures,
     };
     let archive = archive(&config, clock, &rules)?;
     let recorded = archive.clone();
@@ -78,28 +81,6 @@ pub async fn run(
     let counted = journals
         .as_ref()
         .map(|journals| Arc::clone(journals.counted()));
-    let reserved = config.hooks.iter().map(|hook| {
-        let whose = "a hook of the daemon's configuration".to_owned();
-        (hook.name.clone(), whose)
-    });
-    let itself = (bus::RECORD.to_owned(), "the daemon itself".to_owned());
-    let (providers, temporary) = (config.providers.clone(), &config.listen.temporary);
-    // Of what was written down nothing is asked.
-    let modules = if config.read_only {
-        Vec::new()
-    } else {
-        providers.modules.clone()
-    };
-    let asked = modules.iter();
-    let asked = asked.map(|module| (module.name.clone(), module.hooks.clone()));
-    let directory = Directory::new(asked.collect(), reserved.chain([itself]).collect());
-    let supervisor = match providers.python.as_ref().filter(|_| !modules.is_empty()) {
-        Some(python) => {
-            let address = listeners.open_private(temporary)?;
-            Some(Supervisor::start(&providers, python, &address, &directory))
-        }
-        None => None,
-    };
     let hub = Hub::new(rules, live.clone(), board.clone(), tasks.clone(), journals);
     if let Some(archive) = archive.filter(|_| !config.read_only) {
         let (of, back) = (archive.clone(), hub.clone());
@@ -164,6 +145,14 @@ pub async fn run(
         certified: (config.listen.tls.as_ref()).map_or(Role::Viewer, |tls| tls.files.client_role),
     };
     let app = service::guard(app, access);
+    let providers = &config.providers;
+    let supervisor = match &providers.python {
+        Some(python) if !config.read_only && !providers.modules.is_empty() => {
+            let address = listeners.open_private(&config.listen.temporary)?;
+            Some(Supervisor::start(providers, python, &address, &directory))
+        }
+        _ => None,
+    };
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
     let (connections, own) = (Connections::default(), Connections::default());
     let serving = crate::listen::serve(
@@ -235,6 +224,19 @@ pub async fn run(
     inspection.stop();
     tracing::info!("ended");
     Ok(())
+}
+
+/// The providers that the configuration asks for; of what was only written down nothing is asked.
+fn directory(config: &Config) -> Directory {
+    let modules = config.providers.modules.iter();
+    let modules = modules.filter(|_| !config.read_only);
+    let asked = modules.map(|module| (module.name.clone(), module.hooks.clone()));
+    let reserved = config.hooks.iter().map(|hook| {
+        let whose = "a hook of the daemon's configuration".to_owned();
+        (hook.name.clone(), whose)
+    });
+    let itself = (bus::RECORD.to_owned(), "the daemon itself".to_owned());
+    Directory::new(asked.collect(), reserved.chain([itself]).collect())
 }
 
 /// Where runs are written down; None: nowhere. Errors: a directory that was said cannot be written.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hookbus_client::access::Access;
 use hookbus_client::address::Address;
 use hookbus_client::inspect::Inspector;
-use hookbus_e2e::{Sandbox, ScriptedProvider, binary, wait_for};
+use hookbus_e2e::{Interpreter, Sandbox, ScriptedProvider, binary, wait_for};
 use hookbus_proto::v1::{
     Answer, FenceReason, HookRequest, Introduction, Offer, OfferedHook, Refusal, Subscription,
     provider_frame::Frame,
@@ -238,87 +238,6 @@ async fn over_tcp_it_takes_an_operator() {
     let status = refused.err().expect("no operator");
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert!(status.message().contains("the role operator"), "{status:?}");
-}
-
-/// An interpreter that says how it was started, starts something itself, and does what `then` says.
-struct Interpreter {
-    folder: tempfile::TempDir,
-}
-
-/// One start of it.
-struct Started {
-    pid: Pid,
-    below: Pid,
-    ticket: String,
-    address: Address,
-    path: String,
-    words: String,
-}
-
-impl Interpreter {
-    fn new(then: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
-        let script = format!(
-            "#!/bin/sh\nsleep 1000 &\necho words for the log; echo last words >&2\n\
-             printf '%s\\n' $$ $! \"$HOOKBUS_PROVIDER_TICKET\" \"$HOOKBUS_ADDRESS\" \"$PYTHONPATH\" \"$*\" > {0}/new.$$\n\
-             mv {0}/new.$$ {0}/start.$$\n{then}\n",
-            folder.path().display()
-        );
-        let path = folder.path().join("python");
-        std::fs::write(&path, script).expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("set");
-        Self { folder }
-    }
-
-    fn config(&self, more: &str) -> String {
-        format!(
-            "[providers]\npython = \"{}/python\"\n{more}\n[[hooks]]\ntype = \"Loss\"\nmodule = \"my_hooks\"\npriority = 10\ninterval = 3\n",
-            self.folder.path().display()
-        )
-    }
-
-    /// The first start that nobody has taken yet.
-    fn started(&self) -> Started {
-        let file = wait_for("a start of the interpreter", || {
-            let files = std::fs::read_dir(self.folder.path()).expect("its folder");
-            let mut files = files.map(|file| file.expect("a file").path());
-            files.find(|file| file.file_stem().is_some_and(|stem| stem == "start"))
-        });
-        let text = std::fs::read_to_string(&file).expect("it was renamed when it was whole");
-        std::fs::remove_file(&file).expect("taken");
-        let lines: Vec<_> = text.lines().collect();
-        let pid = |text: &str| Pid::from_raw(text.parse().expect("a number")).expect("not 0");
-        Started {
-            pid: pid(lines[0]),
-            below: pid(lines[1]),
-            ticket: lines[2].to_owned(),
-            address: Address::parse(lines[3]).expect("an address"),
-            path: lines[4].to_owned(),
-            words: lines[5].to_owned(),
-        }
-    }
-}
-
-impl Started {
-    fn introduction(&self) -> Introduction {
-        Introduction {
-            ticket: self.ticket.clone(),
-            ..ScriptedProvider::introduction("my_hooks")
-        }
-    }
-
-    /// Neither it nor what it has started runs any more.
-    fn is_gone(&self) {
-        for pid in [self.pid, self.below] {
-            wait_for("its end", || {
-                // What nobody has waited for yet has ended too.
-                let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-                let state = state.ok().filter(|stat| !stat.contains(") Z "));
-                state.is_none().then_some(())
-            });
-        }
-    }
 }
 
 const WAITS: &str = "wait";

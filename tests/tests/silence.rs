@@ -46,6 +46,8 @@ impl Daemon {
             own_uid: 0,
             sample_every: Duration::from_secs(10),
             encode: service::encode_schedule,
+            providers: hookbusd::providers::none(),
+            provider_failures: 5,
         };
         let hub = Hub::new(rules, live.clone(), board.clone(), TaskTracker::new(), None);
         let directory = Directory::new(Vec::new(), Vec::new());

@@ -17,6 +17,8 @@ mod yolox_mode_switch;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 pub use args::{Args, NORMAL, policy, priority};
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
@@ -99,7 +101,7 @@ pub enum Decision {
 }
 
 /// What a hook wants of the training from where it is on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Want {
     /// A learning rate: it takes the place of what this hook wanted of the group before.
     Lr {
@@ -210,6 +212,8 @@ pub enum Origin {
     Config,
     /// A trainer's Hello.
     Trainer,
+    /// A provider's offer.
+    Provider,
 }
 
 impl fmt::Display for Origin {
@@ -217,6 +221,7 @@ impl fmt::Display for Origin {
         out.write_str(match self {
             Self::Config => "config",
             Self::Trainer => "trainer",
+            Self::Provider => "provider",
         })
     }
 }
@@ -348,6 +353,12 @@ pub struct Configured {
 
 /// Builds the hook that `request` asks for. Errors: one line that says what is wrong and what to do.
 pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
+    if origin == Origin::Trainer && request.args.contains_key("module") {
+        return Err(format!(
+            "a trainer cannot name a module: {:?} with its module belongs into the daemon's configuration",
+            request.type_name
+        ));
+    }
     let Some(kind) = LIST.iter().find(|kind| kind.type_name == request.type_name) else {
         let known: Vec<_> = LIST.iter().map(|kind| kind.type_name).collect();
         return Err(format!(
@@ -437,6 +448,18 @@ mod tests {
         let why = why.expect_err("anything else panicked");
         assert!(!why.contains('\n'), "one line: {why:?}");
         why
+    }
+
+    #[test]
+    fn a_trainer_names_neither_a_module_nor_a_type_of_one() {
+        let module = [("module", Value::Text("my_hooks".to_owned()))];
+        for type_name in ["MemoryProfilerHook", "MyHook"] {
+            let why = build(&request(type_name, &module), Origin::Trainer).err();
+            let why = why.expect("it is refused");
+            assert!(why.starts_with("a trainer cannot name a module: "), "{why}");
+        }
+        let why = build(&request("MyHook", &[]), Origin::Trainer).err();
+        assert!(why.is_some_and(|why| why.starts_with("there is no hook \"MyHook\"; there are: ")));
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub struct ProviderLink {
 /// All providers, in the order in which they came first; a new list with each change.
 pub type Known = watch::Receiver<Arc<Vec<Provider>>>;
 
+/// There are no providers, and none will come.
+pub fn none() -> Known {
+    watch::channel(Arc::default()).1
+}
+
 /// From a run to a provider.
 #[derive(Clone, Debug)]
 pub enum ToProvider {

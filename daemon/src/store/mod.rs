@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub use live::{Live, ProcessKey};
 pub use tracked::{RunView, Tracked};
 
-use crate::domain::{DeviceUse, HostSample, ProcessSample, Rank};
+use crate::domain::{DeviceUse, HostSample, ProcessSample, Rank, Reading};
 use series::{Lately, Name};
 
 /// Whose series.
@@ -44,4 +44,10 @@ pub trait View {
         last: Duration,
         now: Instant,
     ) -> Result<Lately, String>;
+
+    /// The newest number of each series that concerns a rank: (name, the GPU's index, number).
+    fn newest(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let _ = rank;
+        Vec::new()
+    }
 }

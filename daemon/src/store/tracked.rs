@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::series::{Lately, Name, Number, Track};
+use super::series::{Kind, Lately, Name, Number, Track};
 use super::{Live, ProcessKey, View, Whose};
-use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
+use crate::domain::{
+    DeviceUse, HostSample, Position, ProcessSample, Rank, Reading, RunId, devices,
+};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
 #[derive(Debug)]
@@ -122,6 +124,37 @@ impl View for RunView {
             }
         }
         .ok_or_else(none)?
+    }
+
+    fn newest(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let track = self.live.track_of(&self.run, rank);
+        let gpus = self.devices(rank).unwrap_or_default();
+        let each = Name::ALL.into_iter().flat_map(|name| {
+            match name.kind() {
+                Kind::Host => vec![(
+                    None,
+                    self.live.of_host(|group| group.newest(name)).flatten(),
+                )],
+                Kind::Rank => vec![(None, track.as_ref().and_then(|track| track.newest(name)))],
+                Kind::Gpu => {
+                    let of = |index| {
+                        self.live
+                            .of_gpu(index, |group| group.newest(name))
+                            .flatten()
+                    };
+                    gpus.iter()
+                        .map(|gpu| (Some(gpu.gpu), of(gpu.gpu)))
+                        .collect()
+                }
+            }
+            .into_iter()
+            .filter_map(move |(gpu, newest)| {
+                let (at, value) = newest?;
+                let source = "series";
+                Some((name.word(), gpu, Reading { value, at, source }))
+            })
+        });
+        each.collect()
     }
 }
 
