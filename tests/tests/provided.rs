@@ -109,7 +109,7 @@ async fn an_event_becomes_a_call_and_a_stop_reaches_the_training() {
         Ok(Some(daemon_frame::Frame::Opened(opened))) => opened,
         other => panic!("not a RunOpened: {other:?}"),
     };
-    assert_eq!((opened.name.as_str(), opened.attempt), ("digits", 1));
+    assert_eq!((opened.name.as_str(), opened.attempt), ("digits", 0));
     assert_eq!(opened.states, []);
 
     raw.send(client_frame::Frame::Batch(waiting(

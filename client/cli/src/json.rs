@@ -269,6 +269,7 @@ fn gpu(gpu: &proto::Gpu) -> Value {
 pub(crate) fn hook_info(hook: &proto::HookInfo) -> Value {
     json!({
         "type": hook.r#type, "summary": hook.summary, "points": hook.points, "effect": hook.effect,
+        "module": (!hook.module.is_empty()).then_some(&hook.module),
         "args": list(&hook.args, |a| json!({"name": a.name, "default": a.default_value, "help": a.help})),
     })
 }

@@ -394,7 +394,7 @@ pub fn listed(json: bool) -> String {
         let each = LIST.iter().map(|kind| {
             let args: Vec<_> = kind.args.iter().map(arg).collect();
             serde_json::json!({
-                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args,
+                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args, "module": null,
             })
         });
         return format!("{}\n", serde_json::Value::Array(each.collect()));
