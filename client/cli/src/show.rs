@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use hookbus_client::inspect::proto::{
-    Attempt, Incident, Rank, RankResult, RunSummary, SnapshotReply,
+    Attempt, HookStatus, Incident, Rank, RankResult, RunSummary, SnapshotReply,
 };
 
 use crate::args::ShowArgs;
@@ -292,11 +292,7 @@ fn hooks(reply: &SnapshotReply, over: bool) -> String {
         } else {
             format!("{} ({})", hook.name, hook.r#type)
         };
-        let off = if hook.disabled.is_empty() {
-            String::new()
-        } else {
-            format!("switched off: {}", hook.disabled)
-        };
+        let notes = notes(hook);
         let (calls, decisions) = (hook.calls.to_string(), hook.decisions.to_string());
         table.row([
             &name,
@@ -305,10 +301,41 @@ fn hooks(reply: &SnapshotReply, over: bool) -> String {
             &calls,
             &decisions,
             &args.join(" "),
-            &off,
+            &notes,
         ]);
     }
     table.render()
+}
+
+/// What is not as it is with most hooks.
+fn notes(hook: &HookStatus) -> String {
+    let said = |what: &str, text: &str| {
+        let text = one_line(text);
+        (!text.is_empty()).then(|| format!("{what}{text}"))
+    };
+    let counted = |count: u64, one: &str, more: &str| {
+        let what = if count == 1 { one } else { more };
+        (count > 0).then(|| format!("{count} {what}"))
+    };
+    // Of one in another process it says how far away it is.
+    let each_s = hook.time_s / hook.calls.max(1) as f64;
+    let takes = !hook.module.is_empty() && hook.time_s > 0.0;
+    [
+        said("switched off: ", &hook.disabled),
+        said("away: ", &hook.away),
+        said("of module ", &hook.module),
+        takes.then(|| format!("{:.1} ms a call", each_s * 1e3)),
+        counted(hook.errors, "error", "errors"),
+        counted(hook.timeouts, "timeout", "timeouts"),
+        counted(hook.missed, "missed", "missed"),
+        counted(hook.overruled, "overruled", "overruled"),
+        counted(hook.withheld, "withheld", "withheld"),
+        said("last: ", &hook.last_withheld),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("; ")
 }
 
 fn refused(reply: &SnapshotReply) -> String {

@@ -116,15 +116,16 @@ async fn task(
         let mut force = false;
         tokio::select! {
             biased;
+            // No more of them come than calls were made.
+            Some(reply) = answers.recv() => {
+                run.answer(reply, Instant::now().into_std());
+                dirty = true;
+            }
             message = inbox.recv() => {
                 let Some(message) = message else { break };
                 force = !matches!(message, ToBus::Batch(..) | ToBus::Heartbeat(..));
                 dirty = true;
                 handle(&mut run, message, &view, &mut keeping, alive);
-            }
-            Some(reply) = answers.recv() => {
-                run.answer(reply, Instant::now().into_std());
-                dirty = true;
             }
             () = changed(&mut known) => {
                 look_at_providers(&mut run, &mut known);

@@ -23,6 +23,8 @@ struct Waiting {
     gate: Option<Instant>,
     /// It went on without an answer: what one decides is not looked at any more.
     late: bool,
+    /// That it has failed is told already.
+    told: bool,
 }
 
 /// A call that has its answer.
@@ -42,6 +44,8 @@ pub(in crate::bus) struct Missing {
     pub(in crate::bus) point: Arc<str>,
     pub(in crate::bus) at: Position,
     pub(in crate::bus) limit: Duration,
+    /// A gate had gone on without it before.
+    pub(in crate::bus) gone_on: bool,
 }
 
 /// A hook of a provider.
@@ -61,6 +65,8 @@ pub(in crate::bus) struct Remote {
     pub(in crate::bus) failures: u32,
     /// In the order of their ids; those that were sent are the first.
     calls: VecDeque<Waiting>,
+    /// Those of them that a gate waits for, and until when.
+    gates: Vec<(u64, Instant)>,
     sent: usize,
     /// No answer came in time: its gates do not wait until one comes.
     hung: bool,
@@ -78,6 +84,7 @@ impl Remote {
             ungated: false,
             failures: 0,
             calls: VecDeque::new(),
+            gates: Vec::new(),
             sent: 0,
             hung: false,
             since: None,
@@ -107,11 +114,13 @@ impl Remote {
     /// One more call. `gate`: until when a gate waits; one that does not wait for it has gone on already.
     pub(in crate::bus) fn call(&mut self, call: Call, gate: Option<Instant>) {
         let late = call.gate && gate.is_none();
+        self.gates.extend(gate.map(|due| (call.id, due)));
         self.calls.push_back(Waiting {
             call,
             sent: None,
             gate,
             late,
+            told: false,
         });
     }
 
@@ -147,6 +156,7 @@ impl Remote {
     pub(in crate::bus) fn answered(&mut self, id: u64, at: Instant) -> Option<Answered> {
         let place = self.place(id).filter(|place| *place < self.sent)?;
         let waiting = self.calls.remove(place)?;
+        self.gates.retain(|(gate, _)| *gate != id);
         self.sent -= 1;
         self.hung = false;
         self.since = Some(at);
@@ -160,28 +170,27 @@ impl Remote {
 
     /// When a call that waits is late.
     pub(in crate::bus) fn due(&self) -> Option<Instant> {
-        let gates = self.calls.iter().filter(|waiting| !waiting.late);
-        let gates = gates.filter_map(|waiting| waiting.gate).min();
+        let gates = self.gates.iter().map(|(_, due)| *due);
         self.silent_at().into_iter().chain(gates).min()
     }
 
     /// Calls that are late from now on.
     pub(in crate::bus) fn overdue(&mut self, now: Instant) -> Vec<Missing> {
-        let silent = self.silent_at().is_some_and(|at| at <= now);
-        let mut oldest = silent;
-        let mut missing = Vec::new();
-        for waiting in self.calls.iter_mut().filter(|waiting| !waiting.late) {
-            let is_oldest = waiting.gate.is_none() && std::mem::take(&mut oldest);
-            if is_oldest || waiting.gate.is_some_and(|due| due <= now) {
-                waiting.late = true;
-                missing.push(of(waiting));
-            }
-        }
-        if !missing.is_empty() {
-            self.hung = true;
-        }
-        if silent {
+        let mut late: Vec<u64> = Vec::new();
+        if self.silent_at().is_some_and(|at| at <= now) {
+            late.extend(self.oldest().map(|waiting| waiting.call.id));
             self.since = Some(now);
+        }
+        let gates = self.gates.extract_if(.., |(_, due)| *due <= now);
+        late.extend(gates.map(|(id, _)| id));
+        let mut missing = Vec::new();
+        for id in late {
+            if let Some(place) = self.place(id) {
+                missing.push(of(&self.calls[place]));
+                self.calls[place].late = true;
+                self.calls[place].told = true;
+                self.hung = true;
+            }
         }
         missing
     }
@@ -191,12 +200,17 @@ impl Remote {
     pub(in crate::bus) fn unlinked(&mut self) -> (Vec<Missing>, Vec<Missing>) {
         let died = self.calls.iter().take(self.sent).map(of).collect();
         let mut gates = Vec::new();
-        for waiting in &mut self.calls {
-            waiting.sent = None;
-            if waiting.gate.is_some() && !waiting.late {
-                waiting.late = true;
-                gates.push(of(waiting));
+        for (id, _) in std::mem::take(&mut self.gates) {
+            if let Some(place) = self.place(id) {
+                gates.push(of(&self.calls[place]));
+                self.calls[place].late = true;
             }
+        }
+        for waiting in &mut self.calls {
+            // It is another try.
+            waiting.sent = None;
+            waiting.gate = None;
+            waiting.told = false;
         }
         self.sent = 0;
         self.hung = false;
@@ -216,12 +230,15 @@ impl Remote {
         self.calls.binary_search_by(by_id).ok()
     }
 
-    /// When the oldest call that is not a gate's own has waited too long: a hook that gets on is only slow.
-    fn silent_at(&self) -> Option<Instant> {
+    /// The oldest call that went out and that no gate waits for.
+    fn oldest(&self) -> Option<&Waiting> {
         let mut sent = self.calls.iter().take(self.sent);
-        let oldest = sent.find(|waiting| !waiting.late && waiting.gate.is_none())?;
-        let since = self.since.max(oldest.sent)?;
-        Some(since + SILENT)
+        sent.find(|waiting| !waiting.told && waiting.gate.is_none())
+    }
+
+    /// When that has waited too long: a hook that gets on is only slow.
+    fn silent_at(&self) -> Option<Instant> {
+        Some(self.since.max(self.oldest()?.sent)? + SILENT)
     }
 }
 
@@ -231,6 +248,11 @@ fn of(waiting: &Waiting) -> Missing {
         rank: waiting.call.rank,
         point: Arc::clone(&waiting.call.point),
         at: waiting.call.at,
-        limit: waiting.call.deadline,
+        limit: if waiting.gate.is_some() {
+            waiting.call.deadline
+        } else {
+            SILENT
+        },
+        gone_on: waiting.late,
     }
 }

@@ -83,6 +83,7 @@ impl Remote {
                 call,
                 sent: None,
                 gate: None,
+                told: false,
             }
         };
         let calls: VecDeque<_> = kept.calls.into_iter().map(waits).collect();

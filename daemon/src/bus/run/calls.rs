@@ -127,6 +127,7 @@ impl Run {
             point: Arc::clone(&call.point),
             at: call.at,
             limit: call.deadline,
+            gone_on: false,
         };
         match decisions {
             // It was told when it was late, unless nobody has looked since.
@@ -186,7 +187,8 @@ impl Run {
 
     /// No answer came in time.
     fn is_late(&mut self, hook: &str, missing: &Missing, now: Instant) {
-        self.roster.count(hook, |counts| counts.timeouts += 1);
+        let new = u64::from(!missing.gone_on);
+        self.roster.count(hook, |counts| counts.timeouts += new);
         self.gate_without(hook, missing, now);
         let error = format!("no answer within {} ms", missing.limit.as_millis());
         self.tell_error(hook, missing, &error, "");
@@ -295,3 +297,6 @@ fn unknown(event: &Event, names: &Names, wanted: &[String]) -> Vec<(Arc<str>, St
         .map(|(name, why)| (Arc::clone(name), why.clone()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,10 @@ impl Run {
         }
         events.drain(..taken.skip);
         self.keep_events(link.rank, names, events, now);
+        // However many events there are, a gate does not wait longer for it.
+        if self.roster.next_due().is_some_and(|due| due <= now) {
+            self.look_at_calls(now);
+        }
     }
 
     /// A rank says what its model and datasets are.
