@@ -6,9 +6,9 @@ use std::time::Duration;
 use hookbus_client::inspect::Inspector;
 use hookbus_e2e::{Interpreter, Raw, Sandbox, ScriptedProvider};
 use hookbus_proto::v1::{
-    Answer, EventBatch, Facts, GateAnswer, GateRequest, GateVerdict, HookDecision, HookRequest,
-    HookState, HookStatus, LogLine, Offer, OfferedHook, Otherwise, StopDecision, Way, When,
-    client_frame, daemon_frame, hook_decision::What, server_frame, when,
+    Answer, EventBatch, Facts, GateAnswer, GateRequest, GateVerdict, HookDecision, HookState,
+    HookStatus, LogLine, Offer, OfferedHook, Otherwise, StopDecision, Way, When, client_frame,
+    daemon_frame, hook_decision::What, server_frame, when,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -228,15 +228,7 @@ async fn what_the_configuration_asks_for_and_nobody_has_is_refused_in_a_run() {
 #[tokio::test]
 async fn a_trainer_cannot_name_a_module() {
     let sandbox = Sandbox::start();
-    let hook = HookRequest {
-        r#type: "MemoryProfilerHook".into(),
-        args: Raw::hook("", "interval", 1)
-            .args
-            .into_iter()
-            .map(|(_, value)| ("module".to_owned(), value))
-            .collect(),
-        ..HookRequest::default()
-    };
+    let hook = Raw::hook("MemoryProfilerHook", "module", 1);
     let hello = hookbus_proto::v1::Hello {
         hooks: vec![hook],
         ..Raw::hello("digits", 0, 1, "s")

@@ -476,6 +476,18 @@ mod tests {
                 reason: "not known".into(),
                 rank: 0,
             }],
+            hooks: vec![HookStatus {
+                name: "plateau".into(),
+                r#type: "plateau".into(),
+                calls: 4,
+                time_s: 0.01,
+                timeouts: 1,
+                withheld: 2,
+                last_withheld: "would have set lr at iteration 9: released".into(),
+                module: "my_hooks".into(),
+                away: "it was killed".into(),
+                ..Default::default()
+            }],
             results: vec![RankResult {
                 what: "stop".into(),
                 by: "CheckInvalidLossHook".into(),
@@ -502,6 +514,7 @@ mod tests {
             "rank 0: loss nan",
             "12.5 ms",
             "hook X: not known",
+            "away: it was killed; of module my_hooks; 2.5 ms a call; 1 timeout; 2 withheld; last: would have set lr at",
             "stop by CheckInvalidLossHook: applied at epoch 1 iter 50",
             "open invalid_loss at epoch 1 iter 50",
             "Memory information",

@@ -63,6 +63,8 @@ pub(in crate::bus) struct Remote {
     pub(in crate::bus) ungated: bool,
     /// Failures since its last answer in time.
     pub(in crate::bus) failures: u32,
+    /// Events that it has missed, as the journal has it.
+    pub(in crate::bus) missed: u64,
     /// In the order of their ids; those that were sent are the first.
     calls: VecDeque<Waiting>,
     /// Those of them that a gate waits for, and until when.
@@ -83,6 +85,7 @@ impl Remote {
             away: None,
             ungated: false,
             failures: 0,
+            missed: 0,
             calls: VecDeque::new(),
             gates: Vec::new(),
             sent: 0,

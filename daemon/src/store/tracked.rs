@@ -208,6 +208,15 @@ mod tests {
         let newest = view.process(Rank(3)).unwrap().rss_bytes.value;
         assert_eq!(newest, Ok(60.0));
         assert!(view.process(Rank(0)).is_err());
+        let numbers = |rank| {
+            let each = view.newest(Rank(rank)).into_iter();
+            let each = each.map(|(name, gpu, number)| (name, gpu, number.value.ok()));
+            each.collect::<Vec<_>>()
+        };
+        let of_rank = numbers(3);
+        let known = ("process_rss_bytes", None, Some(60.0));
+        assert!(of_rank.contains(&known), "{of_rank:?}");
+        assert_eq!(numbers(0), [], "nothing is known of it");
         tracked.follow(Some((7, 70)), true);
         assert_eq!(live.watched(), []);
         assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));

@@ -206,6 +206,18 @@ impl Roster {
         late
     }
 
+    /// What hooks have missed goes to the journal now and then: with each event it would be all calls that wait, again.
+    pub(in crate::bus) fn note_missed(&mut self) {
+        for member in &mut self.members {
+            let missed = member.counts.missed;
+            if let Body::There(remote) = &mut member.body
+                && std::mem::replace(&mut remote.missed, missed) != missed
+            {
+                member.changed = true;
+            }
+        }
+    }
+
     /// Whether a hook is asked anything.
     pub(in crate::bus) fn is_on(&self, at: usize) -> bool {
         self.members[at].is_on()

@@ -181,6 +181,7 @@ impl Run {
         for (hook, missing) in self.roster.overdue(now) {
             self.is_late(&hook, &missing, now);
         }
+        self.roster.note_missed();
         self.close_providers(now);
         self.pump_all(now);
     }

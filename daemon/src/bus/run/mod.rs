@@ -335,13 +335,21 @@ impl Run {
         let rank = hello.rank;
         let mut refused = self.roster.ask(&hello.hooks);
         refused.extend(self.roster.unreachable(&hello.points));
-        for (what, reason) in &refused {
+        self.refuse(rank, &refused);
+        refused
+    }
+
+    fn refuse(&mut self, rank: Rank, refused: &[(String, String)]) {
+        for (what, reason) in refused {
+            let one = (what.clone(), reason.clone(), rank);
+            if self.refused.contains(&one) {
+                continue;
+            }
             tracing::warn!(run = %self.id, %rank, what, reason, "refused");
             self.refused
                 .retain(|(old, _, whose)| (old, *whose) != (what, rank));
-            self.refused.push((what.clone(), reason.clone(), rank));
+            self.refused.push(one);
         }
-        refused
     }
 
     fn plan(&self) -> crate::domain::Plan {

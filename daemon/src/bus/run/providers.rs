@@ -126,6 +126,14 @@ impl Run {
             }
         }
         if generation != self.roster.generation() && !self.members.is_empty() {
+            let live = self.members.iter();
+            let live = live.filter(|(_, member)| member.out.is_some());
+            let refused: Vec<_> = live
+                .map(|(rank, member)| (*rank, self.roster.unreachable(&member.hello.points)))
+                .collect();
+            for (rank, refused) in refused {
+                self.refuse(rank, &refused);
+            }
             let plan = self.plan();
             self.send_all(&ToTrainer::Plan(plan));
         }

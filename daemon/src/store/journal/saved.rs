@@ -512,3 +512,28 @@ fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_of_an_older_file_are_read_with_counts_of_nothing() {
+        let mut file = Connection::open_in_memory().unwrap();
+        file.execute_batch(schema::FIRST).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        let row = "INSERT INTO hooks VALUES (0, 'a', 3, 'A', 'config', 'act', 50, '{}', '?', 7, 2, NULL, '[1]')";
+        file.execute_batch(row).unwrap();
+        let read = |file: &Connection| {
+            let hooks = hooks(file, 0).unwrap();
+            let kept = &hooks[0];
+            assert_eq!((hooks.len(), kept.place, kept.seen.calls), (1, 3, 7));
+            assert_eq!(kept.seen.counts, HookCounts::default());
+            assert_eq!((&kept.seen.module, &kept.provider), (&None, &None));
+            assert_eq!(kept.state, serde_json::json!([1]));
+        };
+        read(&file);
+        schema::migrate(&mut file).unwrap();
+        read(&file);
+    }
+}

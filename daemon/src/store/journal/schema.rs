@@ -12,7 +12,7 @@ const STEPS: &[&str] = &[FIRST, COUNTED_HOOKS];
 pub(super) const VERSION: usize = STEPS.len();
 
 /// Times are microseconds: `…_unix_us` since 1970-01-01 UTC, `at_us` since the attempt began.
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
 CREATE TABLE run (name TEXT NOT NULL, launch TEXT NOT NULL, node TEXT NOT NULL, uid INTEGER, hookbusd TEXT NOT NULL,
     created_unix_us INTEGER NOT NULL);
 CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, started_unix_us INTEGER NOT NULL, ended_unix_us INTEGER,
