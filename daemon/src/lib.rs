@@ -44,7 +44,7 @@
 //! sampler -> domain, store
 //! providers -> domain, hooks
 //! bus -> domain, hooks, providers, session, snapshot, steering, store
-//! inspect -> domain, hooks, snapshot, store
+//! inspect -> domain, hooks, providers, snapshot, store
 //! pages -> hooks
 //! service -> all of these, and the wire
 //! daemon, program -> everything
@@ -65,6 +65,8 @@
 //! |---|---|---|
 //! | service -> bus (a run's inbox) | 256 messages | the session waits, HTTP/2 flow control holds the client back, its own buffer drops the oldest batch, counted |
 //! | bus -> service (a rank's outbox) | 256 messages | acknowledgements are skipped (the next one covers them); for anything else the session is closed, the client reconnects and gets the state whole |
+//! | bus -> provider (calls) | 4,096 messages a connection | what does not fit waits in the run, 1,024 calls a hook; beyond that events are missed, counted |
+//! | provider -> bus (a run's answers) | 1,024 answers | the provider's connection waits: there are no more than the calls that wait |
 //! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
 //! | bus -> who follows a run | 1,024 happenings | the happening is lost to that reader, which is told how many |
 //! | journal -> who follows a run from earlier, who reads its tables | 1,024 happenings, 4 parts | the reading waits; the file is closed between two pages of happenings |

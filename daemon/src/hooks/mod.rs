@@ -24,7 +24,9 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use args::Args;
+use serde::{Deserialize, Serialize};
+
+pub use args::{Args, NORMAL, policy, priority};
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use num_class_check::NumClassCheckHook;
@@ -107,7 +109,7 @@ pub enum Decision {
 }
 
 /// What a hook wants of the training from where it is on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Want {
     /// A learning rate: it takes the place of what this hook wanted of the group before.
     Lr {
@@ -223,6 +225,8 @@ pub enum Origin {
     Config,
     /// A trainer's Hello.
     Trainer,
+    /// A provider's offer.
+    Provider,
 }
 
 impl fmt::Display for Origin {
@@ -230,6 +234,7 @@ impl fmt::Display for Origin {
         out.write_str(match self {
             Self::Config => "config",
             Self::Trainer => "trainer",
+            Self::Provider => "provider",
         })
     }
 }
@@ -406,6 +411,12 @@ pub struct Configured {
 
 /// Builds the hook that `request` asks for. Errors: one line that says what is wrong and what to do.
 pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
+    if origin == Origin::Trainer && request.args.contains_key("module") {
+        return Err(format!(
+            "a trainer cannot name a module: {:?} with its module belongs into the daemon's configuration",
+            request.type_name
+        ));
+    }
     let Some(kind) = all().find(|kind| kind.type_name == request.type_name) else {
         let known: Vec<_> = all().map(|kind| kind.type_name).collect();
         return Err(format!(
@@ -447,7 +458,7 @@ pub fn listed(json: bool) -> String {
         let each = all().map(|kind| {
             let args: Vec<_> = kind.args.iter().map(arg).collect();
             serde_json::json!({
-                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args,
+                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args, "module": null,
             })
         });
         return format!("{}\n", serde_json::Value::Array(each.collect()));
@@ -501,6 +512,18 @@ mod tests {
         let why = why.expect_err("anything else panicked");
         assert!(!why.contains('\n'), "one line: {why:?}");
         why
+    }
+
+    #[test]
+    fn a_trainer_names_neither_a_module_nor_a_type_of_one() {
+        let module = [("module", Value::Text("my_hooks".to_owned()))];
+        for type_name in ["MemoryProfilerHook", "MyHook"] {
+            let why = build(&request(type_name, &module), Origin::Trainer).err();
+            let why = why.expect("it is refused");
+            assert!(why.starts_with("a trainer cannot name a module: "), "{why}");
+        }
+        let why = build(&request("MyHook", &[]), Origin::Trainer).err();
+        assert!(why.is_some_and(|why| why.starts_with("there is no hook \"MyHook\"; there are: ")));
     }
 
     #[test]

@@ -1,5 +1,21 @@
 //! Hooks in another process: what is said between a run and a provider, and which providers there are. A provider that
 //! goes away keeps its place: the plan stays, calls wait for it up to a bound, and it gets them when it is back.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `directory` | which providers there are: asked for, connected, gone |
+//! | `supervisor` | starts and keeps one process for each module of the configuration |
+//! | `child` | one such process: its lines, its end |
+//! | `settings` | what the configuration says of them |
+//! | `offer` | which of the hooks that a provider offers hold, as a pure decision |
+//! | `pulse` | whether a connection answers |
+
+mod child;
+mod directory;
+mod offer;
+mod pulse;
+mod settings;
+mod supervisor;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +26,12 @@ use crate::domain::{
     DesiredState, Facts, HookRequest, Position, Rank, Reading, RunId, Subscription,
 };
 use crate::hooks::{Decision, Policy};
+
+pub use directory::{Directory, End, Seat, Turned};
+pub use offer::{Asked, Offer, Offering};
+pub use pulse::Pulse;
+pub use settings::{Module, Settings};
+pub use supervisor::Supervisor;
 
 /// Calls of one hook in one run that wait for their answers; beyond that an observing hook misses events, counted.
 pub const OUTSTANDING: usize = 1024;
@@ -43,6 +65,8 @@ pub struct Provider {
     pub module: String,
     /// Its hooks, as it said last.
     pub hooks: Arc<Vec<Offered>>,
+    /// What was asked of it and does not hold: ("hook NAME", why). Each run has it among what is refused.
+    pub refused: Arc<Vec<(String, String)>>,
     /// Its connection; Err: why there is none now.
     pub link: Result<ProviderLink, String>,
 }
@@ -58,6 +82,11 @@ pub struct ProviderLink {
 
 /// All providers, in the order in which they came first; a new list with each change.
 pub type Known = watch::Receiver<Arc<Vec<Provider>>>;
+
+/// There are no providers, and none will come.
+pub fn none() -> Known {
+    watch::channel(Arc::default()).1
+}
 
 /// From a run to a provider.
 #[derive(Clone, Debug)]

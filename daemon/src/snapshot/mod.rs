@@ -118,7 +118,7 @@ pub struct HookSnapshot {
     pub name: String,
     /// Its type.
     pub type_name: String,
-    /// "config" or "trainer".
+    /// "config", "trainer" or "provider".
     pub origin: String,
     /// "act", "warn" or "observe".
     pub policy: String,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub use live::{Live, ProcessKey};
 pub use tracked::{RunView, Tracked};
 
-use crate::domain::{DeviceUse, HostSample, OwnMemory, ProcessSample, Rank};
+use crate::domain::{DeviceUse, HostSample, OwnMemory, ProcessSample, Rank, Reading};
 use series::{Lately, Name};
 
 /// Whose series.
@@ -61,4 +61,10 @@ pub trait View {
         last: Duration,
         now: Instant,
     ) -> Result<Lately, String>;
+
+    /// The newest number of each series that concerns a rank: (name, the GPU's index, number).
+    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let _ = rank;
+        Vec::new()
+    }
 }

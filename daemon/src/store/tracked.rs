@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::series::{Lately, Name, Number, Track};
+use super::series::{Kind, Lately, Name, Number, Track};
 use super::{Live, ProcessKey, Said, View, Whose};
-use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
+use crate::domain::{
+    DeviceUse, HostSample, Position, ProcessSample, Rank, Reading, RunId, devices,
+};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
 #[derive(Debug)]
@@ -150,6 +152,37 @@ impl View for RunView {
         }
         .ok_or_else(none)?
     }
+
+    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let track = self.live.track_of(&self.run, rank);
+        let gpus = self.devices(rank).unwrap_or_default();
+        let each = Name::ALL.into_iter().flat_map(|name| {
+            match name.kind() {
+                Kind::Host => vec![(
+                    None,
+                    self.live.of_host(|group| group.newest(name)).flatten(),
+                )],
+                Kind::Rank => vec![(None, track.as_ref().and_then(|track| track.newest(name)))],
+                Kind::Gpu => {
+                    let of = |index| {
+                        self.live
+                            .of_gpu(index, |group| group.newest(name))
+                            .flatten()
+                    };
+                    gpus.iter()
+                        .map(|gpu| (Some(gpu.gpu), of(gpu.gpu)))
+                        .collect()
+                }
+            }
+            .into_iter()
+            .filter_map(move |(gpu, newest)| {
+                let (at, value) = newest?;
+                let source = "series";
+                Some((name.word(), gpu, Reading { value, at, source }))
+            })
+        });
+        each.collect()
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +244,15 @@ mod tests {
         live.set_process((7, 70), gone);
         assert_eq!(newest(3), Err("no such process".to_owned()));
         assert!(view.process(Rank(0)).is_err());
+        let numbers = |rank| {
+            let each = view.numbers(Rank(rank)).into_iter();
+            let each = each.map(|(name, gpu, number)| (name, gpu, number.value.ok()));
+            each.collect::<Vec<_>>()
+        };
+        let of_rank = numbers(3);
+        let known = ("process_rss_bytes", None, Some(60.0));
+        assert!(of_rank.contains(&known), "{of_rank:?}");
+        assert_eq!(numbers(0), [], "nothing is known of it");
         tracked.follow(Some((7, 70)), true);
         assert_eq!(live.watched(), []);
         assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));

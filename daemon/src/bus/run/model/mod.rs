@@ -257,6 +257,8 @@ impl World {
             own_uid: 0,
             sample_every: Duration::from_secs(1),
             encode: |schedule| format!("{schedule:?}").into_bytes(),
+            providers: crate::providers::none(),
+            provider_failures: 5,
         };
         let mut world = Self {
             directory,
