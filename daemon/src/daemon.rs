@@ -14,6 +14,7 @@ use crate::domain::{Clock, Role};
 use crate::inspect::Inspector;
 use crate::lifetime::Lifetime;
 use crate::listen::{Connections, Listeners};
+use crate::providers::{Directory, Supervisor};
 use crate::sampler::{Sampler, identity};
 use crate::service::{self, Access, Limits};
 use crate::snapshot::Board;
@@ -32,7 +33,7 @@ const RETAIN: Duration = Duration::from_secs(3600);
 /// Serves until its lifetime is over, then drains within the deadline. `on_ready` is called when everything serves.
 pub async fn run(
     config: Config,
-    listeners: Listeners,
+    mut listeners: Listeners,
     lifetime: Lifetime,
     on_ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
@@ -49,6 +50,7 @@ pub async fn run(
         .context("the sampler's thread does not start")?;
     let board = Board::default();
     let tasks = TaskTracker::new();
+    let directory = directory(&config);
     let rules = Rules {
         hooks: config.hooks.clone(),
         record: Record {
@@ -65,6 +67,8 @@ pub async fn run(
         own_uid: rustix::process::geteuid().as_raw(),
         sample_every: config.keep.sample_every,
         encode: service::encode_schedule,
+        providers: directory.known(),
+        provider_failures: config.failures,
     };
     let archive = archive(&config, clock, &rules)?;
     let recorded = archive.clone();
@@ -104,6 +108,7 @@ pub async fn run(
         clock,
         listeners.addresses(),
         recorded,
+        directory.known(),
     ));
     let inspection = Inspection::start().context("the inspection thread does not start")?;
     let limits = Limits {
@@ -117,6 +122,7 @@ pub async fn run(
     };
     let (grpc, health) = service::routes(
         hub.clone(),
+        directory.clone(),
         inspector,
         limits,
         inspection.handle.clone(),
@@ -141,16 +147,34 @@ pub async fn run(
         certified: (config.listen.tls.as_ref()).map_or(Role::Viewer, |tls| tls.files.client_role),
     };
     let app = service::guard(app, access);
+    let providers = &config.providers;
+    let supervisor = match &providers.python {
+        Some(python) if !config.read_only && !providers.modules.is_empty() => {
+            let address = listeners.open_private(&config.listen.temporary)?;
+            Some(Supervisor::start(providers, python, &address, &directory))
+        }
+        _ => None,
+    };
     let (stop_accepting, kill) = (CancellationToken::new(), CancellationToken::new());
-    let connections = Connections::default();
+    let (connections, own) = (Connections::default(), Connections::default());
     let serving = crate::listen::serve(
         listeners,
         app,
         stop_accepting.clone(),
         kill.clone(),
         connections.clone(),
+        own.clone(),
     );
     let serving = tokio::spawn(serving);
+    if supervisor.is_some() {
+        // A trainer that comes first would have a plan without their hooks.
+        tokio::select! {
+            () = directory.settled() => {}
+            () = tokio::time::sleep(providers.start) => {}
+            () = lifetime.shutdown.cancelled() => {}
+        }
+        directory.report();
+    }
     on_ready();
     let idle = async {
         match lifetime.idle_exit {
@@ -171,7 +195,12 @@ pub async fn run(
         health.not_serving().await;
         stop_accepting.cancel();
         hub.shutdown().await;
+        directory.shutdown();
+        if let Some(supervisor) = supervisor {
+            supervisor.stop().await;
+        }
         connections.none().await;
+        own.none().await;
         tasks.close();
         tasks.wait().await;
     };
@@ -197,6 +226,19 @@ pub async fn run(
     inspection.stop();
     tracing::info!("ended");
     Ok(())
+}
+
+/// The providers that the configuration asks for; of what was only written down nothing is asked.
+fn directory(config: &Config) -> Directory {
+    let modules = config.providers.modules.iter();
+    let modules = modules.filter(|_| !config.read_only);
+    let asked = modules.map(|module| (module.name.clone(), module.hooks.clone()));
+    let reserved = config.hooks.iter().map(|hook| {
+        let whose = "a hook of the daemon's configuration".to_owned();
+        (hook.name.clone(), whose)
+    });
+    let itself = (bus::RECORD.to_owned(), "the daemon itself".to_owned());
+    Directory::new(asked.collect(), reserved.chain([itself]).collect())
 }
 
 /// Where runs are written down; None: nowhere. Errors: a directory that was said cannot be written.

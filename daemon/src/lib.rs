@@ -10,6 +10,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`program`] | the whole of main: arguments, configuration, log, bind, run, exit status; what a daemon with hooks of its own calls |
 //! | [`daemon`] | the wiring; the only file that knows every part |
 //! | [`config`] | sections, defaults, validation; the only reader of configuration files, environment and arguments |
 //! | [`logging`] | tracing as text or JSON |
@@ -23,6 +24,7 @@
 //! | [`session`] | one rank's admission and the order of its events, as pure state |
 //! | [`bus`] | one task a run owns its ranks and hooks; events in, decisions out |
 //! | [`hooks`] | the trait and the one list of hooks; one file a hook |
+//! | [`providers`] | hooks in other processes: what is said to them, and which there are |
 //! | [`pages`] | docs/hooks: a page a hook, from the one list |
 //! | [`steering`] | desired state, commands and orders: merge, address, await results |
 //! | [`sampler`] | probes on a thread of their own |
@@ -40,11 +42,12 @@
 //! session -> domain
 //! snapshot -> domain
 //! sampler -> domain, store
-//! bus -> domain, hooks, session, snapshot, steering, store
-//! inspect -> domain, hooks, snapshot, store
+//! providers -> domain, hooks
+//! bus -> domain, hooks, providers, session, snapshot, steering, store
+//! inspect -> domain, hooks, providers, snapshot, store
 //! pages -> hooks
 //! service -> all of these, and the wire
-//! daemon, main -> everything
+//! daemon, program -> everything
 //! ```
 //!
 //! # Invariants
@@ -62,6 +65,8 @@
 //! |---|---|---|
 //! | service -> bus (a run's inbox) | 256 messages | the session waits, HTTP/2 flow control holds the client back, its own buffer drops the oldest batch, counted |
 //! | bus -> service (a rank's outbox) | 256 messages | acknowledgements are skipped (the next one covers them); for anything else the session is closed, the client reconnects and gets the state whole |
+//! | bus -> provider (calls) | 4,096 messages a connection | what does not fit waits in the run, 1,024 calls a hook; beyond that events are missed, counted |
+//! | provider -> bus (a run's answers) | 1,024 answers | the provider's connection waits: there are no more than the calls that wait |
 //! | bus -> readers (snapshots) | 1, `watch` | the newest replaces the older |
 //! | bus -> who follows a run | 1,024 happenings | the happening is lost to that reader, which is told how many |
 //! | journal -> who follows a run from earlier, who reads its tables | 1,024 happenings, 4 parts | the reading waits; the file is closed between two pages of happenings |
@@ -83,6 +88,8 @@ pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod pages;
+pub mod program;
+pub mod providers;
 pub mod sampler;
 pub mod service;
 pub mod session;

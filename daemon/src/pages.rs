@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::hooks::{Kind, LIST, NONE, REQUIRED};
+use crate::hooks::{Kind, LIST, NONE, OWN, REQUIRED};
 
 /// Columns of a paragraph; tables and code are not broken.
 const WIDTH: usize = 120;
@@ -15,8 +15,9 @@ const WRITTEN: &str =
 /// Of all hooks.
 const ALL: &str = r#"# The hooks
 
-The name, the arguments and the decisions are those of MMDetection's hook of that name. Each page says what its hook sees,
-when it fires, what it does, and what is meant to differ. How to come from MMDetection's own: [`migration.md`](../migration.md).
+The name, the arguments and the decisions are those of MMDetection's hook of that name; only `Rule` has no original, and is a
+hook of your own in one line. Each page says what its hook sees, when it fires, what it does, and what is meant to differ. How
+to come from MMDetection's own: [`migration.md`](../migration.md).
 
 "#;
 
@@ -56,7 +57,11 @@ fn file_name(kind: &Kind) -> String {
 fn all() -> String {
     let mut out = format!("{WRITTEN}{ALL}| hook | what it does | as in |\n|---|---|---|\n");
     for kind in LIST {
-        let (name, original) = (kind.type_name, kind.page.original);
+        let name = kind.type_name;
+        let original = match kind.page.original {
+            OWN => "",
+            original => original,
+        };
         line(
             &mut out,
             &format!(
@@ -72,7 +77,10 @@ fn all() -> String {
 fn page(kind: &Kind) -> String {
     let page = &kind.page;
     let mut out = format!("{WRITTEN}# {}\n\n", kind.type_name);
-    let summary = format!("It {}. As in {}.", kind.summary, page.original);
+    let mut summary = format!("It {}.", kind.summary);
+    if page.original != OWN {
+        let _ = write!(summary, " As in {}.", page.original);
+    }
     paragraphs(&mut out, &summary);
     line(&mut out, "\n## What it sees\n");
     paragraphs(&mut out, page.sees);
@@ -80,7 +88,10 @@ fn page(kind: &Kind) -> String {
     let points: Vec<_> = kind
         .points
         .iter()
-        .map(|point| format!("`{point}`"))
+        .map(|point| match point.contains(' ') {
+            true => (*point).to_owned(),
+            false => format!("`{point}`"),
+        })
         .collect();
     paragraphs(
         &mut out,
@@ -92,6 +103,10 @@ fn page(kind: &Kind) -> String {
     arguments(&mut out, kind);
     line(&mut out, "\n## How it is asked for\n");
     asked_for(&mut out, kind);
+    if let Some(more) = page.more {
+        out.push('\n');
+        out.push_str(&more());
+    }
     differences(&mut out, kind);
     out
 }
@@ -125,6 +140,14 @@ fn asked_for(out: &mut String, kind: &Kind) {
     for (name, toml) in shown(kind) {
         args.push(format!("{name}={}", python(toml)));
         let _ = writeln!(table, "{name} = {toml}");
+    }
+    if kind.config_only {
+        paragraphs(
+            out,
+            "In the daemon's TOML, for every training that attaches; a trainer cannot ask for it:",
+        );
+        let _ = write!(out, "\n```toml\n{table}```\n");
+        return;
     }
     let mut dict = args.join(", ");
     if dict.len() > WIDTH / 2 {

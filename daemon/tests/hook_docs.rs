@@ -74,8 +74,8 @@ fn what_cannot_be_written_is_named() {
 fn the_toml_of_each_page_is_valid() {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("hookbusd.toml");
-    let mut tables = 0;
     for (name, page) in committed() {
+        let mut tables = 0;
         for block in page.split("```toml\n").skip(1) {
             let toml = block.split("```").next().expect("a part");
             fs::write(&file, toml).expect("written");
@@ -84,8 +84,8 @@ fn the_toml_of_each_page_is_valid() {
             assert!(output.status.success(), "{name}: {output:?}");
             tables += 1;
         }
+        assert!(tables > 0 || name == "README.md", "{name} has no TOML");
     }
-    assert_eq!(tables, LIST.len());
 }
 
 #[test]

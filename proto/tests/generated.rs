@@ -3,7 +3,14 @@
 
 use std::{fs, path::Path};
 
-const PROTOS: [&str; 5] = ["types", "session", "ranks", "inspect", "control"];
+const PROTOS: [&str; 6] = [
+    "types",
+    "session",
+    "ranks",
+    "inspect",
+    "control",
+    "providers",
+];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {

@@ -26,7 +26,7 @@ pub fn binary(name: &str) -> PathBuf {
             .to_path_buf();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "-p", "hookbusd", "-p", "hookbus-cli"]);
-        build.args(["-p", "hookbus-nvml-standin"]);
+        build.args(["-p", "hookbus-nvml-standin", "-p", "own-daemon"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
@@ -51,6 +51,7 @@ pub fn binary(name: &str) -> PathBuf {
 pub struct Sandbox {
     directory: TempDir,
     daemon: Child,
+    program: &'static str,
     variables: Vec<(&'static str, PathBuf)>,
 }
 
@@ -67,15 +68,25 @@ impl Sandbox {
 
     /// A daemon with this TOML, and these paths in its environment.
     pub fn with_variables(config: &str, variables: Vec<(&'static str, PathBuf)>) -> Self {
+        Self::of("hookbusd", config, variables)
+    }
+
+    /// The same with another daemon than hookbusd: a program of this workspace.
+    pub fn of(
+        program: &'static str,
+        config: &str,
+        variables: Vec<(&'static str, PathBuf)>,
+    ) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("hb")
             .tempdir()
             .expect("a temporary directory");
         fs::write(directory.path().join("hookbusd.toml"), config).expect("write the config");
-        let daemon = spawn(directory.path(), &variables);
+        let daemon = spawn(program, directory.path(), &variables);
         let mut sandbox = Self {
             directory,
             daemon,
+            program,
             variables,
         };
         sandbox.wait_ready();
@@ -85,7 +96,7 @@ impl Sandbox {
     /// Starts the daemon again after [`Sandbox::kill`].
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.path("ready"));
-        self.daemon = spawn(self.directory.path(), &self.variables);
+        self.daemon = spawn(self.program, self.directory.path(), &self.variables);
         self.wait_ready();
     }
 
@@ -93,7 +104,7 @@ impl Sandbox {
         let ready = self.path("ready");
         wait_for("the daemon's ready file", || {
             if let Some(status) = self.daemon.try_wait().expect("the daemon's status") {
-                panic!("hookbusd ended with {status}:\n{}", self.log());
+                panic!("{} ended with {status}:\n{}", self.program, self.log());
             }
             ready.exists().then_some(())
         });
@@ -157,13 +168,13 @@ impl Drop for Sandbox {
     }
 }
 
-fn spawn(directory: &Path, variables: &[(&'static str, PathBuf)]) -> Child {
+fn spawn(program: &str, directory: &Path, variables: &[(&'static str, PathBuf)]) -> Child {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(directory.join("log"))
         .expect("the log file");
-    Command::new(binary("hookbusd"))
+    Command::new(binary(program))
         .arg("--config")
         .arg(directory.join("hookbusd.toml"))
         .arg("--socket")

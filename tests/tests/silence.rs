@@ -13,6 +13,7 @@ use hookbusd::bus::{Hub, Record, Rules};
 use hookbusd::domain::Clock;
 use hookbusd::inspect::Inspector;
 use hookbusd::listen::Peer;
+use hookbusd::providers::Directory;
 use hookbusd::service::{self, Limits};
 use hookbusd::snapshot::{Board, Phase, RunSnapshot};
 use hookbusd::store::Live;
@@ -45,8 +46,11 @@ impl Daemon {
             own_uid: 0,
             sample_every: Duration::from_secs(10),
             encode: service::encode_schedule,
+            providers: hookbusd::providers::none(),
+            provider_failures: 5,
         };
         let hub = Hub::new(rules, live.clone(), board.clone(), TaskTracker::new(), None);
+        let directory = Directory::new(Vec::new(), Vec::new());
         let inspector = Arc::new(Inspector::new(
             board.clone(),
             live,
@@ -56,6 +60,7 @@ impl Daemon {
             },
             Vec::new(),
             None,
+            directory.known(),
         ));
         let limits = Limits {
             sessions: 8,
@@ -67,7 +72,7 @@ impl Daemon {
             metrics: 64,
         };
         let here = tokio::runtime::Handle::current();
-        let (routes, _) = service::routes(hub, inspector, limits, here, false).await;
+        let (routes, _) = service::routes(hub, directory, inspector, limits, here, false).await;
         // What a Unix socket's kernel would say of the peer.
         let peer = Peer {
             uid: None,

@@ -74,8 +74,12 @@ fn text(list: &Value, style: Style) -> String {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
+        let of = match word(hook, "module") {
+            module if module.is_empty() => String::new(),
+            module => format!(" (of module {module})"),
+        };
         text.push_str(&format!(
-            "{}\n  {}\n",
+            "{}{of}\n  {}\n",
             style.bold(&word(hook, "type")),
             word(hook, "summary")
         ));
@@ -108,6 +112,16 @@ fn text(list: &Value, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_of_a_provider_is_shown_with_its_module() {
+        let list = serde_json::json!([{"type": "Mine", "summary": "mine", "module": "my_hooks"}]);
+        let text = text(&list, Style::plain());
+        assert!(
+            text.starts_with("Mine (of module my_hooks)\n  mine\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_hook_is_shown_with_its_arguments() {

@@ -135,10 +135,14 @@ fn rank(rank: &proto::Rank) -> Value {
 }
 
 fn hook(hook: &proto::HookStatus) -> Value {
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     json!({
         "name": hook.name, "type": hook.r#type, "origin": hook.origin, "policy": hook.policy,
         "priority": hook.priority, "calls": hook.calls, "decisions": hook.decisions,
-        "disabled": (!hook.disabled.is_empty()).then_some(&hook.disabled), "args": hook.args,
+        "disabled": text(&hook.disabled), "args": hook.args, "time_s": number(hook.time_s),
+        "errors": hook.errors, "timeouts": hook.timeouts, "missed": hook.missed, "overruled": hook.overruled,
+        "withheld": hook.withheld, "last_withheld": text(&hook.last_withheld), "module": text(&hook.module),
+        "away": text(&hook.away),
     })
 }
 
@@ -265,6 +269,7 @@ fn gpu(gpu: &proto::Gpu) -> Value {
 pub(crate) fn hook_info(hook: &proto::HookInfo) -> Value {
     json!({
         "type": hook.r#type, "summary": hook.summary, "points": hook.points, "effect": hook.effect,
+        "module": (!hook.module.is_empty()).then_some(&hook.module),
         "args": list(&hook.args, |a| json!({"name": a.name, "default": a.default_value, "help": a.help})),
     })
 }

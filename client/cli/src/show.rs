@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use hookbus_client::inspect::proto::{
-    Attempt, Incident, Rank, RankResult, RunSummary, SnapshotReply,
+    Attempt, HookStatus, Incident, Rank, RankResult, RunSummary, SnapshotReply,
 };
 
 use crate::args::ShowArgs;
@@ -292,11 +292,7 @@ fn hooks(reply: &SnapshotReply, over: bool) -> String {
         } else {
             format!("{} ({})", hook.name, hook.r#type)
         };
-        let off = if hook.disabled.is_empty() {
-            String::new()
-        } else {
-            format!("switched off: {}", hook.disabled)
-        };
+        let notes = notes(hook);
         let (calls, decisions) = (hook.calls.to_string(), hook.decisions.to_string());
         table.row([
             &name,
@@ -305,10 +301,41 @@ fn hooks(reply: &SnapshotReply, over: bool) -> String {
             &calls,
             &decisions,
             &args.join(" "),
-            &off,
+            &notes,
         ]);
     }
     table.render()
+}
+
+/// What is not as it is with most hooks.
+fn notes(hook: &HookStatus) -> String {
+    let said = |what: &str, text: &str| {
+        let text = one_line(text);
+        (!text.is_empty()).then(|| format!("{what}{text}"))
+    };
+    let counted = |count: u64, one: &str, more: &str| {
+        let what = if count == 1 { one } else { more };
+        (count > 0).then(|| format!("{count} {what}"))
+    };
+    // Of one in another process it says how far away it is.
+    let each_s = hook.time_s / hook.calls.max(1) as f64;
+    let takes = !hook.module.is_empty() && hook.time_s > 0.0;
+    [
+        said("switched off: ", &hook.disabled),
+        said("away: ", &hook.away),
+        said("of module ", &hook.module),
+        takes.then(|| format!("{:.1} ms a call", each_s * 1e3)),
+        counted(hook.errors, "error", "errors"),
+        counted(hook.timeouts, "timeout", "timeouts"),
+        counted(hook.missed, "missed", "missed"),
+        counted(hook.overruled, "overruled", "overruled"),
+        counted(hook.withheld, "withheld", "withheld"),
+        said("last: ", &hook.last_withheld),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("; ")
 }
 
 fn refused(reply: &SnapshotReply) -> String {
@@ -449,6 +476,18 @@ mod tests {
                 reason: "not known".into(),
                 rank: 0,
             }],
+            hooks: vec![HookStatus {
+                name: "plateau".into(),
+                r#type: "plateau".into(),
+                calls: 4,
+                time_s: 0.01,
+                timeouts: 1,
+                withheld: 2,
+                last_withheld: "would have set lr at iteration 9: released".into(),
+                module: "my_hooks".into(),
+                away: "it was killed".into(),
+                ..Default::default()
+            }],
             results: vec![RankResult {
                 what: "stop".into(),
                 by: "CheckInvalidLossHook".into(),
@@ -475,6 +514,7 @@ mod tests {
             "rank 0: loss nan",
             "12.5 ms",
             "hook X: not known",
+            "away: it was killed; of module my_hooks; 2.5 ms a call; 1 timeout; 2 withheld; last: would have set lr at",
             "stop by CheckInvalidLossHook: applied at epoch 1 iter 50",
             "open invalid_loss at epoch 1 iter 50",
             "Memory information",

@@ -188,6 +188,8 @@ mod tests {
             own_uid: 0,
             sample_every: Duration::from_secs(1),
             encode: |_| Vec::new(),
+            providers: crate::providers::none(),
+            provider_failures: 5,
         };
         let (live, board, tasks) = (Live::default(), Board::default(), TaskTracker::new());
         let hub = Hub::new(rules, live, board.clone(), tasks.clone(), None);

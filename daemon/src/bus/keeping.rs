@@ -292,6 +292,8 @@ mod tests {
                 own_uid: 0,
                 sample_every: Duration::from_secs(1),
                 encode: |_| Vec::new(),
+                providers: crate::providers::none(),
+                provider_failures: 5,
             };
             let mut run = Run::new(id.clone(), Arc::new(rules), now);
             let inbox = attach(&mut run, LINK, now);

@@ -2,12 +2,14 @@
 //! `run.rs`; this file is the task itself and the hub that finds it.
 
 mod answers;
+mod claims;
 mod followers;
 mod hub;
 mod incidents;
 mod keeping;
 mod member;
 mod messages;
+mod remote;
 mod roster;
 mod run;
 mod samples;
@@ -29,6 +31,7 @@ pub use roster::{RECORD, Record};
 use keeping::Keeping;
 
 use crate::domain::{HookRequest, Rank, Schedule};
+use crate::providers::Known;
 use crate::snapshot::RunSnapshot;
 use crate::store::journal::Saved;
 use crate::store::{Live, RunView};
@@ -36,6 +39,8 @@ use run::Run;
 
 /// How many messages wait for a run's task.
 pub const INBOX: usize = 256;
+/// How many answers of providers wait for a run's task.
+const REPLIES: usize = 1024;
 /// How many messages wait for a trainer.
 pub const OUTBOX: usize = 256;
 /// Readers see a change after at most this.
@@ -66,13 +71,17 @@ pub struct Rules {
     pub sample_every: Duration,
     /// A schedule's bytes on the wire.
     pub encode: fn(&Schedule) -> Vec<u8>,
+    /// Hooks in other processes.
+    pub providers: Known,
+    /// So many failures in a row of one of them switch it off.
+    pub provider_failures: u32,
 }
 
 /// A run as its file has it, for who looks: nothing of it goes on. `written`: when something came from it last, if it has
 /// not ended.
 pub fn archived(saved: Saved, written: std::time::Instant, rules: &Rules) -> RunSnapshot {
     let heard = saved.attempt.ended.unwrap_or(written);
-    let hooks = saved.hooks.iter().map(|(seen, _, _)| seen.clone());
+    let hooks = saved.hooks.iter().map(|kept| kept.seen.clone());
     let hooks = hooks.collect();
     let rules = Rules {
         hooks: Vec::new(),
@@ -99,6 +108,10 @@ async fn task(
     let mut published = Instant::now();
     let mut sampled: Option<Instant> = None;
     let view = RunView::new(live.clone(), run.id().clone());
+    let (replies, mut answers) = mpsc::channel(REPLIES);
+    let mut known = rules.providers.clone();
+    run.hear(replies);
+    look_at_providers(&mut run, &mut known);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What is done for every rank is done for a few at a time, and whoever asks in between is answered.
@@ -110,11 +123,20 @@ async fn task(
         let (mut force, mut ticked) = (false, false);
         tokio::select! {
             biased;
+            // No more of them come than calls were made.
+            Some(reply) = answers.recv() => {
+                run.answer(reply, Instant::now().into_std());
+                dirty = true;
+            }
             message = inbox.recv() => {
                 let Some(message) = message else { break };
                 force = !matches!(message, ToBus::Batch(..) | ToBus::Heartbeat(..));
                 dirty = true;
                 handle(&mut run, message, &view, &mut keeping, alive);
+            }
+            () = changed(&mut known) => {
+                look_at_providers(&mut run, &mut known);
+                force = true;
             }
             () = keeping.changed() => {
                 keeping.report(&mut run, Instant::now().into_std());
@@ -188,6 +210,19 @@ fn handle(
             let _ = from.send((now, keeping.flush(run, now)));
         }
         ToBus::Shutdown => run.shutdown(),
+    }
+}
+
+fn look_at_providers(run: &mut Run, known: &mut Known) {
+    let list = Arc::clone(&known.borrow_and_update());
+    run.look_at_providers(&list, Instant::now().into_std());
+}
+
+/// Waits for other providers. Cancel safe.
+async fn changed(known: &mut Known) {
+    if known.changed().await.is_err() {
+        // The daemon ends, or has none: they stay as they are.
+        std::future::pending().await
     }
 }
 

@@ -1,13 +1,16 @@
 //! The hooks of one run: who is asked, in which order, and what became of each call. A hook cannot hurt from here on.
 
+mod providers;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use crate::domain::{
-    Every, Facts, HookRequest, Otherwise, Plan, Position, Standing, Subscription, Way,
-};
-use crate::hooks::{self, Configured, Context, Decision, Origin, Policy, Seen};
-use crate::snapshot::HookSnapshot;
+use super::claims::Place;
+use super::remote::Remote;
+use crate::domain::{Every, Facts, HookRequest, Otherwise, Plan, Standing, Subscription, Way};
+use crate::hooks::{self, Context, Decision, Hook, Origin, Policy, Seen};
+use crate::snapshot::{HookCounts, HookSnapshot};
 use crate::store::journal::HookKept;
 
 /// The daemon's own wish for events.
@@ -22,22 +25,44 @@ pub struct Record {
 /// The name under which the daemon itself subscribes.
 pub const RECORD: &str = "record";
 
-struct Member {
-    configured: Configured,
+/// Where a hook runs.
+enum Body {
+    Here(Box<dyn Hook>),
+    There(Box<Remote>),
+}
+
+/// One hook.
+pub(super) struct Member {
+    name: String,
+    type_name: String,
+    priority: i32,
+    /// Counted up as they register; of equal priorities the first goes first.
+    order: u64,
+    policy: Policy,
+    origin: Origin,
+    /// As asked for, for people.
+    args: Vec<(String, String)>,
+    body: Body,
     subscriptions: Vec<Subscription>,
     calls: u64,
     decisions: u64,
+    /// How its calls went.
+    pub(super) counts: HookCounts,
     disabled: Option<String>,
     /// As it was asked for.
     request: HookRequest,
     /// Calls, decisions and the rest are not in the journal as they are now.
     changed: bool,
+    /// The last error that the log has.
+    told: Option<String>,
 }
 
 /// A decision with the hook that made it.
 pub(super) struct Decided {
     /// The hook's name.
     pub by: String,
+    /// Whose decision stands over whose.
+    pub place: Place,
     /// What happens with it.
     pub policy: Policy,
     /// What it wants.
@@ -51,6 +76,18 @@ pub(super) struct Calls {
     pub decided: Vec<Decided>,
     /// Hooks that panicked just now.
     pub failed: Vec<Failed>,
+    /// Hooks of providers that are to be called, by their place in the roster.
+    pub remote: Vec<Due>,
+}
+
+/// A provider's hook that an event is due for.
+pub(super) struct Due {
+    /// Its place in the roster.
+    pub member: usize,
+    /// What it wants to see of it.
+    pub fields: Vec<String>,
+    /// How long its gate waits; None: it observes.
+    pub gate: Option<std::time::Duration>,
 }
 
 /// A hook that panicked.
@@ -59,6 +96,8 @@ pub(super) struct Failed {
     pub by: String,
     /// The panic's text.
     pub what: String,
+    /// Whose decision stands over whose.
+    pub place: Place,
     /// What the gate that waits for it does without it, and the reason.
     pub otherwise: Option<(Otherwise, String)>,
 }
@@ -82,6 +121,7 @@ pub(super) struct Roster {
     /// Which members to look at for a point, by the point's name.
     by_point: HashMap<String, Vec<usize>>,
     generation: u64,
+    registered: u64,
 }
 
 impl Roster {
@@ -91,14 +131,11 @@ impl Roster {
             members: Vec::new(),
             by_point: HashMap::new(),
             generation: 1,
+            registered: 0,
         };
         for request in requests {
             match hooks::build(request, Origin::Config) {
-                Ok(configured) => {
-                    roster
-                        .members
-                        .push(Member::new(configured, request.clone()));
-                }
+                Ok(configured) => roster.register(Member::new(configured, request.clone())),
                 Err(reason) => tracing::error!(
                     hook = request.name,
                     reason,
@@ -108,6 +145,12 @@ impl Roster {
         }
         roster.index();
         roster
+    }
+
+    fn register(&mut self, mut member: Member) {
+        self.registered += 1;
+        member.order = self.registered;
+        self.members.push(member);
     }
 
     /// Adds what a trainer asks for. Returns what is refused: (what, why). A name that is there already runs once.
@@ -121,9 +164,9 @@ impl Roster {
                     let there = self
                         .members
                         .iter()
-                        .find(|member| member.configured.name == request.name);
+                        .find(|member| member.name == request.name);
                     match there {
-                        None => self.members.push(Member::new(configured, request.clone())),
+                        None => self.register(Member::new(configured, request.clone())),
                         Some(there) => refused.extend(there.differs(request)),
                     }
                 }
@@ -153,11 +196,7 @@ impl Roster {
             RECORD.clone_into(&mut own.subscriber);
             subscriptions.push(own);
         }
-        for member in self
-            .members
-            .iter()
-            .filter(|member| member.disabled.is_none())
-        {
+        for member in self.members.iter().filter(|member| member.is_on()) {
             subscriptions.extend(member.subscriptions.iter().cloned());
         }
         Plan {
@@ -192,32 +231,56 @@ impl Roster {
         };
         for at in members {
             let member = &mut self.members[*at];
-            let Some(wish) = member.wish(seen.point, seen.position(), asked) else {
+            let mut wishes = member.subscriptions.iter();
+            let due = |wish: &&Subscription| {
+                wish.point == seen.point
+                    && match wish.way {
+                        Way::Gate => asked.contains(&member.name),
+                        Way::Observe => wish.every.is_due(seen.position()),
+                    }
+            };
+            let Some(wish) = wishes.find(due) else {
                 continue;
             };
             let gate = wish.way == Way::Gate;
+            let place = member.place();
+            let hook = match &mut member.body {
+                Body::Here(hook) => hook,
+                Body::There(_) => {
+                    calls.remote.push(Due {
+                        member: *at,
+                        fields: wish.fields.clone(),
+                        gate: gate.then_some(wish.deadline),
+                    });
+                    continue;
+                }
+            };
             let otherwise = gate.then(|| (wish.otherwise, wish.otherwise_text.clone()));
             member.calls += 1;
             member.changed = true;
-            match catch_unwind(AssertUnwindSafe(|| {
-                member.configured.hook.on_event(cx, seen)
-            })) {
+            let begun = Instant::now();
+            let said = catch_unwind(AssertUnwindSafe(|| hook.on_event(cx, seen)));
+            member.counts.time += begun.elapsed();
+            match said {
                 Ok(decisions) => {
                     member.decisions += decisions.len() as u64;
                     calls
                         .decided
                         .extend(decisions.into_iter().map(|decision| Decided {
-                            by: member.configured.name.clone(),
-                            policy: member.configured.policy,
+                            by: member.name.clone(),
+                            place,
+                            policy: member.policy,
                             decision,
                         }));
                 }
                 Err(panic) => {
                     let what = panic_text(&*panic);
+                    member.counts.errors += 1;
                     member.disabled = Some(format!("it panicked: {what}"));
                     calls.failed.push(Failed {
-                        by: member.configured.name.clone(),
+                        by: member.name.clone(),
                         what,
+                        place,
                         otherwise,
                     });
                 }
@@ -237,8 +300,10 @@ impl Roster {
             if member.disabled.is_some() {
                 continue;
             }
-            let name = member.configured.name.clone();
-            let hook = &mut member.configured.hook;
+            let (name, place) = (member.name.clone(), member.place());
+            let Body::Here(hook) = &mut member.body else {
+                continue;
+            };
             match catch_unwind(AssertUnwindSafe(|| hook.ahead(facts, run))) {
                 Ok(Ok(ahead)) => {
                     let text = |text| (name.clone(), text);
@@ -253,8 +318,8 @@ impl Roster {
                     if let Some((other, _)) = taken {
                         let why = format!("{} is decided by {other} already", standing.field());
                         all.refused.push((name, why));
-                    } else if member.configured.policy != Policy::Act {
-                        let policy = member.configured.policy.word();
+                    } else if member.policy != Policy::Act {
+                        let policy = member.policy.word();
                         let why = format!(
                             "its policy is {policy}: it would have decided {}, nothing is applied",
                             standing.field()
@@ -267,11 +332,13 @@ impl Roster {
                 Ok(Err(why)) => all.refused.push((name, why)),
                 Err(panic) => {
                     let what = panic_text(&*panic);
+                    member.counts.errors += 1;
                     member.disabled = Some(format!("it panicked: {what}"));
                     member.changed = true;
                     all.failed.push(Failed {
                         by: name,
                         what,
+                        place,
                         otherwise: None,
                     });
                 }
@@ -287,7 +354,7 @@ impl Roster {
     /// What a hook decided ahead is new: the same again, also after a restart, is no other decision.
     pub(super) fn decided_ahead(&mut self, name: &str) {
         let mut members = self.members.iter_mut();
-        if let Some(member) = members.find(|member| member.configured.name == name) {
+        if let Some(member) = members.find(|member| member.name == name) {
             member.decisions += 1;
             member.changed = true;
         }
@@ -306,34 +373,51 @@ impl Roster {
                 place,
                 seen: member.snapshot(),
                 request: member.request.clone(),
-                state: member.configured.hook.state(),
+                state: match &member.body {
+                    Body::Here(hook) => hook.state(),
+                    Body::There(remote) => remote.state.clone(),
+                },
+                provider: match &member.body {
+                    Body::Here(_) => None,
+                    Body::There(remote) => Some(remote.kept()),
+                },
             })
         });
         changed.collect()
     }
 
     /// Goes on from what another daemon wrote down: the trainers' hooks are asked for again, and every hook has its state.
-    pub(super) fn restore(&mut self, saved: Vec<(HookSnapshot, HookRequest, serde_json::Value)>) {
+    pub(super) fn restore(&mut self, saved: Vec<HookKept>) {
         let of_trainers = saved
             .iter()
-            .filter(|(seen, _, _)| seen.origin == Origin::Trainer.to_string())
-            .map(|(_, request, _)| request.clone());
+            .filter(|kept| kept.seen.origin == Origin::Trainer.to_string())
+            .map(|kept| kept.request.clone());
         // What was refused then was not written down.
         let _ = self.ask(&of_trainers.collect::<Vec<_>>());
-        for (seen, request, state) in saved {
+        for kept in saved {
+            if kept.provider.is_some() {
+                self.restore_remote(kept);
+                continue;
+            }
+            let HookKept {
+                seen,
+                request,
+                state,
+                ..
+            } = kept;
             let there = self
                 .members
                 .iter_mut()
-                .find(|member| member.configured.name == seen.name);
+                .find(|member| member.name == seen.name);
             // A hook that is configured otherwise now begins anew.
             let Some(member) = there.filter(|member| member.request == request) else {
                 continue;
             };
-            member.calls = seen.calls;
-            member.decisions = seen.decisions;
-            member.changed = false;
-            member.disabled = seen.disabled;
-            if let Err(why) = member.configured.hook.restore(&state) {
+            member.count_on(&seen);
+            let Body::Here(hook) = &mut member.body else {
+                continue;
+            };
+            if let Err(why) = hook.restore(&state) {
                 tracing::error!(
                     hook = seen.name,
                     why,
@@ -351,14 +435,13 @@ impl Roster {
     }
 
     fn index(&mut self) {
-        self.members
-            .sort_by_key(|member| member.configured.priority);
+        self.members.sort_by_key(Member::place);
         self.by_point.clear();
         for (at, member) in self
             .members
             .iter()
             .enumerate()
-            .filter(|(_, member)| member.disabled.is_none())
+            .filter(|(_, member)| member.is_on())
         {
             for subscription in &member.subscriptions {
                 let members = self.by_point.entry(subscription.point.clone()).or_default();
@@ -371,61 +454,84 @@ impl Roster {
 }
 
 impl Member {
-    fn new(configured: Configured, request: HookRequest) -> Self {
-        let mut subscriptions = configured.hook.subscriptions();
-        for subscription in &mut subscriptions {
-            subscription.subscriber.clone_from(&configured.name);
-            // A hook that may not act does not act by its silence either.
-            if configured.policy != Policy::Act {
-                subscription.otherwise = Otherwise::Continue;
-            }
-        }
-        Self {
-            configured,
-            subscriptions,
+    fn new(configured: hooks::Configured, request: HookRequest) -> Self {
+        let args = configured.args.iter();
+        let args = args.map(|(key, value)| (key.clone(), value.to_string()));
+        let mut member = Self {
+            args: args.collect(),
+            subscriptions: configured.hook.subscriptions(),
+            name: configured.name,
+            type_name: configured.type_name.to_owned(),
+            priority: configured.priority,
+            order: 0,
+            policy: configured.policy,
+            origin: configured.origin,
+            body: Body::Here(configured.hook),
             calls: 0,
             decisions: 0,
+            counts: HookCounts::default(),
             disabled: None,
             request,
             changed: true,
+            told: None,
+        };
+        member.sign();
+        member
+    }
+
+    /// Its subscriptions are its own.
+    fn sign(&mut self) {
+        for subscription in &mut self.subscriptions {
+            subscription.subscriber.clone_from(&self.name);
+            // A hook that may not act does not act by its silence either.
+            if self.policy != Policy::Act {
+                subscription.otherwise = Otherwise::Continue;
+            }
         }
     }
 
-    /// The subscription that makes this hook see an event.
-    fn wish(&self, point: &str, position: Position, asked: &[String]) -> Option<&Subscription> {
-        self.subscriptions.iter().find(|wish| {
-            wish.point == point
-                && match wish.way {
-                    Way::Gate => asked.contains(&self.configured.name),
-                    Way::Observe => wish.every.is_due(position),
-                }
-        })
+    fn place(&self) -> Place {
+        (self.priority, self.order)
+    }
+
+    /// Whether it is asked anything.
+    fn is_on(&self) -> bool {
+        self.disabled.is_none()
+    }
+
+    /// Goes on from what another daemon counted.
+    fn count_on(&mut self, seen: &HookSnapshot) {
+        self.calls = seen.calls;
+        self.decisions = seen.decisions;
+        self.counts = seen.counts.clone();
+        self.disabled.clone_from(&seen.disabled);
+        self.changed = false;
     }
 
     /// What to tell a trainer that asks for this name with something else.
     fn differs(&self, request: &HookRequest) -> Option<(String, String)> {
-        let same_args = self
-            .configured
+        let theirs = request
             .args
             .iter()
-            .map(|(key, value)| (key, value))
-            .eq(request.args.iter());
-        if same_args && self.configured.type_name == request.type_name {
+            .map(|(key, value)| (key.clone(), value.to_string()));
+        let same_args = self.args.iter().cloned().eq(theirs);
+        let is_here = matches!(self.body, Body::Here(_));
+        if same_args && self.type_name == request.type_name && is_here {
             return None;
         }
         let mine: Vec<_> = self
-            .configured
             .args
             .iter()
             .map(|(key, value)| format!("{key} = {value}"))
             .collect();
-        let from = match self.configured.origin {
-            Origin::Config => "the daemon's configuration",
-            Origin::Trainer => "another rank",
+        let from = match (&self.body, self.origin) {
+            (Body::There(remote), _) => format!("the provider of module {}", remote.module),
+            (_, Origin::Trainer) => "another rank".to_owned(),
+            _ => "the daemon's configuration".to_owned(),
         };
         let reason = format!(
             "{from} has it already as {} ({}); that one runs, once; give yours another name to run both",
-            self.configured.type_name,
+            self.type_name,
             if mine.is_empty() {
                 "defaults".to_owned()
             } else {
@@ -436,21 +542,23 @@ impl Member {
     }
 
     fn snapshot(&self) -> HookSnapshot {
+        let remote = match &self.body {
+            Body::Here(_) => None,
+            Body::There(remote) => Some(remote),
+        };
         HookSnapshot {
-            name: self.configured.name.clone(),
-            type_name: self.configured.type_name.to_owned(),
-            origin: self.configured.origin.to_string(),
-            policy: self.configured.policy.word().to_owned(),
-            priority: self.configured.priority,
+            name: self.name.clone(),
+            type_name: self.type_name.clone(),
+            origin: self.origin.to_string(),
+            policy: self.policy.word().to_owned(),
+            priority: self.priority,
             calls: self.calls,
             decisions: self.decisions,
             disabled: self.disabled.clone(),
-            args: self
-                .configured
-                .args
-                .iter()
-                .map(|(key, value)| (key.clone(), value.to_string()))
-                .collect(),
+            args: self.args.clone(),
+            counts: self.counts.clone(),
+            module: remote.map(|remote| remote.module.clone()),
+            away: remote.and_then(|remote| remote.away.clone()),
         }
     }
 }
@@ -469,7 +577,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Event, Names, Rank, Value};
-    use crate::hooks::Hook;
+    use crate::hooks::Configured;
     use crate::store::{Live, RunView};
 
     /// What a bug in a hook looks like.

@@ -3,19 +3,16 @@
 
 use std::collections::HashMap;
 
+use super::hook_tables::Table;
 use super::walk::Walk;
 use super::{
-    Config, Drain, Log, LogFormat, Recording, SessionLimits, access, journal, listen, printed,
+    Config, Drain, Log, LogFormat, Recording, SessionLimits, access, journal, listen, modules,
+    printed,
 };
-use crate::domain::{HookRequest, Value};
+use crate::domain::Value;
 use crate::sampler::{Rate, Settings};
 
-pub(super) fn config(
-    walk: &mut Walk,
-    env: &HashMap<String, String>,
-    hooks: Vec<(String, HookRequest)>,
-) -> Config {
-    let hooks: Vec<_> = hooks.into_iter().map(|(_, hook)| hook).collect();
+pub(super) fn config(walk: &mut Walk, env: &HashMap<String, String>, hooks: Vec<Table>) -> Config {
     Config {
         listen: listen::listen(walk, env),
         tokens: access::tokens(walk),
@@ -67,7 +64,13 @@ pub(super) fn config(
             deadline: walk.ms("drain", "deadline_ms"),
         },
         printed: printed::printed(walk, &hooks),
-        hooks,
+        failures: u32::try_from(walk.whole("providers", "failures")).unwrap_or(u32::MAX),
+        providers: modules::settings(walk, env, &hooks),
+        hooks: hooks
+            .into_iter()
+            .filter(|table| table.module.is_none())
+            .map(|table| table.request)
+            .collect(),
         notify_socket: env
             .get("NOTIFY_SOCKET")
             .filter(|name| !name.is_empty())
@@ -89,7 +92,7 @@ fn number(walk: &Walk, section: &'static str, name: &'static str) -> f64 {
     }
 }
 
-fn texts(value: &Value) -> Vec<String> {
+pub(super) fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::List(items) => items
             .iter()

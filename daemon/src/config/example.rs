@@ -18,6 +18,17 @@ const HOOKS: &str = "
 # ones are called first) and policy (\"act\"; \"warn\" and \"observe\" leave the training alone).
 ";
 
+/// A hook of one's own. Its lines stay comments: there is no such module.
+const MODULE: &str = "
+# A class of your own, in a module beside this file (my_hooks.py) or where [providers] looks: the daemon starts the
+# interpreter and keeps it running. `hookbus hooks test my_hooks.py` tries it without a training.
+# [[hooks]]
+# type = \"MyHook\"
+# module = \"my_hooks\"
+# the arguments of its constructor follow
+# interval = 50
+";
+
 /// Every key with its help and default, and each hook, switched off, with its defaults or what it is known for.
 pub fn example() -> String {
     let mut out = HEAD.to_owned();
@@ -34,7 +45,7 @@ pub fn example() -> String {
         let _ = writeln!(out, "# {}{words}\n{} = {}", key.help, key.name, key.default);
     }
     out.push_str(HOOKS);
-    for kind in hooks::LIST {
+    for kind in hooks::all() {
         let _ = write!(
             out,
             "\n# {}; does: {}\n#[[hooks]]\n#type = {:?}\n",
@@ -51,5 +62,6 @@ pub fn example() -> String {
             }
         }
     }
+    out.push_str(MODULE);
     out
 }

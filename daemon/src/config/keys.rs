@@ -376,6 +376,41 @@ pub(super) const KEYS: &[Key] = &[
         "the oldest ended runs are removed while all together are larger",
     ),
     key(
+        "providers",
+        "python",
+        Kind::Text,
+        "\"python3\"",
+        "the interpreter for hooks with a `module`: a program's name, or a path, from this file's directory on; \"\": none is started, the modules' providers attach by hand (hookbus hooks serve)",
+    ),
+    key(
+        "providers",
+        "path",
+        Kind::Texts,
+        "[]",
+        "where it looks for modules besides this file's directory: directories, from there on",
+    ),
+    key(
+        "providers",
+        "failures",
+        Kind::Whole(1, 1_000_000),
+        "5",
+        "a hook of a module that fails so often in a row is switched off",
+    ),
+    key(
+        "providers",
+        "hung_ms",
+        Kind::Whole(1000, 3_600_000),
+        "30000",
+        "a module's process that answers nothing for so long while calls wait is ended and started again",
+    ),
+    key(
+        "providers",
+        "start_ms",
+        Kind::Whole(0, 600_000),
+        "10000",
+        "how long the daemon waits for the modules' hooks at its start; what comes later counts from then on",
+    ),
+    key(
         "drain",
         "deadline_ms",
         Kind::Whole(0, 3_600_000),
@@ -383,37 +418,3 @@ pub(super) const KEYS: &[Key] = &[
         "how long an ending daemon waits for its sessions",
     ),
 ];
-
-/// The nearest of some names, if one is near.
-pub(super) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, name) = names.map(|name| (edits(asked, name), name)).min()?;
-    (distance <= 1 + asked.len() / 4).then_some(name)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, left) in a.bytes().enumerate() {
-        let mut before = row[0];
-        row[0] = at + 1;
-        for (to, right) in b.bytes().enumerate() {
-            let change = before + usize::from(left != right);
-            before = row[to + 1];
-            row[to + 1] = change.min(before + 1).min(row[to] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_meant() {
-        let names = || ["socket", "tcp", "socket_mode"].into_iter();
-        assert_eq!(nearest("sockt", names()), Some("socket"));
-        assert_eq!(nearest("soket_mode", names()), Some("socket_mode"));
-        assert_eq!(nearest("colour", names()), None);
-    }
-}

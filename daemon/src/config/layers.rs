@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use config::{Environment, File, FileFormat, ValueKind};
 
+use super::hook_tables::{self, Table};
 use super::keys::{KEYS, Key};
 use super::values::{from_raw, from_toml, read_text};
 use super::walk::Walk;
-use super::{Args, hook_tables};
-use crate::domain::{HookRequest, Value};
+use super::{Args, modules};
+use crate::domain::Value;
 
 const PREFIX: &str = "HOOKBUSD_";
 
@@ -25,8 +26,8 @@ fn default(key: &Key) -> Value {
     from_toml(&table["value"])
 }
 
-/// The file's keys, and its hooks with where they stand.
-pub(super) fn file(walk: &mut Walk, args: &Args) -> Vec<(String, HookRequest)> {
+/// The file's keys, and its hooks.
+pub(super) fn file(walk: &mut Walk, args: &Args) -> Vec<Table> {
     let Some(path) = &args.config else {
         return Vec::new();
     };
@@ -58,7 +59,9 @@ pub(super) fn file(walk: &mut Walk, args: &Args) -> Vec<(String, HookRequest)> {
     let sorted: BTreeMap<_, _> = sections.into_iter().collect();
     for (section, value) in sorted {
         match (section.as_str(), from_raw(value)) {
-            ("hooks", Value::List(items)) => hooks = hook_tables::hooks(walk, &origin, items),
+            ("hooks", Value::List(items)) => {
+                hooks = hook_tables::hooks(walk, &origin, &modules::folder(args), items);
+            }
             ("hooks", _) => walk.wrong(&origin, "hooks", "write each hook as a [[hooks]] table"),
             (_, Value::Map(items)) => {
                 for (name, value) in items {

@@ -73,6 +73,7 @@ pub(super) fn listen(walk: &mut Walk, env: &HashMap<String, String>) -> Listen {
         allowed_uids: uids,
         tcp,
         tls: access::tls(walk),
+        temporary: std::env::temp_dir(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `layers` | defaults, file, environment and flags, said to the walk one after the other |
 //! | `values` | one value: read, and fitted to its key's kind |
 //! | `hook_tables` | `[[hooks]]` of the file |
+//! | `modules` | hooks of modules of your own, and who runs them |
 //! | `checked` | what was said, made into the [`Config`] |
 //! | `listen`, `access` | keys that must fit each other: sockets; tokens and TLS |
 //! | `journal` | where runs are written down |
@@ -24,6 +25,7 @@ mod journal;
 mod keys;
 mod layers;
 mod listen;
+mod modules;
 mod printed;
 mod secret;
 mod tls;
@@ -41,6 +43,7 @@ pub use secret::{Token, Tokens};
 pub use tls::{Tls, TlsFiles};
 
 use crate::domain::HookRequest;
+use crate::providers;
 use crate::sampler;
 use crate::store::journal::Settings;
 
@@ -57,6 +60,8 @@ pub struct Listen {
     pub tcp: Option<SocketAddr>,
     /// None: TCP is plain.
     pub tls: Option<Tls>,
+    /// Where directories for a while are made.
+    pub temporary: PathBuf,
 }
 
 /// What the daemon itself wants to see.
@@ -154,8 +159,12 @@ pub struct Config {
     pub keep: Keep,
     /// `[drain]`
     pub drain: Drain,
-    /// `[[hooks]]`
+    /// `[[hooks]]` without a module.
     pub hooks: Vec<HookRequest>,
+    /// `[providers]`, and `[[hooks]]` with a module.
+    pub providers: providers::Settings,
+    /// So many failures of a provider's hook in a row switch it off.
+    pub failures: u32,
     /// Only what was written down is shown; nothing is taken, sampled or written.
     pub read_only: bool,
     /// systemd's NOTIFY_SOCKET.

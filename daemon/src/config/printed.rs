@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
+use super::hook_tables::Table;
 use super::keys::KEYS;
 use super::walk::Walk;
-use crate::domain::HookRequest;
+use crate::domain::Value;
 
-pub(super) fn printed(walk: &Walk, hooks: &[HookRequest]) -> String {
+pub(super) fn printed(walk: &Walk, hooks: &[Table]) -> String {
     let mut out = String::from("# hookbusd: the configuration in force\n");
     let mut section = "";
     for key in KEYS {
@@ -22,12 +23,21 @@ pub(super) fn printed(walk: &Walk, hooks: &[HookRequest]) -> String {
             key.help, said.origin, key.name, said.value
         );
     }
-    for hook in hooks {
+    for Table {
+        request: hook,
+        module,
+        ..
+    } in hooks
+    {
         let _ = write!(
             out,
             "\n[[hooks]]\ntype = {:?}\nname = {:?}\n",
             hook.type_name, hook.name
         );
+        if let Some(module) = module {
+            let said = Value::Text(module.said());
+            let _ = writeln!(out, "module = {said}");
+        }
         for (key, value) in &hook.args {
             let _ = writeln!(out, "{key} = {value}");
         }

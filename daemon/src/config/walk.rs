@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{KEYS, Key, nearest};
+use super::keys::{KEYS, Key};
 use super::values::fits;
-use super::{Args, Config, Mistakes, checked, layers};
+use super::{Args, Config, Mistakes, checked, layers, modules};
 use crate::domain::Value;
+use crate::domain::near::nearest;
 
 #[cfg(test)]
 pub(super) use tests::mistakes;
@@ -22,17 +23,21 @@ pub(super) struct Said {
 pub(super) struct Walk {
     said: HashMap<(&'static str, &'static str), Said>,
     mistakes: Vec<String>,
+    /// Where the file's paths begin.
+    pub(super) folder: PathBuf,
 }
 
 pub(super) fn load(args: &Args, env: &HashMap<String, String>) -> Result<Config, Mistakes> {
     let mut walk = Walk {
         said: HashMap::new(),
         mistakes: Vec::new(),
+        folder: PathBuf::new(),
     };
     layers::defaults(&mut walk);
     let hooks = layers::file(&mut walk, args);
     layers::environment(&mut walk, env);
     layers::flags(&mut walk, args);
+    modules::place(&mut walk, args);
     let config = checked::config(&mut walk, env, hooks);
     if walk.mistakes.is_empty() {
         Ok(config)
@@ -50,7 +55,7 @@ impl Walk {
         let sections = KEYS.iter().map(|key| key.section).chain(["hooks"]);
         let why = match nearest(section, sections) {
             Some(near) => format!("there is no such section; do you mean [{near}]?"),
-            None => "there is no such section; there are listen, auth, record, log, limits, sampler, drain and [[hooks]]".to_owned(),
+            None => "there is no such section; there are listen, auth, record, log, limits, sampler, journal, providers, drain and [[hooks]]".to_owned(),
         };
         self.wrong(origin, section, &why);
     }
@@ -63,6 +68,13 @@ impl Walk {
                 origin: origin.to_owned(),
             },
         );
+    }
+
+    /// The same as was said, in other words.
+    pub(super) fn replace(&mut self, section: &'static str, name: &'static str, value: Value) {
+        if let Some(said) = self.said.get_mut(&(section, name)) {
+            said.value = value;
+        }
     }
 
     /// A value from any layer but the defaults: said if there is such a key and the value fits it, else a mistake.

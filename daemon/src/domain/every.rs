@@ -1,10 +1,12 @@
 //! "Every n": intervals as MMEngine 0.10.7 counts them (`mmengine/hooks/hook.py`).
 
+use serde::{Deserialize, Serialize};
+
 use super::Position;
 use super::counting::{Interval, every_n};
 
 /// What an interval counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Base {
     /// Always due.
     Always,
@@ -17,7 +19,7 @@ pub enum Base {
 }
 
 /// An interval. `n <= 0` is never due (but for [`Base::Always`], which looks at neither number).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Every {
     /// What is counted.
     pub base: Base,

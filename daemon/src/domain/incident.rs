@@ -27,11 +27,13 @@ pub enum IncidentKind {
     JournalSetAside,
     /// The kernel killed in a trainer's cgroup for want of memory.
     OutOfMemory,
+    /// Something that a hook of one's own found.
+    ByHook,
 }
 
 impl IncidentKind {
     /// Every kind.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::InvalidLoss,
         Self::ClassMismatch,
         Self::MixedResults,
@@ -43,6 +45,7 @@ impl IncidentKind {
         Self::JournalStopped,
         Self::JournalSetAside,
         Self::OutOfMemory,
+        Self::ByHook,
     ];
 
     /// The word on the wire and in `hookbus show`.
@@ -59,6 +62,7 @@ impl IncidentKind {
             Self::JournalStopped => "journal_stopped",
             Self::JournalSetAside => "journal_set_aside",
             Self::OutOfMemory => "out_of_memory",
+            Self::ByHook => "by_hook",
         }
     }
 

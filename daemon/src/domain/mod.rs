@@ -13,6 +13,7 @@ pub mod hex;
 pub mod ids;
 pub mod incident;
 pub mod memory;
+pub mod near;
 pub mod plan;
 pub mod role;
 pub mod sample;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Every;
 
 /// The two ways to send an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     /// Sent, never waited for.
     Observe,
@@ -14,7 +16,7 @@ pub enum Way {
 }
 
 /// What a gate does on timeout, without a daemon, or with an open breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Otherwise {
     /// The training goes on.
     Continue,
@@ -23,7 +25,7 @@ pub enum Otherwise {
 }
 
 /// A condition that the client checks on its rank.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum When {
     /// No condition.
     Always,
@@ -32,7 +34,7 @@ pub enum When {
 }
 
 /// One wish of one subscriber at one point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     /// The hook's name, or "record".
     pub subscriber: String,

@@ -18,6 +18,45 @@ const PRIORITIES: [(&str, i32); 9] = [
     ("LOWEST", 100),
 ];
 
+/// Where nobody says another.
+pub const NORMAL: i32 = 50;
+
+/// Takes the key `priority`: a number or one of MMEngine's words; None: it is not said.
+pub fn priority(args: &mut BTreeMap<String, Value>) -> Result<Option<i32>, String> {
+    let words = || {
+        PRIORITIES
+            .map(|(word, number)| format!("{word} {number}"))
+            .join(", ")
+    };
+    match args.remove("priority") {
+        None => Ok(None),
+        Some(Value::Integer(number)) if (0..=100).contains(&number) => Ok(Some(number as i32)),
+        Some(Value::Text(word)) => {
+            let known = PRIORITIES.iter().find(|(known, _)| *known == word);
+            known
+                .map(|(_, number)| Some(*number))
+                .ok_or_else(|| format!("priority {word:?} is none of {}", words()))
+        }
+        Some(other) => Err(format!(
+            "priority is {other}; it must be from 0 to 100, or one of {}",
+            words()
+        )),
+    }
+}
+
+/// Takes the key `policy`; None: it is not said.
+pub fn policy(args: &mut BTreeMap<String, Value>) -> Result<Option<Policy>, String> {
+    match args.remove("policy") {
+        None => Ok(None),
+        Some(Value::Text(word)) if word == "act" => Ok(Some(Policy::Act)),
+        Some(Value::Text(word)) if word == "warn" => Ok(Some(Policy::Warn)),
+        Some(Value::Text(word)) if word == "observe" => Ok(Some(Policy::Observe)),
+        Some(other) => Err(format!(
+            "policy is {other}; it must be \"act\", \"warn\" or \"observe\""
+        )),
+    }
+}
+
 /// The arguments of one hook, while they are read.
 pub struct Args<'a> {
     kind: &'a Kind,
@@ -35,38 +74,12 @@ impl<'a> Args<'a> {
 
     /// Key `priority`: a number or one of MMEngine's words; NORMAL by default.
     pub fn priority(&mut self) -> Result<i32, String> {
-        let words = || {
-            PRIORITIES
-                .map(|(word, number)| format!("{word} {number}"))
-                .join(", ")
-        };
-        match self.left.remove("priority") {
-            None => Ok(50),
-            Some(Value::Integer(number)) if (0..=100).contains(&number) => Ok(number as i32),
-            Some(Value::Text(word)) => {
-                let known = PRIORITIES.iter().find(|(known, _)| *known == word);
-                known
-                    .map(|(_, number)| *number)
-                    .ok_or_else(|| format!("priority {word:?} is none of {}", words()))
-            }
-            Some(other) => Err(format!(
-                "priority is {other}; it must be from 0 to 100, or one of {}",
-                words()
-            )),
-        }
+        Ok(priority(&mut self.left)?.unwrap_or(NORMAL))
     }
 
     /// Key `policy`.
     pub fn policy(&mut self) -> Result<Policy, String> {
-        match self.left.remove("policy") {
-            None => Ok(Policy::Act),
-            Some(Value::Text(word)) if word == "act" => Ok(Policy::Act),
-            Some(Value::Text(word)) if word == "warn" => Ok(Policy::Warn),
-            Some(Value::Text(word)) if word == "observe" => Ok(Policy::Observe),
-            Some(other) => Err(format!(
-                "policy is {other}; it must be \"act\", \"warn\" or \"observe\""
-            )),
-        }
+        Ok(policy(&mut self.left)?.unwrap_or_default())
     }
 
     /// A whole number; a float without a fraction is one.
@@ -104,6 +117,23 @@ impl<'a> Args<'a> {
     /// Anything: it is not looked at.
     pub fn ignored(&mut self, name: &str) {
         self.left.remove(name);
+    }
+
+    /// A string.
+    pub fn text(&mut self, name: &str) -> Result<String, String> {
+        self.read(name, "a string", as_text)
+    }
+
+    /// A string, or a list of strings.
+    pub fn text_or_texts(&mut self, name: &str) -> Result<Vec<String>, String> {
+        self.read(
+            name,
+            "a string, or a list of strings",
+            |value| match value {
+                Value::List(items) => items.iter().map(as_text).collect(),
+                alone => Some(vec![as_text(alone)?]),
+            },
+        )
     }
 
     /// A string, or none.

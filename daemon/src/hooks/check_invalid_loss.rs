@@ -23,6 +23,7 @@ pub(super) const KIND: Kind = Kind {
         help: "look every n global iterations; 0 or less: never",
     }],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "`loss`: the sum that the training reports with each iteration, and no other loss. It counts in its own type: a \
@@ -75,6 +76,7 @@ pub(super) const KIND: Kind = Kind {
             },
             INTERVAL_IS_A_NUMBER,
         ],
+        more: None,
     },
     build: |args| {
         Ok(Box::new(CheckInvalidLossHook {
@@ -154,6 +156,10 @@ mod tests {
 
         fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
             Err("there is none here".to_owned())
+        }
+
+        fn newest(&self, _: Whose, _: Name) -> Result<f64, String> {
+            Err("not sampled".to_owned())
         }
 
         fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {

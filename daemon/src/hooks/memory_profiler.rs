@@ -28,6 +28,7 @@ pub(super) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "The host's memory and swap, as the daemon samples them, and the trainer's own resident memory, which the trainer \
@@ -84,6 +85,7 @@ pub(super) const KIND: Kind = Kind {
             },
             INTERVAL_IS_A_NUMBER,
         ],
+        more: None,
     },
     build: |args| {
         Ok(Box::new(MemoryProfilerHook {

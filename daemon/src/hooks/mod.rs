@@ -3,11 +3,17 @@
 //!
 //! The list in [`LIST`] is the one source: parsing, `hookbus hooks`, the README's table, the example config, the pages in
 //! `docs/hooks` and the parity tests' table of differences follow it.
+//!
+//! # A hook of one's own
+//!
+//! Implement [`Hook`], describe it in a [`Kind`], and give that to [`crate::program::main`]: it is asked for, ordered, kept
+//! in the journal and shown as the built-in ones are. `demo/own_daemon` is a whole one.
 
 mod args;
 mod check_invalid_loss;
 pub mod memory_profiler;
 mod num_class_check;
+mod rule;
 mod set_epoch_info;
 mod sync_norm;
 mod sync_random_size;
@@ -15,12 +21,16 @@ mod yolox_lr;
 mod yolox_mode_switch;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub use args::Args;
+use serde::{Deserialize, Serialize};
+
+pub use args::{Args, NORMAL, policy, priority};
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use memory_profiler::MemoryProfilerHook;
 pub use num_class_check::NumClassCheckHook;
+pub use rule::Rule;
 pub use set_epoch_info::SetEpochInfoHook;
 pub use sync_norm::SyncNormHook;
 pub use sync_random_size::SyncRandomSizeHook;
@@ -28,8 +38,8 @@ pub use yolox_lr::YOLOXLrUpdaterHook;
 pub use yolox_mode_switch::YOLOXModeSwitchHook;
 
 use crate::domain::{
-    Description, Event, Facts, HookRequest, IncidentKind, LogLine, Names, Position, Rank, Standing,
-    Subscription, Value,
+    Deed, Description, Event, Facts, Hold, HookRequest, IncidentKind, LogLine, Names, Position,
+    Rank, Size, Standing, Subscription, Value,
 };
 use crate::store::View;
 
@@ -90,6 +100,50 @@ pub enum Decision {
     },
     /// A line for the trainer's log.
     Log(LogLine),
+    /// Something of the desired state, from the next boundary on.
+    Want(Want),
+    /// Something done once, by the rank whose event it was.
+    Do(Deed),
+    /// Something to look at, in words; the training goes on.
+    Incident(String),
+}
+
+/// What a hook wants of the training from where it is on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Want {
+    /// A learning rate: it takes the place of what this hook wanted of the group before.
+    Lr {
+        /// None: every group.
+        group: Option<u32>,
+        /// What.
+        hold: Hold,
+    },
+    /// An input size.
+    Size(Size),
+    /// YOLOX's mode.
+    Mode {
+        /// None: the next epoch.
+        from_epoch: Option<u64>,
+        /// None: those of the run's YOLOXModeSwitchHook, else YOLOX's own.
+        skip_types: Vec<String>,
+    },
+    /// `model.set_epoch(epoch)` before each epoch.
+    SetEpoch(bool),
+    /// The mean of the norm layers' states before each validation.
+    SyncNorm(bool),
+}
+
+impl Want {
+    /// Which field of the desired state, as `hookbus show` has it; two hooks cannot both have it at one position.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Lr { .. } => "lr",
+            Self::Size(_) => "size",
+            Self::Mode { .. } => "mode",
+            Self::SetEpoch(_) => "set_epoch",
+            Self::SyncNorm(_) => "sync_norm",
+        }
+    }
 }
 
 /// What a hook decides ahead of the training, from the trainer's facts alone.
@@ -118,6 +172,11 @@ pub trait Hook: Send {
     /// Called for each event that a subscription of it makes due. For a gate subscription only when a trainer waits.
     fn on_event(&mut self, cx: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
         let _ = (cx, seen);
+        Vec::new()
+    }
+
+    /// What went wrong since it was asked last, one line each: such a call decided less than it should, or nothing.
+    fn take_errors(&mut self) -> Vec<String> {
         Vec::new()
     }
 
@@ -166,6 +225,8 @@ pub enum Origin {
     Config,
     /// A trainer's Hello.
     Trainer,
+    /// A provider's offer.
+    Provider,
 }
 
 impl fmt::Display for Origin {
@@ -173,6 +234,7 @@ impl fmt::Display for Origin {
         out.write_str(match self {
             Self::Config => "config",
             Self::Trainer => "trainer",
+            Self::Provider => "provider",
         })
     }
 }
@@ -193,9 +255,12 @@ pub struct Arg {
     pub help: &'static str,
 }
 
+/// Instead of an original: there is none.
+pub const OWN: &str = "none";
+
 /// What a hook's page says beside its summary and arguments; Markdown, each line of it a paragraph or an item of a list.
 pub struct Page {
-    /// Whose hook it is: the packages and their versions.
+    /// Whose hook it is: the packages and their versions; or [`OWN`].
     pub original: &'static str,
     /// What it decides from.
     pub sees: &'static str,
@@ -205,6 +270,19 @@ pub struct Page {
     pub does: &'static str,
     /// What is meant to differ from the original.
     pub differences: &'static [Difference],
+    /// What else there is to say, as it stands on the page; None: nothing.
+    pub more: Option<fn() -> String>,
+}
+
+impl Page {
+    /// Of a hook of one's own that has no page.
+    pub const NONE: Self = Self {
+        original: "",
+        sees: "",
+        fires: "",
+        does: "",
+        differences: &[],
+    };
 }
 
 /// Something that is meant to differ from the original. Never a decision that the original takes and a training survives.
@@ -257,6 +335,8 @@ pub struct Kind {
     pub args: &'static [Arg],
     /// What a configuration to begin with says instead of the default: (argument, TOML).
     pub example: &'static [(&'static str, &'static str)],
+    /// A trainer cannot ask for it.
+    pub config_only: bool,
     /// What its page says.
     pub page: Page,
     /// Builds one. Errors: the text names the argument.
@@ -277,12 +357,39 @@ pub const LIST: &[Kind] = &[
     check_invalid_loss::KIND,
     memory_profiler::KIND,
     num_class_check::KIND,
+    rule::KIND,
     set_epoch_info::KIND,
     sync_norm::KIND,
     sync_random_size::KIND,
     yolox_lr::KIND,
     yolox_mode_switch::KIND,
 ];
+
+/// The types that this daemon has beside [`LIST`].
+static ADDED: OnceLock<&'static [Kind]> = OnceLock::new();
+
+/// Adds types of one's own, before anything else: configurations, trainers and `hookbus hooks` then know them as the built-in
+/// ones. Errors: a type is there already, or types were added before.
+pub fn add(own: &'static [Kind]) -> Result<(), String> {
+    let mut before = LIST.iter().chain(own).enumerate();
+    let twice = before.find(|(at, kind)| {
+        let mut earlier = LIST.iter().chain(own).take(*at);
+        earlier.any(|other| other.type_name == kind.type_name)
+    });
+    if let Some((_, kind)) = twice {
+        return Err(format!(
+            "there are two types of hooks of the name {}; give yours another",
+            kind.type_name
+        ));
+    }
+    let added = ADDED.set(own);
+    added.map_err(|_| "types of hooks were added already; add all of them at once".to_owned())
+}
+
+/// Every type of hook that this daemon has: the built-in ones, then its own.
+pub fn all() -> impl Iterator<Item = &'static Kind> + Clone {
+    LIST.iter().chain(ADDED.get().copied().unwrap_or_default())
+}
 
 /// A hook that is ready to run.
 pub struct Configured {
@@ -304,14 +411,26 @@ pub struct Configured {
 
 /// Builds the hook that `request` asks for. Errors: one line that says what is wrong and what to do.
 pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String> {
-    let Some(kind) = LIST.iter().find(|kind| kind.type_name == request.type_name) else {
-        let known: Vec<_> = LIST.iter().map(|kind| kind.type_name).collect();
+    if origin == Origin::Trainer && request.args.contains_key("module") {
+        return Err(format!(
+            "a trainer cannot name a module: {:?} with its module belongs into the daemon's configuration",
+            request.type_name
+        ));
+    }
+    let Some(kind) = all().find(|kind| kind.type_name == request.type_name) else {
+        let known: Vec<_> = all().map(|kind| kind.type_name).collect();
         return Err(format!(
             "there is no hook {:?}; there are: {}",
             request.type_name,
             known.join(", ")
         ));
     };
+    if kind.config_only && origin == Origin::Trainer {
+        return Err(format!(
+            "a {} comes from the daemon's configuration, not from a trainer",
+            kind.type_name.to_lowercase()
+        ));
+    }
     let mut args = Args::new(kind, &request.args);
     let priority = args.priority()?;
     let policy = args.policy()?;
@@ -336,16 +455,16 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
 pub fn listed(json: bool) -> String {
     if json {
         let arg = |arg: &Arg| serde_json::json!({"name": arg.name, "default": arg.default, "help": arg.help});
-        let each = LIST.iter().map(|kind| {
+        let each = all().map(|kind| {
             let args: Vec<_> = kind.args.iter().map(arg).collect();
             serde_json::json!({
-                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args,
+                "type": kind.type_name, "summary": kind.summary, "points": kind.points, "effect": kind.effect, "args": args, "module": null,
             })
         });
         return format!("{}\n", serde_json::Value::Array(each.collect()));
     }
     let mut text = String::new();
-    for kind in LIST {
+    for kind in all() {
         text.push_str(&format!(
             "{}: {}\n  at {}; {}\n",
             kind.type_name,
@@ -393,6 +512,18 @@ mod tests {
         let why = why.expect_err("anything else panicked");
         assert!(!why.contains('\n'), "one line: {why:?}");
         why
+    }
+
+    #[test]
+    fn a_trainer_names_neither_a_module_nor_a_type_of_one() {
+        let module = [("module", Value::Text("my_hooks".to_owned()))];
+        for type_name in ["MemoryProfilerHook", "MyHook"] {
+            let why = build(&request(type_name, &module), Origin::Trainer).err();
+            let why = why.expect("it is refused");
+            assert!(why.starts_with("a trainer cannot name a module: "), "{why}");
+        }
+        let why = build(&request("MyHook", &[]), Origin::Trainer).err();
+        assert!(why.is_some_and(|why| why.starts_with("there is no hook \"MyHook\"; there are: ")));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) const KIND: Kind = Kind {
     effect: "stop before the epoch, or a warning",
     args: &[],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "A description that the trainer's side makes of the model and the datasets: each module with an attribute \
@@ -67,6 +68,7 @@ pub(super) const KIND: Kind = Kind {
                 }),
             },
         ],
+        more: None,
     },
     build: |_| Ok(Box::new(NumClassCheckHook::default())),
 };
@@ -340,6 +342,10 @@ mod tests {
 
         fn devices(&self, _: Rank) -> Result<Vec<DeviceUse>, String> {
             Err("there is none here".to_owned())
+        }
+
+        fn newest(&self, _: Whose, _: Name) -> Result<f64, String> {
+            Err("not sampled".to_owned())
         }
 
         fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {

@@ -10,6 +10,7 @@ pub(super) const KIND: Kind = Kind {
     effect: "model.set_epoch(epoch)",
     args: &[],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "Nothing. It is decided before the training starts, so that a daemon that dies later changes nothing.",
@@ -26,6 +27,7 @@ pub(super) const KIND: Kind = Kind {
                 fields: "raised",
             }),
         }],
+        more: None,
     },
     build: |_| Ok(Box::new(SetEpochInfoHook)),
 };

@@ -11,6 +11,7 @@ pub(super) const KIND: Kind = Kind {
     effect: "the trainer's own collective before each validation",
     args: &[],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "How many ranks there are, and whether they share a process group. It is decided before the training starts, so \
@@ -32,6 +33,7 @@ pub(super) const KIND: Kind = Kind {
             why: "each rank of the original takes itself for the only one, and silently nothing is averaged",
             recorded: None,
         }],
+        more: None,
     },
     build: |_| Ok(Box::new(SyncNormHook)),
 };

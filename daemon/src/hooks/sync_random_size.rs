@@ -47,6 +47,7 @@ pub(super) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 2.28.2",
         sees: "`max_epochs` (with `by_epoch=False` the number of iterations), the trainer's seed, and what its input must be a \
@@ -124,6 +125,7 @@ pub(super) const KIND: Kind = Kind {
                 }),
             },
         ],
+        more: None,
     },
     build: |args| Ok(Box::new(SyncRandomSizeHook::new(args)?)),
 };

@@ -68,6 +68,7 @@ pub(super) const KIND: Kind = Kind {
         ("warmup_ratio", "1.0"),
         ("warmup_by_epoch", "true"),
     ],
+    config_only: false,
     page: Page {
         original: "MMDetection 2.28.2 on mmcv 1.7.2",
         sees: "How long the training and its epochs are, the base rate of each parameter group of the optimizer (`initial_lr`, \
@@ -123,6 +124,7 @@ pub(super) const KIND: Kind = Kind {
                 recorded: None,
             },
         ],
+        more: None,
     },
     build: |args| Ok(Box::new(YOLOXLrUpdaterHook::new(args)?)),
 };

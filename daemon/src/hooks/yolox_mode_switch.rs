@@ -22,6 +22,7 @@ pub(super) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    config_only: false,
     page: Page {
         original: "MMDetection 3.3.0",
         sees: "`max_epochs`. The epoch is decided before the training starts, so that a daemon that dies later changes nothing.",
@@ -58,6 +59,7 @@ pub(super) const KIND: Kind = Kind {
                 }),
             },
         ],
+        more: None,
     },
     build: |args| Ok(Box::new(YOLOXModeSwitchHook::new(args)?)),
 };

@@ -1,5 +1,6 @@
 //! Answers for operators, from snapshots and samples. Never on the sessions' thread.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::domain::{
     Clock, GpuSample, HostSample, Owners, ProbeCost, ProcessSample, Rank, Reading, ShmSample,
 };
+use crate::providers::{Known, Provider};
 use crate::snapshot::{Board, Happening, RunSnapshot};
 use crate::store::Live;
 use crate::store::journal::{Archive, Table};
@@ -31,6 +33,8 @@ pub struct Inspector {
     listening: Vec<String>,
     /// Runs that were written down.
     recorded: Option<Archive>,
+    /// Hooks in other processes.
+    providers: Known,
 }
 
 /// One look at a run and at memory.
@@ -58,7 +62,7 @@ pub struct Look {
 /// One thing that can, or cannot, be seen from here.
 pub struct Finding {
     /// "host memory".
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// What was found, or why not.
     pub text: Result<String, String>,
     /// The one line that would mend it.
@@ -83,6 +87,7 @@ impl Inspector {
         clock: Clock,
         listening: Vec<String>,
         recorded: Option<Archive>,
+        providers: Known,
     ) -> Self {
         Self {
             board,
@@ -90,7 +95,13 @@ impl Inspector {
             clock,
             listening,
             recorded,
+            providers,
         }
+    }
+
+    /// The providers of hooks, as they are now.
+    pub fn providers(&self) -> Arc<Vec<Provider>> {
+        Arc::clone(&self.providers.borrow())
     }
 
     /// The daemon's monotonic clock.
@@ -275,25 +286,26 @@ impl Inspector {
             listening: self.listening.clone(),
             findings: vec![
                 Finding {
-                    what: "host memory",
+                    what: Cow::Borrowed("host memory"),
                     text: host,
                     mend: "start hookbusd where /proc/meminfo can be read (a container needs its /proc mounted)",
                 },
                 Finding {
-                    what: "GPU (NVML)",
+                    what: Cow::Borrowed("GPU (NVML)"),
                     text: gpus,
                     mend: "on a machine with an NVIDIA GPU: install its driver, or in a container start it with the GPU runtime (--gpus all)",
                 },
             ]
             .into_iter()
             .chain(self.trainers())
+            .chain(self.providers().iter().flat_map(provider))
             .collect(),
         }
     }
 
     /// Which trainers' memory can be seen, and of each that cannot why, the ranks with one reason together.
     fn trainers(&self) -> Vec<Finding> {
-        let what = "trainers' processes";
+        let what = Cow::Borrowed("trainers' processes");
         let (mut seen, mut sent) = (0, BTreeMap::<&'static str, (String, Vec<String>)>::new());
         for run in self.board.all() {
             for rank in run.ranks.values().filter(|rank| rank.ended.is_none()) {
@@ -317,7 +329,7 @@ impl Inspector {
         let mut findings = Vec::new();
         if seen > 0 || sent.is_empty() {
             findings.push(Finding {
-                what,
+                what: what.clone(),
                 text: Ok(format!("{seen} seen by pid")),
                 mend: "",
             });
@@ -329,7 +341,7 @@ impl Inspector {
             };
             let named = ranks.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
             Finding {
-                what,
+                what: what.clone(),
                 text: Err(format!(
                     "{named}{more}: {why}{}",
                     if why == DENIED { "" } else { SENT }
@@ -339,6 +351,35 @@ impl Inspector {
         }));
         findings
     }
+}
+
+/// A provider, and each of its hooks that does not hold.
+fn provider(provider: &Provider) -> Vec<Finding> {
+    let hooks: Vec<_> = provider
+        .hooks
+        .iter()
+        .map(|hook| &*hook.request.name)
+        .collect();
+    let names = match hooks.as_slice() {
+        [] => "no hooks".to_owned(),
+        hooks => hooks.join(", "),
+    };
+    let link = match &provider.link {
+        Ok(_) => Ok(format!("connected, with {names}")),
+        Err(why) => Err(format!("{names}: {why}")),
+    };
+    let what = |hook: &str| Cow::Owned(format!("provider {}{hook}", provider.module));
+    let refused = provider.refused.iter().map(|(hook, why)| Finding {
+        what: what(&format!(", {hook}")),
+        text: Err(why.clone()),
+        mend: "mend the hook or its lines in the configuration, and start its provider again",
+    });
+    let itself = Finding {
+        what: what(""),
+        text: link,
+        mend: "read the daemon's log: what the provider's process wrote is there, with its module's name",
+    };
+    [itself].into_iter().chain(refused).collect()
 }
 
 const DENIED: &str = "PSS cannot be read: permission denied";

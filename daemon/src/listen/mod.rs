@@ -52,6 +52,8 @@ pub struct Peer {
 /// Bound, not yet serving.
 pub struct Listeners {
     unix: Option<UnixSocket>,
+    /// For the processes that the daemon starts.
+    private: Option<UnixSocket>,
     tcp: Option<TcpListener>,
     /// With which handshake TCP begins; None: plain.
     tls: Option<Arc<ServerConfig>>,
@@ -76,7 +78,7 @@ pub fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     let unix = listen
         .socket
         .as_ref()
-        .map(|path| unix::bind(path, listen))
+        .map(|path| unix::bind(path, listen.socket_mode, &listen.allowed_uids))
         .transpose()?;
     let tcp = listen.tcp.map(|address| {
         let bound = std::net::TcpListener::bind(address).and_then(|listener| {
@@ -96,12 +98,24 @@ pub fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     });
     Ok(Listeners {
         unix,
+        private: None,
         tcp: tcp.transpose()?,
         tls: listen.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
     })
 }
 
 impl Listeners {
+    /// Binds another socket, for the processes that the daemon starts itself: they reach it whatever [listen] says, and do
+    /// not keep a daemon alive that nobody else needs. Returns its address, which is in no list. `temporary`: where
+    /// directories for a while are made.
+    pub fn open_private(&mut self, temporary: &std::path::Path) -> Result<String, BindError> {
+        let beside = self.unix.as_ref().map(|unix| unix.path.as_path());
+        let private = unix::bind_private(beside, temporary)?;
+        let address = format!("unix://{}", private.path.display());
+        self.private = Some(private);
+        Ok(address)
+    }
+
     /// As clients take them.
     pub fn addresses(&self) -> Vec<String> {
         let unix = self
@@ -117,13 +131,27 @@ impl Listeners {
     }
 }
 
-/// Serves until `stop_accepting`, then lets connections end; cuts them on `kill`.
+/// A peer whose machine is gone is noticed within two minutes; the kernel of one that only stands still answers for it.
+fn keep_alive(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let set = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, Duration::from_secs(60)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, 4));
+    if let Err(error) = set {
+        tracing::debug!(%error, "SO_KEEPALIVE");
+    }
+}
+
+/// Serves until `stop_accepting`, then lets connections end; cuts them on `kill`. `own` counts those of the processes that
+/// the daemon started.
 pub async fn serve(
     listeners: Listeners,
     app: axum::Router,
     stop_accepting: CancellationToken,
     kill: CancellationToken,
     connections: Connections,
+    own: Connections,
 ) {
     let serving = Serving {
         app,
@@ -131,7 +159,16 @@ pub async fn serve(
         kill: kill.clone(),
         connections,
     };
-    let Listeners { unix, tcp, tls } = listeners;
+    let for_own = Serving {
+        connections: own,
+        ..serving.clone()
+    };
+    let Listeners {
+        unix,
+        private,
+        tcp,
+        tls,
+    } = listeners;
     let unix_loop = async {
         if let Some(unix) = &unix {
             serving.accept_unix(unix).await;
@@ -142,8 +179,13 @@ pub async fn serve(
             serving.accept_tcp(tcp, tls.as_ref()).await;
         }
     };
-    tokio::join!(unix_loop, tcp_loop);
-    drop(unix);
+    let private_loop = async {
+        if let Some(private) = &private {
+            for_own.accept_unix(private).await;
+        }
+    };
+    tokio::join!(unix_loop, private_loop, tcp_loop);
+    drop((unix, private));
     kill.cancelled().await;
 }
 
@@ -206,6 +248,7 @@ impl Serving {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
+            keep_alive(&stream);
             let peer = Peer {
                 uid: None,
                 pid: None,

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
 use super::BindError;
-use crate::config::Listen;
 
 /// sun_path has 108 bytes with its closing NUL.
 const MOST_PATH_BYTES: usize = 107;
+/// Names that are tried for a new directory.
+const FOLDERS: u32 = 64;
 
 pub(super) struct UnixSocket {
     pub(super) listener: UnixListener,
@@ -20,6 +21,8 @@ pub(super) struct UnixSocket {
     /// Device and inode of the file that was bound, so that only it is removed.
     file: (u64, u64),
     pub(super) allowed_uids: Vec<u32>,
+    /// A directory that was made for it alone.
+    folder: Option<PathBuf>,
 }
 
 /// Whoever lets the socket go takes its file away: at the end, and where a later address cannot be bound.
@@ -30,10 +33,16 @@ impl Drop for UnixSocket {
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket file cannot be removed");
         }
+        if let Some(folder) = &self.folder
+            && let Err(error) = fs::remove_dir(folder)
+        {
+            tracing::warn!(path = %folder.display(), %error, "the socket's directory cannot be removed");
+        }
     }
 }
 
-pub(super) fn bind(path: &Path, listen: &Listen) -> Result<UnixSocket, BindError> {
+/// Binds it with these rights; `allowed_uids` empty: the daemon's own and root.
+pub(super) fn bind(path: &Path, mode: u32, allowed_uids: &[u32]) -> Result<UnixSocket, BindError> {
     let fail = |why: String| {
         BindError(format!(
             "cannot listen on {} (listen.socket): {why}",
@@ -86,22 +95,50 @@ pub(super) fn bind(path: &Path, listen: &Listen) -> Result<UnixSocket, BindError
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = listener.map_err(|error| fail(error.to_string()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(listen.socket_mode)).map_err(|error| {
-        fail(format!(
-            "its mode cannot be set to {:o}: {error}",
-            listen.socket_mode
-        ))
-    })?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| fail(format!("its mode cannot be set to {mode:o}: {error}")))?;
     let file = fs::symlink_metadata(path).map_err(|error| fail(error.to_string()))?;
-    let allowed_uids = if listen.allowed_uids.is_empty() {
+    let allowed_uids = if allowed_uids.is_empty() {
         vec![rustix::process::geteuid().as_raw(), 0]
     } else {
-        listen.allowed_uids.clone()
+        allowed_uids.to_vec()
     };
     Ok(UnixSocket {
         listener,
         path: path.to_path_buf(),
         file: (file.dev(), file.ino()),
         allowed_uids,
+        folder: None,
     })
+}
+
+/// One for the processes that the daemon starts: beside its own socket, else in a new directory below `temporary`.
+pub(super) fn bind_private(
+    beside: Option<&Path>,
+    temporary: &Path,
+) -> Result<UnixSocket, BindError> {
+    const PRIVATE: u32 = 0o600;
+    let own = [rustix::process::geteuid().as_raw()];
+    if let Some(beside) = beside {
+        let mut path = beside.as_os_str().to_owned();
+        path.push(".own");
+        if path.len() <= MOST_PATH_BYTES {
+            return bind(Path::new(&path), PRIVATE, &own);
+        }
+    }
+    // Made anew: what somebody else has put there is not taken.
+    let made = (0..FOLDERS).find_map(|at| {
+        let folder = temporary.join(format!("hookbusd-{}-{at}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.is_ok().then_some(folder)
+    });
+    let folder = made.ok_or_else(|| {
+        BindError(format!(
+            "no directory can be made in {} for the processes of [[hooks]] module (TMPDIR)",
+            temporary.display()
+        ))
+    })?;
+    let mut socket = bind(&folder.join("own.sock"), PRIVATE, &own)?;
+    socket.folder = Some(folder);
+    Ok(socket)
 }

@@ -67,16 +67,58 @@ pub(super) fn run(page: &mut Page, run: &RunSnapshot) {
     }
     for hook in &run.hooks {
         let labels = || vec![("run", id.clone()), ("hook", hook.name.clone())];
-        page.counter(
-            plain("hook_calls", "Events that a hook has seen"),
-            labels(),
-            hook.calls as f64,
-        );
-        page.counter(
-            plain("hook_decisions", "Decisions that a hook has made"),
-            labels(),
-            hook.decisions as f64,
-        );
+        let counts = &hook.counts;
+        for (of, value) in [
+            (
+                plain("hook_calls", "Events that a hook has seen"),
+                hook.calls as f64,
+            ),
+            (
+                plain("hook_decisions", "Decisions that a hook has made"),
+                hook.decisions as f64,
+            ),
+            (
+                plain(
+                    "hook_seconds",
+                    "Time that a hook's calls took; of a provider's until the answers came",
+                ),
+                counts.time.as_secs_f64(),
+            ),
+            (
+                plain(
+                    "hook_errors",
+                    "Calls in which a hook raised, and decisions that were not valid",
+                ),
+                counts.errors as f64,
+            ),
+            (
+                plain("hook_timeouts", "Calls that a hook did not answer in time"),
+                counts.timeouts as f64,
+            ),
+            (
+                plain(
+                    "hook_missed",
+                    "Events that a hook was not called for: too many calls waited already",
+                ),
+                counts.missed as f64,
+            ),
+            (
+                plain(
+                    "hook_overruled",
+                    "Decisions that a hook of a higher priority took otherwise",
+                ),
+                counts.overruled as f64,
+            ),
+            (
+                plain(
+                    "hook_withheld",
+                    "Decisions that a hook's policy kept from the training",
+                ),
+                counts.withheld as f64,
+            ),
+        ] {
+            page.counter(of, labels(), value);
+        }
         page.gauge(
             plain(
                 "hook_enabled",

@@ -235,7 +235,7 @@ impl Inspect for InspectService {
     }
 
     async fn hooks(&self, _: Request<HooksRequest>) -> Result<Response<HooksReply>, Status> {
-        Ok(Response::new(convert::hooks()))
+        Ok(Response::new(convert::hooks(&self.inspector.providers())))
     }
 
     async fn about(&self, _: Request<AboutRequest>) -> Result<Response<AboutReply>, Status> {

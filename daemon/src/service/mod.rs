@@ -7,6 +7,7 @@ mod inspect;
 mod outgoing;
 mod passing;
 mod peer;
+mod providers;
 mod session;
 mod watching;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use hookbus_proto::v1::control_server::ControlServer;
 use hookbus_proto::v1::hook_bus_server::HookBusServer;
 use hookbus_proto::v1::inspect_server::InspectServer;
+use hookbus_proto::v1::providers_server::ProvidersServer;
 use tokio::runtime::Handle;
 use tonic::service::Routes;
 
@@ -23,12 +25,14 @@ pub use convert::{Limits, encode_schedule};
 
 use crate::bus::Hub;
 use crate::inspect::Inspector;
+use crate::providers::Directory;
 
 /// Names of the services, for health.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "hookbus.v1.HookBus",
     "hookbus.v1.Inspect",
     "hookbus.v1.Control",
+    "hookbus.v1.Providers",
 ];
 
 /// Turns "serving" off, before the drain begins.
@@ -48,6 +52,7 @@ impl Health {
 /// All gRPC services; `read_only`: only those that look. `inspection` is the runtime on which answers for operators are made.
 pub async fn routes(
     hub: Hub,
+    directory: Directory,
     inspector: Arc<Inspector>,
     limits: Limits,
     inspection: Handle,
@@ -79,8 +84,14 @@ pub async fn routes(
     if !read_only {
         let session = session::SessionService::new(hub.clone(), limits.clone());
         let session = HookBusServer::new(session).max_decoding_message_size(frame_bytes);
-        let control = ControlServer::new(control::ControlService::new(hub, limits));
-        routes = routes.add_service(session).add_service(control);
+        let control = ControlServer::new(control::ControlService::new(hub, limits.clone()));
+        let providers = providers::ProviderService::new(directory, limits);
+        let providers =
+            ProvidersServer::new(providers).max_decoding_message_size(providers::FRAME_BYTES);
+        routes = routes
+            .add_service(session)
+            .add_service(control)
+            .add_service(providers);
     }
     let router = routes.into_axum_router().route(passing::WATCH, watch);
     (router, Health(reporter))

@@ -187,7 +187,7 @@ async fn fence(
     Ok(())
 }
 
-fn is_broken(status: &Status) -> bool {
+pub(super) fn is_broken(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Cancelled | Code::Unknown | Code::Unavailable | Code::Aborted

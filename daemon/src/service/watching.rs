@@ -138,6 +138,7 @@ impl Stream for Watching {
 #[cfg(test)]
 mod tests {
     use hookbus_proto::v1::SnapshotReply;
+    use crate::providers::Directory;
     use tokio_stream::StreamExt;
 
     use super::*;
@@ -163,6 +164,11 @@ mod tests {
         SnapshotReply::decode(reply).unwrap()
     }
 
+    /// No hook is in another process.
+    fn nobody() -> crate::providers::Known {
+        Directory::new(Vec::new(), Vec::new()).known()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slow_viewer_gets_the_newest_and_is_told_what_it_missed() {
         let live = Live::default();
@@ -171,7 +177,14 @@ mod tests {
             at: std::time::Instant::now(),
             unix: Duration::ZERO,
         };
-        let inspector = Inspector::new(Board::default(), live.clone(), clock, Vec::new(), None);
+        let inspector = Inspector::new(
+            Board::default(),
+            live.clone(),
+            clock,
+            Vec::new(),
+            None,
+            nobody(),
+        );
         let looks = Arc::new(Looks::new(Arc::new(inspector)));
         let watch = || {
             let interval = Duration::from_secs(1);
@@ -222,7 +235,14 @@ mod tests {
             at: std::time::Instant::now(),
             unix: Duration::ZERO,
         };
-        let inspector = Inspector::new(Board::default(), Live::default(), clock, Vec::new(), None);
+        let inspector = Inspector::new(
+            Board::default(),
+            Live::default(),
+            clock,
+            Vec::new(),
+            None,
+            nobody(),
+        );
         let looks = Arc::new(Looks::new(Arc::new(inspector)));
         let interval = Duration::from_secs(1);
         let mut watching =

@@ -118,7 +118,7 @@ pub struct HookSnapshot {
     pub name: String,
     /// Its type.
     pub type_name: String,
-    /// "config" or "trainer".
+    /// "config", "trainer" or "provider".
     pub origin: String,
     /// "act", "warn" or "observe".
     pub policy: String,
@@ -132,6 +132,31 @@ pub struct HookSnapshot {
     pub disabled: Option<String>,
     /// As asked for.
     pub args: Vec<(String, String)>,
+    /// How its calls went.
+    pub counts: HookCounts,
+    /// Of a provider's hook: the namespace of its type.
+    pub module: Option<String>,
+    /// Why it is not called now.
+    pub away: Option<String>,
+}
+
+/// How the calls of a hook went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookCounts {
+    /// That they took; of a provider's until the answers came.
+    pub time: Duration,
+    /// It raised, or its provider died with the call.
+    pub errors: u64,
+    /// No answer in time.
+    pub timeouts: u64,
+    /// Due and not called: its provider was away, or too far behind.
+    pub missed: u64,
+    /// A hook of a higher priority had decided otherwise at the same position.
+    pub overruled: u64,
+    /// Decisions that its policy kept from the training.
+    pub withheld: u64,
+    /// The last of these, in words.
+    pub last_withheld: Option<String>,
 }
 
 /// What one rank did with a decision or an order.

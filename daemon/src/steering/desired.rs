@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::while_running::{Late, Switch, is_hooks};
 use crate::domain::{
     DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop,
 };
 
-/// Operators' words on learning rates that may stand at once; the state stays small.
-const MOST_HOLDS: usize = 64;
+/// Words on learning rates that may stand at once; the state stays small.
+pub(super) const MOST_HOLDS: usize = 64;
 
 /// What the hooks of a run want, whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,22 +30,26 @@ pub struct FromHooks {
 /// The desired state, merged. Its generation grows with each change and never goes back.
 #[derive(Debug)]
 pub struct Desired {
-    state: DesiredState,
+    pub(super) state: DesiredState,
     hooks_mode: Option<Mode>,
+    /// What hooks want over what was decided ahead.
+    pub(super) late: Late,
     /// Holds that every rank has answered, at least one of them with "applied".
-    settled: BTreeSet<String>,
+    pub(super) settled: BTreeSet<String>,
     /// Ids of the orders that were given to this daemon.
-    given_here: BTreeSet<String>,
+    pub(super) given_here: BTreeSet<String>,
     /// The hooks have decided here.
     decided: bool,
     /// Grows with each change of any of these.
-    revision: u64,
+    pub(super) revision: u64,
 }
 
 /// What [`Desired`] writes down beside its state.
 #[derive(Default, Serialize, Deserialize)]
 struct Memo {
     hooks_mode: Option<Mode>,
+    #[serde(default)]
+    late: Late,
     settled: BTreeSet<String>,
 }
 
@@ -57,6 +62,7 @@ impl Desired {
                 ..DesiredState::default()
             },
             hooks_mode: None,
+            late: Late::default(),
             settled: BTreeSet::new(),
             given_here: BTreeSet::new(),
             decided: false,
@@ -70,6 +76,7 @@ impl Desired {
         Self {
             state,
             hooks_mode: memo.hooks_mode,
+            late: memo.late,
             settled: memo.settled,
             ..Self::new(0)
         }
@@ -79,6 +86,7 @@ impl Desired {
     pub fn memo(&self) -> serde_json::Value {
         let memo = Memo {
             hooks_mode: self.hooks_mode.clone(),
+            late: self.late.clone(),
             settled: self.settled.clone(),
         };
         serde_json::to_value(memo).unwrap_or_default()
@@ -138,7 +146,7 @@ impl Desired {
             new.set_epoch.clone_from(&ours.set_epoch);
             new.sync_norm.clone_from(&ours.sync_norm);
             if !new.mode.as_ref().is_some_and(|mode| mode.operator) {
-                new.mode.clone_from(&self.hooks_mode);
+                new.mode = self.late.mode(self.hooks_mode.clone());
             }
         }
         if new != theirs || theirs.generation == ours.generation {
@@ -185,10 +193,10 @@ impl Desired {
         let mut new = self.state.clone();
         new.lr = wanted.lr;
         new.size = wanted.size;
-        new.set_epoch = wanted.set_epoch;
-        new.sync_norm = wanted.sync_norm;
+        new.set_epoch = self.late.flag(Switch::SetEpoch, wanted.set_epoch);
+        new.sync_norm = self.late.flag(Switch::SyncNorm, wanted.sync_norm);
         if !new.mode.as_ref().is_some_and(|mode| mode.operator) {
-            new.mode.clone_from(&wanted.mode);
+            new.mode = self.late.mode(wanted.mode.clone());
         }
         self.hooks_mode = wanted.mode;
         self.decided = true;
@@ -299,15 +307,7 @@ impl Desired {
             ));
         }
         if mode.skip_types.is_empty() {
-            mode.skip_types = self.hooks_mode.as_ref().map_or_else(
-                || {
-                    default_types
-                        .iter()
-                        .map(|name| (*name).to_owned())
-                        .collect()
-                },
-                |hooks| hooks.skip_types.clone(),
-            );
+            mode.skip_types = self.types(default_types);
         }
         self.given_here.insert(mode.id.clone());
         self.state.generation += 1;
@@ -315,7 +315,14 @@ impl Desired {
         Ok(old.filter(|old| old.operator).map(|old| old.id))
     }
 
-    /// Ids of operators' words that stand.
+    /// What the mode leaves out where nobody says it.
+    pub(super) fn types(&self, default_types: &[&str]) -> Vec<String> {
+        let words = || default_types.iter().map(|name| (*name).to_owned());
+        let hooks = self.hooks_mode.as_ref();
+        hooks.map_or_else(|| words().collect(), |hooks| hooks.skip_types.clone())
+    }
+
+    /// Ids of operators' words, and of hooks' holds, that stand.
     pub fn orders(&self) -> Vec<String> {
         let state = &self.state;
         let lr = state.lr_holds.iter().map(|hold| &hold.id);
@@ -357,7 +364,7 @@ impl Desired {
             .as_ref()
             .is_some_and(|mode| mode.operator && mode.id == id)
         {
-            state.mode.clone_from(&self.hooks_mode);
+            state.mode = self.late.mode(self.hooks_mode.clone());
         }
     }
 
@@ -382,7 +389,10 @@ impl Desired {
         self.settled.insert(id.to_owned());
         let new = holds[at].clone();
         // It came into force last, so whatever it covers and was in force before never comes back.
-        let covers = |old: &LrHold| new.group.is_none() || new.group == old.group;
+        let covers = |old: &LrHold| {
+            let may = !is_hooks(&new.id, &new.by) || old.by == new.by;
+            may && (new.group.is_none() || new.group == old.group)
+        };
         let settled = &self.settled;
         holds.retain(|old| old.id == new.id || !covers(old) || !settled.contains(&old.id));
         // A release over nothing that is in force releases nothing any more.

@@ -3,6 +3,8 @@
 
 mod desired;
 mod orders;
+mod while_running;
 
 pub use desired::{Desired, FromHooks};
 pub use orders::{OrderUpdate, Steering};
+pub use while_running::Switch;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub use live::{Live, ProcessKey};
 pub use tracked::{RunView, Tracked};
 
-use crate::domain::{DeviceUse, HostSample, OwnMemory, ProcessSample, Rank};
+use crate::domain::{DeviceUse, HostSample, OwnMemory, ProcessSample, Rank, Reading};
 use series::{Lately, Name};
 
 /// Whose series.
@@ -50,6 +50,9 @@ pub trait View {
     /// What a rank's process and all below it use of each GPU, or why it is not known.
     fn devices(&self, rank: Rank) -> Result<Vec<DeviceUse>, String>;
 
+    /// The newest number of a series, or why there is none now.
+    fn newest(&self, whose: Whose, name: Name) -> Result<f64, String>;
+
     /// The mean and the largest of what was read in the last so long; Err: why there is nothing.
     fn lately(
         &self,
@@ -58,4 +61,10 @@ pub trait View {
         last: Duration,
         now: Instant,
     ) -> Result<Lately, String>;
+
+    /// The newest number of each series that concerns a rank: (name, the GPU's index, number).
+    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let _ = rank;
+        Vec::new()
+    }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::series::{Lately, Name, Number, Track};
+use super::series::{Kind, Lately, Name, Number, Track};
 use super::{Live, ProcessKey, Said, View, Whose};
-use crate::domain::{DeviceUse, HostSample, Position, ProcessSample, Rank, RunId, devices};
+use crate::domain::{
+    DeviceUse, HostSample, Position, ProcessSample, Rank, Reading, RunId, devices,
+};
 
 /// A rank's series, and its process as long as that is sampled. Both end with it.
 #[derive(Debug)]
@@ -120,6 +122,18 @@ impl View for RunView {
         devices::of_tree(main, &sample, &gpus)
     }
 
+    fn newest(&self, whose: Whose, name: Name) -> Result<f64, String> {
+        match whose {
+            Whose::Host => self.live.of_host(|group| group.present(name)),
+            Whose::Gpu(index) => self.live.of_gpu(index, |group| group.present(name)),
+            Whose::Rank(rank) => {
+                let track = self.live.track_of(&self.run, rank);
+                track.map(|track| track.present(name))
+            }
+        }
+        .ok_or("not sampled yet")?
+    }
+
     fn lately(
         &self,
         whose: Whose,
@@ -137,6 +151,37 @@ impl View for RunView {
             }
         }
         .ok_or_else(none)?
+    }
+
+    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let track = self.live.track_of(&self.run, rank);
+        let gpus = self.devices(rank).unwrap_or_default();
+        let each = Name::ALL.into_iter().flat_map(|name| {
+            match name.kind() {
+                Kind::Host => vec![(
+                    None,
+                    self.live.of_host(|group| group.newest(name)).flatten(),
+                )],
+                Kind::Rank => vec![(None, track.as_ref().and_then(|track| track.newest(name)))],
+                Kind::Gpu => {
+                    let of = |index| {
+                        self.live
+                            .of_gpu(index, |group| group.newest(name))
+                            .flatten()
+                    };
+                    gpus.iter()
+                        .map(|gpu| (Some(gpu.gpu), of(gpu.gpu)))
+                        .collect()
+                }
+            }
+            .into_iter()
+            .filter_map(move |(gpu, newest)| {
+                let (at, value) = newest?;
+                let source = "series";
+                Some((name.word(), gpu, Reading { value, at, source }))
+            })
+        });
+        each.collect()
     }
 }
 
@@ -189,7 +234,25 @@ mod tests {
         assert_eq!(rss(&view, 1, now), Ok((60.0, 60.0)));
         let newest = view.process(Rank(3)).unwrap().rss_bytes.value;
         assert_eq!(newest, Ok(60.0));
+        let newest = |rank| view.newest(Whose::Rank(Rank(rank)), Name::ProcessRss);
+        assert_eq!(
+            (newest(3), newest(0)),
+            (Ok(60.0), Err("not sampled yet".into()))
+        );
+        let mut gone = sample(start + Duration::from_secs(3), 0.0);
+        gone.rss_bytes.value = Err("no such process".into());
+        live.set_process((7, 70), gone);
+        assert_eq!(newest(3), Err("no such process".to_owned()));
         assert!(view.process(Rank(0)).is_err());
+        let numbers = |rank| {
+            let each = view.numbers(Rank(rank)).into_iter();
+            let each = each.map(|(name, gpu, number)| (name, gpu, number.value.ok()));
+            each.collect::<Vec<_>>()
+        };
+        let of_rank = numbers(3);
+        let known = ("process_rss_bytes", None, Some(60.0));
+        assert!(of_rank.contains(&known), "{of_rank:?}");
+        assert_eq!(numbers(0), [], "nothing is known of it");
         tracked.follow(Some((7, 70)), true);
         assert_eq!(live.watched(), []);
         assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));

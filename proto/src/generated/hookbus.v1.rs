@@ -1978,6 +1978,33 @@ pub struct HookStatus {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// that its calls took, all together; of a provider's: until its answers came
+    #[prost(double, tag = "10")]
+    pub time_s: f64,
+    /// calls in which it raised, or that its provider died with
+    #[prost(uint64, tag = "11")]
+    pub errors: u64,
+    /// calls without an answer in time
+    #[prost(uint64, tag = "12")]
+    pub timeouts: u64,
+    /// due, and not called: its provider was away, or too far behind
+    #[prost(uint64, tag = "13")]
+    pub missed: u64,
+    /// decisions that a hook of a higher priority had taken otherwise at the same position
+    #[prost(uint64, tag = "14")]
+    pub overruled: u64,
+    /// decisions that its policy kept from the training
+    #[prost(uint64, tag = "15")]
+    pub withheld: u64,
+    /// "would have stopped at iteration 120: loss spike"
+    #[prost(string, tag = "16")]
+    pub last_withheld: ::prost::alloc::string::String,
+    /// of a provider's hook
+    #[prost(string, tag = "17")]
+    pub module: ::prost::alloc::string::String,
+    /// why it is not called now: "its provider is not connected"; empty: it is called
+    #[prost(string, tag = "18")]
+    pub away: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {
@@ -2474,6 +2501,9 @@ pub struct HookInfo {
     pub args: ::prost::alloc::vec::Vec<HookArg>,
     #[prost(string, tag = "5")]
     pub effect: ::prost::alloc::string::String,
+    /// of a provider's hook; empty: built in
+    #[prost(string, tag = "6")]
+    pub module: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HookArg {
@@ -3800,6 +3830,589 @@ pub mod control_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "hookbus.v1.Control";
     impl<T> tonic::server::NamedService for ControlServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProviderFrame {
+    #[prost(oneof = "provider_frame::Frame", tags = "1, 2, 3")]
+    pub frame: ::core::option::Option<provider_frame::Frame>,
+}
+/// Nested message and enum types in `ProviderFrame`.
+pub mod provider_frame {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        #[prost(message, tag = "1")]
+        Introduction(super::Introduction),
+        #[prost(message, tag = "2")]
+        Offer(super::Offer),
+        #[prost(message, tag = "3")]
+        Answers(super::Answers),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DaemonFrame {
+    #[prost(oneof = "daemon_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub frame: ::core::option::Option<daemon_frame::Frame>,
+}
+/// Nested message and enum types in `DaemonFrame`.
+pub mod daemon_frame {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        #[prost(message, tag = "1")]
+        Assignment(super::Assignment),
+        #[prost(message, tag = "2")]
+        Accepted(super::Accepted),
+        #[prost(message, tag = "3")]
+        Opened(super::RunOpened),
+        #[prost(message, tag = "4")]
+        Facts(super::RunFacts),
+        #[prost(message, tag = "5")]
+        Calls(super::Calls),
+        #[prost(message, tag = "6")]
+        Closed(super::RunClosed),
+        #[prost(message, tag = "7")]
+        Fence(super::Fence),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Introduction {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// the namespace of its types: "my_hooks". One provider a module at a time
+    #[prost(string, tag = "2")]
+    pub module: ::prost::alloc::string::String,
+    /// "hookbus-python 0.1.0", for people
+    #[prost(string, tag = "3")]
+    pub client: ::prost::alloc::string::String,
+    /// of a process that the daemon started: HOOKBUS_PROVIDER_TICKET; else empty
+    #[prost(string, tag = "4")]
+    pub ticket: ::prost::alloc::string::String,
+}
+/// Empty where nobody configured this module: then the provider offers what it likes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Assignment {
+    #[prost(message, repeated, tag = "1")]
+    pub hooks: ::prost::alloc::vec::Vec<HookRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Offer {
+    #[prost(message, repeated, tag = "1")]
+    pub hooks: ::prost::alloc::vec::Vec<OfferedHook>,
+    /// "hook NAME": the module does not import, the constructor raised, ...
+    #[prost(message, repeated, tag = "2")]
+    pub refused: ::prost::alloc::vec::Vec<Refusal>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OfferedHook {
+    /// as assigned; by hand: type, name and arguments for people. `priority` and `policy` are
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<HookRequest>,
+    /// arguments too, read by the daemon: NORMAL (50) and "act" where they are not said
+    ///
+    /// `subscriber` is filled in by the daemon. A deadline_ms of 0: 50 at an iteration,
+    #[prost(message, repeated, tag = "2")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
+    /// 2000 else
+    ///
+    /// calls have `memory`
+    #[prost(bool, tag = "3")]
+    pub wants_memory: bool,
+    /// calls have `desired`
+    #[prost(bool, tag = "4")]
+    pub wants_state: bool,
+    /// one sentence, for people
+    #[prost(string, tag = "5")]
+    pub summary: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Accepted {
+    /// "hook NAME": its name is taken, ...; "point NAME": there is none
+    #[prost(message, repeated, tag = "1")]
+    pub refused: ::prost::alloc::vec::Vec<Refusal>,
+}
+/// Everything that a provider knew of this run on an earlier connection is void.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunOpened {
+    /// its number in this connection: the other frames name it
+    #[prost(uint64, tag = "1")]
+    pub run: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// name@launch
+    #[prost(string, tag = "3")]
+    pub run_id: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub attempt: u32,
+    #[prost(uint32, tag = "5")]
+    pub world_size: u32,
+    /// absent: not known yet
+    #[prost(message, optional, tag = "6")]
+    pub facts: ::core::option::Option<Facts>,
+    /// of hooks that kept one in this attempt
+    #[prost(message, repeated, tag = "7")]
+    pub states: ::prost::alloc::vec::Vec<HookState>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HookState {
+    /// its name
+    #[prost(string, tag = "1")]
+    pub hook: ::prost::alloc::string::String,
+    /// as its last answer had it
+    #[prost(string, tag = "2")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunFacts {
+    #[prost(uint64, tag = "1")]
+    pub run: u64,
+    #[prost(message, optional, tag = "2")]
+    pub facts: ::core::option::Option<Facts>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunClosed {
+    #[prost(uint64, tag = "1")]
+    pub run: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Calls {
+    #[prost(message, repeated, tag = "1")]
+    pub calls: ::prost::alloc::vec::Vec<Call>,
+}
+/// An event that is due for one hook.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Call {
+    /// counted up per run; the same when it comes again on another connection
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub run: u64,
+    /// its name
+    #[prost(string, tag = "3")]
+    pub hook: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub rank: u32,
+    #[prost(string, tag = "5")]
+    pub point: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub at: ::core::option::Option<Position>,
+    /// NaN and infinities are values
+    #[prost(map = "string, double", tag = "7")]
+    pub fields: ::std::collections::HashMap<::prost::alloc::string::String, f64>,
+    /// wanted and not there: why ("on device")
+    #[prost(map = "string, string", tag = "8")]
+    pub unknown: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(uint64, optional, tag = "9")]
+    pub rss_bytes: ::core::option::Option<u64>,
+    /// the training waits
+    #[prost(bool, tag = "10")]
+    pub gate: bool,
+    /// an answer after it is not looked at; a gate's is what the training waits at most
+    #[prost(uint32, tag = "11")]
+    pub deadline_ms: u32,
+    /// gate of a job whose ranks act together: where its condition held
+    #[prost(uint32, repeated, tag = "12")]
+    pub held_on: ::prost::alloc::vec::Vec<u32>,
+    #[prost(message, repeated, tag = "13")]
+    pub memory: ::prost::alloc::vec::Vec<MemoryNumber>,
+    #[prost(message, optional, tag = "14")]
+    pub desired: ::core::option::Option<State>,
+}
+/// The newest number of each series (the names of Inspect.History), with its age. GPUs: one of each that the rank uses.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MemoryNumber {
+    /// "cgroup_working_set_bytes"
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// its index
+    #[prost(uint32, optional, tag = "2")]
+    pub gpu: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    pub reading: ::core::option::Option<Reading>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Answers {
+    #[prost(message, repeated, tag = "1")]
+    pub answers: ::prost::alloc::vec::Vec<Answer>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Answer {
+    #[prost(uint64, tag = "1")]
+    pub run: u64,
+    /// of the call
+    #[prost(uint64, tag = "2")]
+    pub id: u64,
+    /// in their order
+    #[prost(message, repeated, tag = "3")]
+    pub decisions: ::prost::alloc::vec::Vec<HookDecision>,
+    /// absent: as before. At most 1 MiB
+    #[prost(string, optional, tag = "4")]
+    pub state_json: ::core::option::Option<::prost::alloc::string::String>,
+    /// it raised: one line for people; its decisions are then not looked at
+    #[prost(string, tag = "5")]
+    pub error: ::prost::alloc::string::String,
+    /// for the daemon's log; may be cut
+    #[prost(string, tag = "6")]
+    pub traceback: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HookDecision {
+    #[prost(oneof = "hook_decision::What", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub what: ::core::option::Option<hook_decision::What>,
+}
+/// Nested message and enum types in `HookDecision`.
+pub mod hook_decision {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "1")]
+        Stop(super::StopDecision),
+        #[prost(message, tag = "2")]
+        Log(super::LogLine),
+        /// held from the next boundary on; takes the place of what this hook held before
+        #[prost(message, tag = "3")]
+        Lr(super::LrOrder),
+        #[prost(message, tag = "4")]
+        Size(super::SizeOrder),
+        #[prost(message, tag = "5")]
+        Mode(super::ModeDecision),
+        #[prost(bool, tag = "6")]
+        SetEpoch(bool),
+        #[prost(bool, tag = "7")]
+        SyncNorm(bool),
+        #[prost(message, tag = "8")]
+        Checkpoint(super::SaveCheckpoint),
+        #[prost(message, tag = "9")]
+        Custom(super::Custom),
+        /// something to look at; the training goes on
+        #[prost(string, tag = "10")]
+        Incident(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StopDecision {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// written before the stop
+    #[prost(message, repeated, tag = "2")]
+    pub logs: ::prost::alloc::vec::Vec<LogLine>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModeDecision {
+    /// absent: the next one
+    #[prost(uint64, optional, tag = "1")]
+    pub from_epoch: ::core::option::Option<u64>,
+    /// empty: those of the run's YOLOXModeSwitchHook, else Mosaic, RandomAffine, MixUp
+    #[prost(string, repeated, tag = "2")]
+    pub skip_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+pub mod providers_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct ProvidersClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl ProvidersClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> ProvidersClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ProvidersClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ProvidersClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The first frame is Introduction, within 10 s.
+        pub async fn serve(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ProviderFrame>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DaemonFrame>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hookbus.v1.Providers/Serve",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hookbus.v1.Providers", "Serve"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod providers_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ProvidersServer.
+    #[async_trait]
+    pub trait Providers: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Serve method.
+        type ServeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DaemonFrame, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The first frame is Introduction, within 10 s.
+        async fn serve(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ProviderFrame>>,
+        ) -> std::result::Result<tonic::Response<Self::ServeStream>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct ProvidersServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ProvidersServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ProvidersServer<T>
+    where
+        T: Providers,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/hookbus.v1.Providers/Serve" => {
+                    #[allow(non_camel_case_types)]
+                    struct ServeSvc<T: Providers>(pub Arc<T>);
+                    impl<
+                        T: Providers,
+                    > tonic::server::StreamingService<super::ProviderFrame>
+                    for ServeSvc<T> {
+                        type Response = super::DaemonFrame;
+                        type ResponseStream = T::ServeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ProviderFrame>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Providers>::serve(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ServeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ProvidersServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "hookbus.v1.Providers";
+    impl<T> tonic::server::NamedService for ProvidersServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

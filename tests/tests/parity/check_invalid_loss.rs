@@ -1,13 +1,31 @@
-//! CheckInvalidLossHook: the real hook and the client's compiled plan over sequences of losses.
+//! CheckInvalidLossHook: the real hook, and the same as a rule, with the client's compiled plan over sequences of losses.
 
 use hookbusd::domain::{Event, LogLevel, LogLine, Names, Position, Subscription, When};
-use hookbusd::hooks::Decision;
-use serde_json::Value as Json;
+use hookbusd::hooks::{Configured, Decision, Origin, build};
+use serde_json::{Value as Json, json};
 
-use super::recorded::{Fixed, Outcome, Verdict, call, due, equal, hook, integers, number};
+use super::recorded::{Fixed, Outcome, Verdict, call, due, equal, hook, integers, number, request};
 
 pub(super) fn decide(case: &Json) -> Outcome {
-    let mut configured = hook("CheckInvalidLossHook", &case["config"])?;
+    over_losses(as_a_rule(&case["config"])?, case).map_err(|why| format!("as a rule: {why}"))?;
+    over_losses(hook("CheckInvalidLossHook", &case["config"])?, case)
+}
+
+/// As the rule's page has it.
+fn as_a_rule(config: &Json) -> Result<Configured, String> {
+    let interval = config.get("interval").cloned();
+    let asked = json!({
+        "at": "after_train_iter",
+        "every": interval.unwrap_or(json!(50)),
+        "gate": true,
+        "when": "!is_finite(loss)",
+        "do": "stop('loss become infinite or NaN!')",
+        "otherwise": "stop",
+    });
+    build(&request("Rule", &asked), Origin::Config)
+}
+
+fn over_losses(mut configured: Configured, case: &Json) -> Outcome {
     let wish: Subscription = configured.hook.subscriptions().remove(0);
     let (input, expected) = (&case["input"], &case["expected"]);
     let start = input["start_iter"].as_u64().expect("start_iter");

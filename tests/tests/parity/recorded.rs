@@ -177,6 +177,10 @@ impl View for Fixed {
         Err("there is none here".to_owned())
     }
 
+    fn newest(&self, _: Whose, _: Name) -> Result<f64, String> {
+        Err("not sampled".to_owned())
+    }
+
     fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
         Err("not sampled".to_owned())
     }

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{GateAnswer, GateStop, KEPT_LOGS, Link, Run, ToTrainer, View, push_bounded};
-use crate::bus::roster::Decided;
-use crate::domain::{
-    Batch, Deed, Description, Effective, Event, GateRequest, LogLevel, LogLine, Names, Otherwise,
-    Position, Rank, Stop,
-};
-use crate::hooks::{Context, Decision, Policy, Seen};
-use crate::snapshot::{LogSeen, What};
+use super::decisions::Whence;
+use super::gates::Said;
+use super::{GateAnswer, Link, Run, ToTrainer, View};
+use crate::domain::{Batch, Description, Event, GateRequest, Names, Otherwise, Rank};
+use crate::hooks::{Context, Seen};
+use crate::snapshot::What;
 use crate::store::journal::{Dropped, Kind};
 
 impl Run {
@@ -65,6 +63,10 @@ impl Run {
         }
         events.drain(..taken.skip);
         self.keep_events(link.rank, names, events, now);
+        // However many events there are, a gate does not wait longer for it.
+        if self.roster.next_due().is_some_and(|due| due <= now) {
+            self.look_at_calls(now);
+        }
     }
 
     /// A rank says what its model and datasets are.
@@ -99,34 +101,38 @@ impl Run {
             &seen,
             asked.map_or(&[], |gate| &gate.subscribers),
         );
-        let mut answer = GateAnswer {
-            seq: event.seq,
-            stop: None,
-            logs: Vec::new(),
+        let whence = Whence {
+            rank,
+            point,
+            at: event.position,
         };
+        let mut said = Said::default();
         let has_decided = !calls.decided.is_empty();
         for (n, decided) in calls.decided.into_iter().enumerate() {
-            self.decide(&seen, n, decided, asked.is_some(), &mut answer, now);
+            let gate = asked.is_some().then_some(&mut said);
+            self.decide(&whence, n, decided, gate, now);
         }
         if has_decided {
             self.take_early(now);
         }
         for failed in &calls.failed {
             if let Some((Otherwise::Stop, reason)) = &failed.otherwise {
-                let id = self.decision_id(&failed.by, &seen, 0);
-                self.note(&id, &failed.by, "stop", reason, now);
-                answer.stop.get_or_insert(GateStop {
-                    id,
-                    reason: reason.clone(),
-                    by: failed.by.clone(),
-                });
+                let from = (rank, point, event.position);
+                let reason = reason.clone();
+                self.stop_otherwise(&failed.by, failed.place, from, reason, &mut said, now);
             }
         }
+        let is_remote = !calls.remote.is_empty();
+        let waits = if is_remote {
+            self.call(calls.remote, &seen, asked, &mut said, view, now)
+        } else {
+            Vec::new()
+        };
         if asked.is_some() {
-            if let Some(member) = self.members.get_mut(&rank) {
-                member.gates += 1;
-            }
-            self.send(rank, ToTrainer::Gate(answer));
+            self.answer_gate(rank, event.seq, waits, said);
+        }
+        if is_remote {
+            self.pump_all(now);
         }
         self.report_failed(calls.failed, now);
     }
@@ -138,115 +144,5 @@ impl Run {
         let point = &names.points[event.point as usize];
         self.followers
             .tell(now, Some(rank), event.position, point, what);
-    }
-
-    fn decide(
-        &mut self,
-        seen: &Seen<'_>,
-        n: usize,
-        decided: Decided,
-        gate: bool,
-        answer: &mut GateAnswer,
-        now: Instant,
-    ) {
-        let Decided {
-            by,
-            policy,
-            decision,
-        } = decided;
-        let (rank, at) = (seen.rank, seen.position());
-        let id = self.decision_id(&by, seen, n);
-        let (what, reason) = match (&decision, policy) {
-            (Decision::Log(line), _) => ("log", line.text.clone()),
-            (Decision::Stop { reason, .. }, Policy::Act) => ("stop", reason.clone()),
-            (Decision::Stop { reason, .. }, _) => ("would stop", reason.clone()),
-        };
-        let told = What::Decision {
-            by: by.clone(),
-            what: what.into(),
-            reason,
-            id: id.clone(),
-        };
-        self.happened(now, Some(rank), at, seen.point, told);
-        match (decision, policy) {
-            (_, Policy::Observe) => {}
-            (Decision::Log(line), _) => self.log(id, &by, rank, at, line, now),
-            (
-                Decision::Stop {
-                    reason, incident, ..
-                },
-                Policy::Warn,
-            ) => {
-                let text = format!("{by} would have stopped the training: {reason}");
-                self.open_incident(
-                    format!("stop/{id}"),
-                    incident,
-                    text.clone(),
-                    Some(rank),
-                    at,
-                    now,
-                );
-                let line = LogLine {
-                    level: LogLevel::Warning,
-                    text,
-                };
-                if gate {
-                    answer.logs.push(line)
-                } else {
-                    self.log(id, &by, rank, at, line, now)
-                }
-            }
-            (
-                Decision::Stop {
-                    reason,
-                    logs,
-                    incident,
-                },
-                Policy::Act,
-            ) => {
-                tracing::warn!(run = %self.id, %rank, hook = by, iter = at.iter, reason, "a hook stops the training");
-                self.open_incident(
-                    format!("stop/{id}"),
-                    incident,
-                    reason.clone(),
-                    Some(rank),
-                    at,
-                    now,
-                );
-                self.note(&id, &by, "stop", &reason, now);
-                if gate {
-                    answer.logs.extend(logs);
-                    answer.stop.get_or_insert(GateStop { id, reason, by });
-                } else {
-                    for (n, line) in logs.into_iter().enumerate() {
-                        self.log(format!("{id}/log{n}"), &by, rank, at, line, now);
-                    }
-                    let stop = Stop {
-                        id,
-                        effective: Effective::Next,
-                        reason,
-                        by,
-                    };
-                    let before = self.desired.state().lines();
-                    if self.desired.stop(stop).is_ok() {
-                        self.send_state(&before, now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn log(&mut self, id: String, by: &str, rank: Rank, at: Position, line: LogLine, now: Instant) {
-        push_bounded(
-            &mut self.logs,
-            LogSeen {
-                rank,
-                at,
-                text: line.text.clone(),
-                by: by.to_owned(),
-            },
-            KEPT_LOGS,
-        );
-        self.command(id, by, rank, at, Deed::Log(line), now);
     }
 }

@@ -21,6 +21,9 @@ const LEAST_SHARE: usize = 4;
 /// While nothing is written, of more than this only the last of each rank waits.
 const WAITING: usize = 4096;
 
+/// Where in the memo of the desired state it is who has decided what where.
+pub(super) const CLAIMS: &str = "claims";
+
 /// What waits to be said, and to be answered.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -153,6 +156,7 @@ impl Run {
     pub(super) fn write_facts(&mut self, now: Instant) {
         let facts = Box::new(self.facts.clone());
         self.write(now, Kind::Facts(facts));
+        self.tell_providers_facts(now);
     }
 
     pub(super) fn write_holes(&mut self, rank: Rank, now: Instant) {
@@ -327,11 +331,15 @@ impl Run {
         for hook in self.roster.changed() {
             self.write(now, Kind::Hook(Box::new(hook)));
         }
-        let revision = Some(self.desired.revision());
+        let revision = Some(self.desired.revision() + self.claims.revision());
         if self.kept.revision != revision {
             self.kept.revision = revision;
             let state = Box::new(self.desired.state().clone());
-            let memo = self.desired.memo();
+            let mut memo = self.desired.memo();
+            let claims = self.claims.kept();
+            if !claims.is_null() {
+                memo[CLAIMS] = claims;
+            }
             self.write(now, Kind::Desired(state, memo));
         }
     }

@@ -76,6 +76,7 @@ impl Run {
     /// Looks for ranks that are silent and for orders that are overdue.
     pub(in crate::bus) fn tick(&mut self, now: Instant, alive: impl Fn((u32, u64)) -> bool) {
         self.lead_without_rank_0(now);
+        self.look_at_calls(now);
         let updates = self.steering.overdue(now);
         self.tell(updates);
         let ranks: Vec<_> = self.members.keys().copied().collect();

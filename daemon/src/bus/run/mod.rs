@@ -2,11 +2,15 @@
 //! silence is in the files beside this one. No I/O; the clock is an argument.
 
 mod ahead;
+mod calls;
+mod decisions;
 mod events;
+mod gates;
 mod kept;
 mod liveness;
 mod orders;
 mod out_of_memory;
+mod providers;
 mod restored;
 mod results;
 
@@ -19,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::Rules;
 use super::answers::{Answers, Cause};
+use super::claims::Claims;
 use super::followers::Followers;
 use super::incidents::Incidents;
 use super::member::Member;
@@ -27,15 +32,17 @@ use super::messages::{
 };
 use super::roster::Roster;
 use crate::domain::{
-    EncodedSchedule, Facts, Hello, IncidentKind, Outcome, Position, Rank, RunId, TrainerResult,
+    EncodedSchedule, Facts, GateRequest, Hello, IncidentKind, Outcome, Position, Rank, RunId,
+    TrainerResult,
 };
-use crate::hooks::Seen;
 use crate::session::{Admission, Current, Held, admit};
 use crate::snapshot::{AttemptSeen, Happening, LogSeen, Phase, ResultSeen, RunSnapshot, What};
 use crate::steering::{Desired, OrderUpdate, Steering};
 use crate::store::journal::{Attached, Kind};
 use crate::store::{Live, View};
+use gates::Gate;
 use kept::Kept;
+use providers::Providers;
 
 const KEPT_RESULTS: usize = 256;
 const KEPT_LOGS: usize = 64;
@@ -66,6 +73,11 @@ pub(super) struct Run {
     schedules: Vec<Arc<EncodedSchedule>>,
     steering: Steering<Updates>,
     answers: Answers,
+    /// What hooks have decided where.
+    claims: Claims,
+    /// That wait for hooks of providers.
+    gates: Vec<Gate>,
+    providers: Providers,
     results: VecDeque<ResultSeen>,
     outcomes: BTreeMap<(Cow<'static, str>, Outcome), u64>,
     memory: BTreeMap<Rank, out_of_memory::Watched>,
@@ -116,6 +128,9 @@ impl Run {
             schedules: Vec::new(),
             steering: Steering::default(),
             answers: Answers::default(),
+            claims: Claims::default(),
+            gates: Vec::new(),
+            providers: Providers::default(),
             results: VecDeque::new(),
             outcomes: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -198,6 +213,7 @@ impl Run {
         if let Some(why) = self.journal_stopped.take() {
             self.journal_trouble(Some(&why), now);
         }
+        self.open_providers(now);
         let plan = self.plan();
         let member = &self.members[&rank];
         let welcome = Welcome {
@@ -316,13 +332,21 @@ impl Run {
         let rank = hello.rank;
         let mut refused = self.roster.ask(&hello.hooks);
         refused.extend(self.roster.unreachable(&hello.points));
-        for (what, reason) in &refused {
+        self.refuse(rank, &refused);
+        refused
+    }
+
+    fn refuse(&mut self, rank: Rank, refused: &[(String, String)]) {
+        for (what, reason) in refused {
+            let one = (what.clone(), reason.clone(), rank);
+            if self.refused.contains(&one) {
+                continue;
+            }
             tracing::warn!(run = %self.id, %rank, what, reason, "refused");
             self.refused
                 .retain(|(old, _, whose)| (old, *whose) != (what, rank));
-            self.refused.push((what.clone(), reason.clone(), rank));
+            self.refused.push(one);
         }
-        refused
     }
 
     fn plan(&self) -> crate::domain::Plan {
@@ -351,6 +375,7 @@ impl Run {
             std::mem::take(&mut self.kept),
             std::mem::take(&mut self.before),
         );
+        let providers = std::mem::take(&mut self.providers).next_attempt();
         let mut superseded = std::mem::take(&mut self.superseded);
         let sessions = self.members.values().map(|member| &member.hello.session);
         superseded.extend(sessions.cloned());
@@ -365,8 +390,10 @@ impl Run {
             journal_stopped: self.journal_stopped.take(),
             desired: Desired::new(generation),
             followers: followers.restart(now),
+            providers,
             ..Self::new(id, rules, now)
         };
+        self.join_all(now);
     }
 
     /// The rank of a live link; None for an older connection.
@@ -423,7 +450,9 @@ impl Run {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let lead = self.lead_by.filter(|_| self.leader.is_none());
-        self.steering.next_deadline().into_iter().chain(lead).min()
+        let calls = self.roster.next_due();
+        let steering = self.steering.next_deadline();
+        steering.into_iter().chain(lead).chain(calls).min()
     }
 
     /// For readers, as it is now.
@@ -448,6 +477,8 @@ impl Run {
             .refused_ahead
             .iter()
             .map(|(hook, why)| (format!("hook {hook}"), why.clone(), whose));
+        let of_providers = self.providers.refused();
+        let of_providers = of_providers.map(|(what, why)| (what, why, whose));
         RunSnapshot {
             id: self.id.clone(),
             attempt: self.attempt,
@@ -465,7 +496,13 @@ impl Run {
                 .map(|(rank, member)| (*rank, member.shown()))
                 .collect(),
             hooks: self.roster.snapshot(),
-            refused: self.refused.iter().cloned().chain(ahead).collect(),
+            refused: self
+                .refused
+                .iter()
+                .cloned()
+                .chain(ahead)
+                .chain(of_providers)
+                .collect(),
             wanted: self.desired.state().lines(),
             results: self.results.clone(),
             outcomes: self.outcomes.clone(),
@@ -535,15 +572,15 @@ impl Run {
     }
 
     /// The same cause has the same id, also after a restart.
-    fn decision_id(&self, hook: &str, seen: &Seen<'_>, n: usize) -> String {
+    fn decision_id(&self, hook: &str, rank: Rank, point: &str, at: Position, n: usize) -> String {
         let Position {
             epoch,
             iter,
             inner_iter,
-        } = seen.position();
+        } = at;
         format!(
-            "{hook}/{}/r{}/{}/e{epoch}.i{iter}.{inner_iter}/{n}",
-            self.attempt, seen.rank, seen.point
+            "{hook}/{}/r{rank}/{point}/e{epoch}.i{iter}.{inner_iter}/{n}",
+            self.attempt
         )
     }
 

@@ -12,7 +12,7 @@ use crate::snapshot::What;
 use crate::store::journal::Kind;
 
 /// What YOLOX leaves out where nobody says it.
-const SKIP_TYPES: [&str; 3] = ["Mosaic", "RandomAffine", "MixUp"];
+pub(super) const SKIP_TYPES: [&str; 3] = ["Mosaic", "RandomAffine", "MixUp"];
 
 impl Run {
     /// Takes an order, or says in one line why not.
@@ -190,7 +190,7 @@ impl Run {
     }
 
     /// Whether what rank 0 is told reaches every rank.
-    fn acts_together(&self) -> bool {
+    pub(super) fn acts_together(&self) -> bool {
         let mut members = self.members.values();
         members.any(|member| member.ended.is_none() && member.heartbeat.together)
     }
@@ -249,7 +249,7 @@ impl Run {
         }
     }
 
-    fn check_asked(&self, asked: &Asked, effective: Effective) -> Result<(), String> {
+    pub(super) fn check_asked(&self, asked: &Asked, effective: Effective) -> Result<(), String> {
         match asked {
             Asked::Lr { group, hold } => {
                 if let Hold::Value(number) | Hold::Scale(number) = hold
@@ -317,7 +317,7 @@ impl Run {
         self.deliver(rank, command, now);
     }
 
-    fn deliver(&mut self, rank: Rank, command: Command, now: Instant) {
+    pub(super) fn deliver(&mut self, rank: Rank, command: Command, now: Instant) {
         let outcomes = self.answers.outcomes(&command.id);
         if let Some(outcome) = outcomes.and_then(|outcomes| outcomes.get(&rank)).copied() {
             // It was decided before this daemon's time, and done: that is said already.

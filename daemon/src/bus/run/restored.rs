@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::kept::Kept;
+use super::kept::{CLAIMS, Kept};
 use super::{Cause, Followers, KEPT_LOGS, KEPT_RESULTS, Member, Run, push_bounded};
 use crate::bus::Rules;
+use crate::bus::claims::Claims;
 use crate::domain::{Deed, Outcome, Rank};
 use crate::snapshot::{LogSeen, Phase};
 use crate::steering::Desired;
@@ -31,8 +32,12 @@ impl Run {
             run.members.insert(rank.rank, Member::restored(rank, now));
         }
         run.roster.restore(saved.hooks);
+        if let Some(id) = run.roster.last_call() {
+            run.providers.calls_up_to(id);
+        }
         if let Some((state, memo)) = saved.desired {
             run.desired = Desired::restore(state, &memo);
+            run.claims = Claims::restored(&memo[CLAIMS]);
         }
         for of in saved.causes {
             let cause = Cause {

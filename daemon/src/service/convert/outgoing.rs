@@ -110,7 +110,7 @@ fn welcome(welcome: Welcome, limits: &Limits) -> wire::Welcome {
     }
 }
 
-fn refusals(refused: Vec<(String, String)>) -> Vec<wire::Refusal> {
+pub(super) fn refusals(refused: Vec<(String, String)>) -> Vec<wire::Refusal> {
     let each = refused.into_iter();
     each.map(|(what, reason)| wire::Refusal { what, reason })
         .collect()

@@ -10,6 +10,7 @@ use super::{gpu, memory};
 use crate::domain::{Clock, Incident, Rank};
 use crate::hooks;
 use crate::inspect::{About, Look};
+use crate::providers::{Offered, Provider};
 use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, RankSnapshot, RunSnapshot};
 
 pub(super) fn age_s(now: Instant, at: Instant) -> f64 {
@@ -226,12 +227,25 @@ fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
         decisions: hook.decisions,
         disabled: hook.disabled.clone().unwrap_or_default(),
         args: hook.args.iter().cloned().collect(),
+        time_s: hook.counts.time.as_secs_f64(),
+        errors: hook.counts.errors,
+        timeouts: hook.counts.timeouts,
+        missed: hook.counts.missed,
+        overruled: hook.counts.overruled,
+        withheld: hook.counts.withheld,
+        last_withheld: hook.counts.last_withheld.clone().unwrap_or_default(),
+        module: hook.module.clone().unwrap_or_default(),
+        away: hook.away.clone().unwrap_or_default(),
     }
 }
 
 /// The one list of hooks.
-pub(in crate::service) fn hooks() -> wire::HooksReply {
-    let hooks = hooks::LIST.iter().map(|kind| wire::HookInfo {
+pub(in crate::service) fn hooks(providers: &[Provider]) -> wire::HooksReply {
+    let provided = providers.iter().flat_map(|provider| {
+        let hooks = provider.hooks.iter();
+        hooks.map(|hook| provided(&provider.module, hook))
+    });
+    let hooks = hooks::all().map(|kind| wire::HookInfo {
         r#type: kind.type_name.to_owned(),
         summary: kind.summary.to_owned(),
         points: kind
@@ -249,16 +263,42 @@ pub(in crate::service) fn hooks() -> wire::HooksReply {
             })
             .collect(),
         effect: kind.effect.to_owned(),
+        module: String::new(),
     });
     wire::HooksReply {
-        hooks: hooks.collect(),
+        hooks: hooks.chain(provided).collect(),
+    }
+}
+
+/// A hook of a provider, with the arguments that it was given.
+fn provided(module: &str, hook: &Offered) -> wire::HookInfo {
+    let mut points: Vec<_> = (hook.subscriptions.iter())
+        .map(|wish| wish.point.clone())
+        .collect();
+    points.dedup();
+    let args = hook.request.args.iter().map(|(name, value)| wire::HookArg {
+        name: name.clone(),
+        default_value: value.to_string(),
+        help: "as it was given".to_owned(),
+    });
+    wire::HookInfo {
+        r#type: hook.request.type_name.clone(),
+        summary: hook.summary.clone(),
+        points,
+        args: args.collect(),
+        effect: format!(
+            "what its code decides; its name is {}, its policy {}",
+            hook.request.name,
+            hook.policy.word()
+        ),
+        module: module.to_owned(),
     }
 }
 
 /// The daemon itself.
 pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
     let findings = about.findings.iter().map(|finding| wire::Finding {
-        what: finding.what.to_owned(),
+        what: finding.what.to_string(),
         ok: finding.text.is_ok(),
         text: finding
             .text

@@ -247,6 +247,8 @@ pub struct HookKept {
     pub request: HookRequest,
     /// Its own state.
     pub state: serde_json::Value,
+    /// Of a provider's hook: what it wants to see, and its calls that wait for answers.
+    pub provider: Option<serde_json::Value>,
 }
 
 /// One number of memory as the journal keeps it.

@@ -128,7 +128,8 @@ pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if application != schema::APPLICATION || version != schema::VERSION as u32 {
+    // An older file lacks only columns.
+    if application != schema::APPLICATION || !(1..=schema::VERSION as u32).contains(&version) {
         let text = format!(
             "schema version {version}, this hookbusd reads {}",
             schema::VERSION

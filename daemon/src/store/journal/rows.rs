@@ -388,7 +388,9 @@ impl Writing<'_> {
             .iter()
             .map(|(key, value)| (key.clone(), value.as_str().into()))
             .collect();
-        let sql = "INSERT OR REPLACE INTO hooks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        let sql = "INSERT OR REPLACE INTO hooks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+            ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+        let counts = &seen.counts;
         self.to.prepare_cached(sql)?.execute(params![
             attempt,
             seen.name,
@@ -402,7 +404,16 @@ impl Writing<'_> {
             seen.calls as i64,
             seen.decisions as i64,
             seen.disabled,
-            json(&hook.state)
+            json(&hook.state),
+            counts.time.as_secs_f64(),
+            counts.errors as i64,
+            counts.timeouts as i64,
+            counts.missed as i64,
+            counts.overruled as i64,
+            counts.withheld as i64,
+            counts.last_withheld,
+            seen.module,
+            hook.provider.as_ref().map(json)
         ])?;
         Ok(())
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{logged, numbers};
+use super::{HookKept, logged, numbers, schema};
 use crate::domain::{
     Clock, Command, DesiredState, Facts, HookRequest, Incident, Outcome, Position, ProcessIdentity,
     Rank, RunId,
 };
-use crate::snapshot::{AttemptSeen, HookSnapshot, Phase, ResultSeen, What};
+use crate::snapshot::{AttemptSeen, HookCounts, HookSnapshot, Phase, ResultSeen, What};
 
 /// The newest results, incidents and commands that are read back.
 const NEWEST: usize = 1024;
@@ -42,7 +42,7 @@ pub struct Saved {
     /// Of the latest attempt.
     pub ranks: Vec<SavedRank>,
     /// In the order in which they are called, with their request and their own state.
-    pub hooks: Vec<(HookSnapshot, HookRequest, serde_json::Value)>,
+    pub hooks: Vec<HookKept>,
     /// The desired state, and what else must be known to go on from it.
     pub desired: Option<(DesiredState, serde_json::Value)>,
     /// What ids are about: the oldest first.
@@ -287,14 +287,21 @@ fn ranks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<SavedRan
     Ok(ranks)
 }
 
-type HookRow = (HookSnapshot, HookRequest, serde_json::Value);
-
-fn hooks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<HookRow>> {
-    let sql = "SELECT name, type, origin, policy, priority, args, request, calls, decisions, disabled, state
-        FROM hooks WHERE attempt = ?1 ORDER BY place";
-    let mut rows = connection.prepare(sql)?;
+fn hooks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<HookKept>> {
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let counted = if version >= schema::HAS_COUNTED_HOOKS {
+        "time_s, errors, timeouts, missed, overruled, withheld, last_withheld, module, provider"
+    } else {
+        "0.0, 0, 0, 0, 0, 0, NULL, NULL, NULL"
+    };
+    let sql = format!(
+        "SELECT name, type, origin, policy, priority, args, request, calls, decisions, disabled, state, place, {counted}
+        FROM hooks WHERE attempt = ?1 ORDER BY place"
+    );
+    let mut rows = connection.prepare(&sql)?;
     let each = rows.query_map([attempt], |row| {
         let args: BTreeMap<String, String> = parsed(&row.get::<_, String>(5)?).unwrap_or_default();
+        let seconds = Duration::try_from_secs_f64(row.get(12)?).unwrap_or_default();
         let seen = HookSnapshot {
             name: row.get(0)?,
             type_name: row.get(1)?,
@@ -305,14 +312,31 @@ fn hooks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<HookRow>
             decisions: count(row, 8)?,
             disabled: row.get(9)?,
             args: args.into_iter().collect(),
+            counts: HookCounts {
+                time: seconds,
+                errors: count(row, 13)?,
+                timeouts: count(row, 14)?,
+                missed: count(row, 15)?,
+                overruled: count(row, 16)?,
+                withheld: count(row, 17)?,
+                last_withheld: row.get(18)?,
+            },
+            module: row.get(19)?,
+            away: None,
         };
         let request = parsed(&row.get::<_, String>(6)?).unwrap_or_else(|| HookRequest {
             type_name: seen.type_name.clone(),
             name: seen.name.clone(),
             args: BTreeMap::new(),
         });
-        let state = parsed(&row.get::<_, String>(10)?).unwrap_or_default();
-        Ok((seen, request, state))
+        let provider: Option<String> = row.get(20)?;
+        Ok(HookKept {
+            place: count(row, 11)? as usize,
+            seen,
+            request,
+            state: parsed(&row.get::<_, String>(10)?).unwrap_or_default(),
+            provider: provider.and_then(|text| parsed(&text)),
+        })
     })?;
     each.collect()
 }
@@ -486,5 +510,30 @@ fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
             tracing::warn!(%error, text, "something in a journal cannot be read and is left out");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_of_an_older_file_are_read_with_counts_of_nothing() {
+        let mut file = Connection::open_in_memory().unwrap();
+        file.execute_batch(schema::FIRST).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        let row = "INSERT INTO hooks VALUES (0, 'a', 3, 'A', 'config', 'act', 50, '{}', '?', 7, 2, NULL, '[1]')";
+        file.execute_batch(row).unwrap();
+        let read = |file: &Connection| {
+            let hooks = hooks(file, 0).unwrap();
+            let kept = &hooks[0];
+            assert_eq!((hooks.len(), kept.place, kept.seen.calls), (1, 3, 7));
+            assert_eq!(kept.seen.counts, HookCounts::default());
+            assert_eq!((&kept.seen.module, &kept.provider), (&None, &None));
+            assert_eq!(kept.state, serde_json::json!([1]));
+        };
+        read(&file);
+        schema::migrate(&mut file).unwrap();
+        read(&file);
     }
 }

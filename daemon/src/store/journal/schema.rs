@@ -6,13 +6,13 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION: i32 = 0x686b_6273;
 
 /// What makes version n + 1 from version n. What is here never changes; a new version is a new entry.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, COUNTED_HOOKS];
 
 /// The version that this daemon writes.
 pub(super) const VERSION: usize = STEPS.len();
 
 /// Times are microseconds: `…_unix_us` since 1970-01-01 UTC, `at_us` since the attempt began.
-const FIRST: &str = "
+pub(super) const FIRST: &str = "
 CREATE TABLE run (name TEXT NOT NULL, launch TEXT NOT NULL, node TEXT NOT NULL, uid INTEGER, hookbusd TEXT NOT NULL,
     created_unix_us INTEGER NOT NULL);
 CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, started_unix_us INTEGER NOT NULL, ended_unix_us INTEGER,
@@ -77,6 +77,22 @@ CREATE VIEW incidents AS SELECT attempt, time_unix_s, rank, epoch, iter, what AS
 CREATE VIEW samples AS SELECT s.attempt, (started_unix_us + at_us) / 1e6 AS time_unix_s, rank, device, n.name, value,
     unknown, source, epoch, iter FROM sample_rows s JOIN attempts a ON a.attempt = s.attempt JOIN names n ON n.id = s.name;
 ";
+
+/// How the calls of hooks went, and hooks of providers.
+const COUNTED_HOOKS: &str = "
+ALTER TABLE hooks ADD COLUMN time_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN errors INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN timeouts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN overruled INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE hooks ADD COLUMN last_withheld TEXT;
+ALTER TABLE hooks ADD COLUMN module TEXT;
+ALTER TABLE hooks ADD COLUMN provider TEXT;
+";
+
+/// The first version whose hooks are counted.
+pub(super) const HAS_COUNTED_HOOKS: u32 = 2;
 
 /// What can be read by name: the documented tables, in the order of their use.
 pub(super) const TABLES: [&str; 14] = [

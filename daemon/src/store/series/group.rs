@@ -182,6 +182,15 @@ impl Group {
         Some((*at, value.map_err(words)))
     }
 
+    /// The newest number, or why there is none now.
+    pub fn present(&self, name: Name) -> Result<f64, String> {
+        let series = self.series.get(&name).ok_or("not sampled yet")?;
+        match series.newest {
+            Some((_, Ok(value))) if series.since == NOBODY_LOOKED => Ok(value),
+            _ => Err(self.words(series.since).to_string()),
+        }
+    }
+
     /// When its slots are counted from.
     pub fn origin(&self) -> Instant {
         self.origin

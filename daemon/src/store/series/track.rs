@@ -299,6 +299,11 @@ impl Track {
         self.lock().group.newest(name)
     }
 
+    /// The newest number, or why there is none now.
+    pub fn present(&self, name: Name) -> Result<f64, String> {
+        self.lock().group.present(name)
+    }
+
     /// The mean and the largest of what was read in the last so long; Err: why there is nothing.
     pub fn lately(&self, name: Name, last: Duration, now: Instant) -> Result<Lately, String> {
         self.lock().group.lately(name, last, now)

@@ -129,6 +129,10 @@ impl View for Host {
         Err("there is none here".to_owned())
     }
 
+    fn newest(&self, _: Whose, _: Name) -> Result<f64, String> {
+        Err("not sampled".to_owned())
+    }
+
     fn lately(&self, _: Whose, _: Name, _: Duration, _: Instant) -> Result<Lately, String> {
         Err("not sampled".to_owned())
     }
@@ -253,6 +257,8 @@ impl World {
             own_uid: 0,
             sample_every: Duration::from_secs(1),
             encode: |schedule| format!("{schedule:?}").into_bytes(),
+            providers: crate::providers::none(),
+            provider_failures: 5,
         };
         let mut world = Self {
             directory,

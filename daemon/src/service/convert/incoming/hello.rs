@@ -74,7 +74,11 @@ pub(in crate::service) fn hello(
     Ok((hello, Table(Arc::new(names))))
 }
 
-fn hook_request(hook: wire::HookRequest, limits: &Limits) -> Result<HookRequest, Status> {
+/// A hook that is asked for, or offered.
+pub(in crate::service::convert) fn hook_request(
+    hook: wire::HookRequest,
+    limits: &Limits,
+) -> Result<HookRequest, Status> {
     let type_name = name("a hook's type", hook.r#type, limits)?;
     let args = hook
         .args

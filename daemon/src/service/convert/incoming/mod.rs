@@ -29,6 +29,7 @@ use reports::{facts, hole, own_memory, result};
 
 pub(super) use field::{name, text};
 pub(in crate::service) use hello::hello;
+pub(super) use hello::hook_request;
 pub(in crate::service) use names::Table;
 
 /// Every frame after Hello.
@@ -90,7 +91,7 @@ pub(in crate::service) fn client_frame(
 
 /// Small enough that a test can go beyond each.
 #[cfg(test)]
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     sessions: 1,
     frame_bytes: 1 << 20,
     string_bytes: 64,

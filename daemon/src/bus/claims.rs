@@ -1,0 +1,251 @@
+//! Who has decided what at which position: of two hooks that set the same thing at one position the one of the higher
+//! priority has it, also where its answer comes later; and what one hook says for each rank of a position is said once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Deed, Position};
+use crate::hooks::Want;
+
+/// A hook's place in the order: priority, then registration; smaller ones have their way.
+pub(super) type Place = (i32, u64);
+
+/// Positions that are remembered at most; ranks that are farther apart than that do not meet.
+const MOST: usize = 1024;
+
+/// What is claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Claimed {
+    Want(Want),
+    /// Of a job whose ranks act together.
+    Deed(Deed),
+}
+
+impl Claimed {
+    /// Two hooks cannot both have it.
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Want(want) => Some(want.field()),
+            Self::Deed(_) => None,
+        }
+    }
+
+    /// One hook says one thing of it.
+    fn same_slot(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Want(Want::Lr { group, .. }), Self::Want(Want::Lr { group: of, .. })) => {
+                group == of
+            }
+            (Self::Want(one), Self::Want(other)) => one.field() == other.field(),
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// One hook's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    /// The hook's name.
+    pub(super) by: String,
+    pub(super) place: Place,
+    pub(super) what: Claimed,
+    /// The decision's.
+    pub(super) id: String,
+}
+
+/// What becomes of a decision.
+#[derive(Debug, PartialEq)]
+pub(super) enum Ruling {
+    /// It is carried out; these are overruled by it.
+    Stands(Vec<Claim>),
+    /// The hook has said so already, for another rank.
+    Again,
+    /// This hook has decided otherwise.
+    Overruled(String),
+}
+
+/// The words at one position.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Words {
+    standing: Vec<Claim>,
+    overruled: Vec<Claim>,
+}
+
+/// The words of one attempt, at the positions that have not passed for everybody.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    at: BTreeMap<Position, Words>,
+    revision: u64,
+}
+
+impl Claims {
+    /// Rules on a decision.
+    pub(super) fn claim(&mut self, at: Position, claim: Claim) -> Ruling {
+        let here = self.at.entry(at).or_default();
+        let said = |old: &Claim| old.by == claim.by && old.what == claim.what;
+        if here.standing.iter().chain(&here.overruled).any(said) {
+            return Ruling::Again;
+        }
+        self.revision += 1;
+        let field = claim.what.field();
+        let rivals =
+            |old: &Claim| old.by != claim.by && field.is_some() && old.what.field() == field;
+        let wins = |old: &&Claim| rivals(old) && old.place < claim.place;
+        if let Some(winner) = here.standing.iter().find(wins) {
+            let winner = winner.by.clone();
+            here.overruled.push(claim);
+            return Ruling::Overruled(winner);
+        }
+        let over: Vec<_> = here.standing.extract_if(.., |old| rivals(old)).collect();
+        here.overruled.extend(over.iter().cloned());
+        let replaced = |old: &Claim| old.by == claim.by && old.what.same_slot(&claim.what);
+        here.standing.retain(|old| !replaced(old));
+        here.standing.push(claim);
+        if self.at.len() > MOST {
+            self.at.pop_first();
+        }
+        Ruling::Stands(over)
+    }
+
+    /// Nobody decides there any more.
+    pub(super) fn forget(&mut self, before: Position) {
+        if self
+            .at
+            .first_key_value()
+            .is_some_and(|(at, _)| *at < before)
+        {
+            self.at = self.at.split_off(&before);
+            self.revision += 1;
+        }
+    }
+
+    /// Grows with each change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// For the journal; null: nothing.
+    pub(super) fn kept(&self) -> serde_json::Value {
+        if self.at.is_empty() {
+            return serde_json::Value::Null;
+        }
+        let each: Vec<_> = self.at.iter().collect();
+        serde_json::to_value(each).unwrap_or_default()
+    }
+
+    /// As another daemon wrote it down.
+    pub(super) fn restored(kept: &serde_json::Value) -> Self {
+        let each: Vec<(Position, Words)> = Deserialize::deserialize(kept).unwrap_or_default();
+        Self {
+            at: each.into_iter().collect(),
+            revision: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Hold, Size};
+
+    fn at(iter: u64) -> Position {
+        Position {
+            iter,
+            ..Position::default()
+        }
+    }
+
+    fn lr(group: Option<u32>, value: f64) -> Claimed {
+        let hold = Hold::Value(value);
+        Claimed::Want(Want::Lr { group, hold })
+    }
+
+    fn size(side: u32) -> Claimed {
+        Claimed::Want(Want::Size(Size {
+            height: side,
+            width: side,
+        }))
+    }
+
+    fn save() -> Claimed {
+        Claimed::Deed(Deed::Checkpoint { tag: "best".into() })
+    }
+
+    /// "stands", "stands over b", "again", "overruled by a".
+    fn rule(claims: &mut Claims, iter: u64, by: &str, place: Place, what: Claimed) -> String {
+        let claim = Claim {
+            by: by.to_owned(),
+            place,
+            what,
+            id: format!("{by}/{iter}"),
+        };
+        match claims.claim(at(iter), claim) {
+            Ruling::Stands(over) if over.is_empty() => "stands".to_owned(),
+            Ruling::Stands(over) => {
+                let ids: Vec<_> = over.into_iter().map(|claim| claim.id).collect();
+                format!("stands over {}", ids.join(", "))
+            }
+            Ruling::Again => "again".to_owned(),
+            Ruling::Overruled(by) => format!("overruled by {by}"),
+        }
+    }
+
+    #[test]
+    fn the_higher_priority_has_it_whenever_it_answers() {
+        let (a, b, c) = (("a", (10, 7)), ("b", (50, 1)), ("c", (50, 2)));
+        let all = None;
+        // (iteration, (hook, place), what, ruling), in the order of the answers
+        let cases = [
+            (1, a, lr(all, 0.1), "stands"),
+            (1, b, lr(all, 0.2), "overruled by a"),
+            (1, c, lr(Some(3), 0.2), "overruled by a"),
+            (1, b, lr(all, 0.2), "again"),
+            (1, b, size(64), "stands"),
+            (2, c, lr(all, 0.3), "stands"),
+            (2, b, lr(all, 0.2), "stands over c/2"),
+            (2, a, lr(all, 0.1), "stands over b/2"),
+            (2, c, lr(all, 0.3), "again"),
+            (2, c, lr(all, 0.4), "overruled by a"),
+            (3, c, lr(all, 0.3), "stands"),
+            (3, c, lr(all, 0.3), "again"),
+            (3, c, lr(Some(1), 0.3), "stands"),
+            (3, c, lr(Some(2), 0.3), "stands"),
+            (3, a, lr(Some(9), 0.1), "stands over c/3, c/3, c/3"),
+            (4, a, save(), "stands"),
+            (4, a, save(), "again"),
+            (4, b, save(), "stands"),
+            (4, b, size(64), "stands"),
+            (4, c, size(32), "overruled by b"),
+            (4, b, size(32), "stands"),
+        ];
+        let mut claims = Claims::default();
+        for (n, (iter, (by, place), what, ruling)) in cases.into_iter().enumerate() {
+            let words = format!("case {n}: {by} {what:?} at {iter}");
+            assert_eq!(rule(&mut claims, iter, by, place, what), ruling, "{words}");
+            // A daemon that goes on from the journal rules the same.
+            claims = Claims::restored(&claims.kept());
+        }
+    }
+
+    #[test]
+    fn what_has_passed_is_forgotten_and_what_has_not_is_bounded() {
+        let mut claims = Claims::default();
+        for iter in 0..5 {
+            rule(&mut claims, iter, "a", (1, 1), size(32));
+        }
+        claims.forget(at(3));
+        let left: Vec<_> = claims.at.keys().map(|at| at.iter).collect();
+        assert_eq!(left, [3, 4]);
+        for iter in 0..2 * MOST as u64 {
+            rule(&mut claims, iter, "a", (1, 1), size(64));
+        }
+        assert_eq!(claims.at.len(), MOST);
+        assert_eq!(
+            rule(&mut claims, 2 * MOST as u64 - 1, "a", (1, 1), size(64)),
+            "again"
+        );
+        claims.forget(at(u64::MAX));
+        assert_eq!(claims.kept(), serde_json::Value::Null);
+    }
+}

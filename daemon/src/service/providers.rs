@@ -1,0 +1,442 @@
+//! One provider's stream: Introduction, then its hooks, then answers; each becomes one message for the directory or for the
+//! task of a run.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hookbus_proto::v1::providers_server::Providers;
+use hookbus_proto::v1::{DaemonFrame, ProviderFrame};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::convert::{self, FromProvider, Introduction, Limits};
+use super::session::is_broken;
+use crate::listen::Peer;
+use crate::providers::{
+    Answer, Call, Directory, End, OUTBOX, Pulse, Reply, Seat, ToProvider, Turned,
+};
+
+/// How long a connection may stay without an Introduction.
+const INTRODUCTION_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of a frame: a hook's state alone may have 1 MiB.
+pub(super) const FRAME_BYTES: usize = 4 << 20;
+/// Calls of one frame, and what they have in them, so that it stays far below any client's limit.
+const BATCH: usize = 256;
+const BATCH_FIELDS: usize = 8192;
+/// Frames of the connection itself that wait: Assignment and Accepted.
+const OWN: usize = 2;
+
+pub(super) struct ProviderService {
+    directory: Directory,
+    limits: Limits,
+}
+
+impl ProviderService {
+    pub(super) fn new(directory: Directory, limits: Limits) -> Self {
+        Self { directory, limits }
+    }
+}
+
+#[tonic::async_trait]
+impl Providers for ProviderService {
+    type ServeStream = Outgoing;
+
+    async fn serve(
+        &self,
+        request: Request<Streaming<ProviderFrame>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let remote = peer.map_or_else(String::new, |peer| peer.remote.clone());
+        let (own, own_frames) = mpsc::channel(OWN);
+        let (out, messages) = mpsc::channel(OUTBOX);
+        let (end, ends) = oneshot::channel();
+        let ended = CancellationToken::new();
+        let runs = Runs::default();
+        let outgoing = Outgoing {
+            own: own_frames,
+            messages,
+            next: None,
+            end: ends,
+            state: Sending::Own,
+            runs: runs.clone(),
+            _ends_reading: ended.clone().drop_guard(),
+        };
+        let reader = Reader {
+            directory: self.directory.clone(),
+            limits: self.limits.clone(),
+            remote,
+            frames: request.into_inner(),
+            read: 0,
+            own,
+            out,
+            runs,
+            ended,
+        };
+        tokio::spawn(async move {
+            let ending = reader.run().await;
+            // The provider may be gone already.
+            let _ = end.send(ending);
+        });
+        Ok(Response::new(outgoing))
+    }
+}
+
+/// How a connection ends.
+enum Ending {
+    /// It was closed, or broke.
+    Closed,
+    Fence(Turned),
+    Status(Status),
+}
+
+impl From<Status> for Ending {
+    fn from(status: Status) -> Self {
+        if is_broken(&status) {
+            Self::Closed
+        } else {
+            Self::Status(status)
+        }
+    }
+}
+
+impl From<Turned> for Ending {
+    fn from(turned: Turned) -> Self {
+        Self::Fence(turned)
+    }
+}
+
+/// What one connection knows of its runs: where answers go, and whether they come.
+#[derive(Clone, Default)]
+struct Runs(Arc<Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    replies: HashMap<u64, mpsc::Sender<Reply>>,
+    /// The highest number that this connection was told.
+    told: u64,
+    pulse: Arc<Pulse>,
+}
+
+impl Runs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where answers of a run go; None: it is over. Errors: there was none of that number.
+    fn replies(&self, run: u64) -> Result<Option<mpsc::Sender<Reply>>, u64> {
+        let table = self.lock();
+        if run == 0 || run > table.told {
+            return Err(table.told);
+        }
+        Ok(table.replies.get(&run).cloned())
+    }
+}
+
+struct Reader {
+    directory: Directory,
+    limits: Limits,
+    remote: String,
+    frames: Streaming<ProviderFrame>,
+    /// Frames read.
+    read: u64,
+    own: mpsc::Sender<DaemonFrame>,
+    out: mpsc::Sender<ToProvider>,
+    runs: Runs,
+    ended: CancellationToken,
+}
+
+impl Reader {
+    async fn run(mut self) -> Ending {
+        let said = match tokio::time::timeout(INTRODUCTION_DEADLINE, self.introduction()).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(ending)) => return self.told("nobody", ending),
+            Err(_) => {
+                let status = Status::deadline_exceeded("no Introduction came within 10 s");
+                return self.told("nobody", status.into());
+            }
+        };
+        let Introduction { module, client, .. } = &said;
+        let mut seat = match self.seat(&said) {
+            Ok(seat) => seat,
+            Err(turned) => return self.told(module, turned.into()),
+        };
+        self.runs.lock().pulse = Arc::clone(&seat.pulse);
+        tracing::info!(
+            module,
+            client,
+            remote = self.remote,
+            "a provider of hooks connects"
+        );
+        let ending = self.forward(&mut seat).await;
+        seat.gone = match &ending {
+            Ending::Closed => "its provider is not connected".to_owned(),
+            Ending::Fence(turned) => format!("its provider was turned out: {}", turned.text),
+            Ending::Status(status) => {
+                format!("its provider's connection was ended: {}", status.message())
+            }
+        };
+        self.told(module, ending)
+    }
+
+    /// Says in the log how the connection ends.
+    fn told(&self, module: &str, ending: Ending) -> Ending {
+        let remote = &self.remote;
+        match &ending {
+            Ending::Closed => tracing::info!(module, remote, "a provider of hooks is gone"),
+            Ending::Fence(turned) => {
+                tracing::warn!(
+                    module,
+                    remote,
+                    why = turned.text,
+                    "a provider of hooks is turned out"
+                );
+            }
+            Ending::Status(status) => {
+                let (code, why) = (status.code(), status.message());
+                tracing::warn!(
+                    module,
+                    remote,
+                    ?code,
+                    why,
+                    "a provider's connection ends with an error"
+                );
+            }
+        }
+        ending
+    }
+
+    async fn introduction(&mut self) -> Result<Introduction, Ending> {
+        let frame = self.frame().await?.ok_or(Ending::Closed)?;
+        Ok(convert::introduction(frame, &self.limits)?)
+    }
+
+    fn seat(&self, said: &Introduction) -> Result<Seat, Turned> {
+        if said.protocol != hookbus_proto::PROTOCOL {
+            return Err(Turned {
+                end: End::Version,
+                text: format!(
+                    "this daemon speaks protocol {}, the provider {}",
+                    hookbus_proto::PROTOCOL,
+                    said.protocol
+                ),
+            });
+        }
+        self.directory.introduce(&said.module, &said.ticket)
+    }
+
+    async fn forward(&mut self, seat: &mut Seat) -> Ending {
+        let assignment = convert::assignment(std::mem::take(&mut seat.asked));
+        if self.own.send(assignment).await.is_err() {
+            return Ending::Closed;
+        }
+        let mut offered = false;
+        loop {
+            let ended = self.ended.clone();
+            let frame = tokio::select! {
+                frame = self.frame() => frame,
+                turned = &mut seat.end => {
+                    return turned.map_or(Ending::Closed, Ending::Fence);
+                }
+                () = ended.cancelled() => return Ending::Closed,
+            };
+            let said = match frame {
+                Ok(Some(frame)) => convert::provider_frame(self.read, frame, &self.limits),
+                Ok(None) => return Ending::Closed,
+                Err(status) => return status.into(),
+            };
+            let done = match said {
+                Ok(FromProvider::Offer(_)) if offered => Err(self.wrong("a second Offer")),
+                Ok(FromProvider::Offer(offer)) => {
+                    offered = true;
+                    self.offer(seat, offer).await
+                }
+                Ok(FromProvider::Answers(_)) if !offered => {
+                    Err(self.wrong("Answers before an Offer"))
+                }
+                Ok(FromProvider::Answers(answers)) => self.answers(seat, answers).await,
+                Err(status) => Err(status.into()),
+            };
+            if let Err(ending) = done {
+                return ending;
+            }
+        }
+    }
+
+    fn wrong(&self, what: &str) -> Ending {
+        Ending::Status(Status::invalid_argument(format!(
+            "frame {}: {what} in one connection",
+            self.read
+        )))
+    }
+
+    async fn offer(&self, seat: &Seat, offer: crate::providers::Offer) -> Result<(), Ending> {
+        let refused = seat.offer(offer, self.out.clone())?;
+        let sent = self.own.send(convert::accepted(refused)).await;
+        sent.map_err(|_| Ending::Closed)
+    }
+
+    async fn answers(&self, seat: &Seat, answers: Vec<(u64, Answer)>) -> Result<(), Ending> {
+        for (at, (run, answer)) in answers.into_iter().enumerate() {
+            let at_which = |told| {
+                Ending::Status(Status::invalid_argument(format!(
+                    "frame {}: Answers.answers[{at}].run is {run}: this connection was told of runs up to {told}",
+                    self.read
+                )))
+            };
+            let replies = self.runs.replies(run).map_err(at_which)?;
+            let now = Instant::now();
+            seat.pulse.answered(run, now);
+            if let Some(replies) = replies {
+                let reply = Reply {
+                    serial: seat.serial,
+                    at: now,
+                    answer,
+                };
+                // A run whose task has ended needs no answer.
+                let _ = replies.send(reply).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn frame(&mut self) -> Result<Option<ProviderFrame>, Status> {
+        self.read += 1;
+        self.frames
+            .message()
+            .await
+            .map_err(|status| match status.code() {
+                Code::OutOfRange => Status::resource_exhausted(format!(
+                    "frame {} is over {FRAME_BYTES} bytes: send fewer answers at once",
+                    self.read
+                )),
+                Code::Internal => Status::invalid_argument(format!(
+                    "frame {} does not decode: {}",
+                    self.read,
+                    status.message()
+                )),
+                _ => status,
+            })
+    }
+}
+
+#[derive(PartialEq)]
+enum Sending {
+    /// Before Accepted: runs are not heard.
+    Own,
+    Everything,
+    /// Nothing more comes.
+    Nothing,
+}
+
+/// The stream to a provider. It is read as fast as the provider takes it; what waits meanwhile is bounded by [`OUTBOX`],
+/// and its end ends the reading side too.
+pub(super) struct Outgoing {
+    own: mpsc::Receiver<DaemonFrame>,
+    messages: mpsc::Receiver<ToProvider>,
+    /// What came behind the calls of the last frame.
+    next: Option<ToProvider>,
+    end: oneshot::Receiver<Ending>,
+    state: Sending,
+    runs: Runs,
+    _ends_reading: DropGuard,
+}
+
+impl Outgoing {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<ToProvider>> {
+        match self.next.take() {
+            Some(message) => Poll::Ready(Some(message)),
+            None => self.messages.poll_recv(cx),
+        }
+    }
+
+    fn frame(&mut self, message: ToProvider, cx: &mut Context<'_>) -> DaemonFrame {
+        match message {
+            ToProvider::Open(opened) => {
+                let mut table = self.runs.lock();
+                table.told = table.told.max(opened.run);
+                table.replies.insert(opened.run, opened.replies.clone());
+                drop(table);
+                convert::opened(*opened)
+            }
+            ToProvider::Facts(run, facts) => convert::facts_frame(run, *facts),
+            ToProvider::Close(run) => {
+                let mut table = self.runs.lock();
+                table.replies.remove(&run);
+                table.pulse.closed(run);
+                drop(table);
+                convert::closed(run)
+            }
+            ToProvider::Call(call) => {
+                let calls = self.calls(*call, cx);
+                let now = Instant::now();
+                let table = self.runs.lock();
+                for call in &calls {
+                    table.pulse.called(call.run, now);
+                }
+                drop(table);
+                convert::calls(calls, now)
+            }
+        }
+    }
+
+    /// This call and those that wait right behind it.
+    fn calls(&mut self, first: Call, cx: &mut Context<'_>) -> Vec<Call> {
+        let has = |call: &Call| call.fields.len() + call.unknown.len() + call.memory.len();
+        let mut fields = has(&first);
+        let mut calls = vec![first];
+        while calls.len() < BATCH
+            && fields < BATCH_FIELDS
+            && let Poll::Ready(Some(message)) = self.messages.poll_recv(cx)
+        {
+            match message {
+                ToProvider::Call(call) => {
+                    fields += has(&call);
+                    calls.push(*call);
+                }
+                other => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        calls
+    }
+}
+
+impl Stream for Outgoing {
+    type Item = Result<DaemonFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.state == Sending::Nothing {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(Some(frame)) = self.own.poll_recv(cx) {
+            if matches!(
+                frame.frame,
+                Some(hookbus_proto::v1::daemon_frame::Frame::Accepted(_))
+            ) {
+                self.state = Sending::Everything;
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Poll::Ready(ending) = Pin::new(&mut self.end).poll(cx) {
+            self.state = Sending::Nothing;
+            return Poll::Ready(match ending {
+                Ok(Ending::Fence(turned)) => Some(Ok(convert::fence(turned))),
+                Ok(Ending::Status(status)) => Some(Err(status)),
+                Ok(Ending::Closed) | Err(_) => None,
+            });
+        }
+        if self.state == Sending::Everything
+            && let Poll::Ready(Some(message)) = self.poll_message(cx)
+        {
+            return Poll::Ready(Some(Ok(self.frame(message, cx))));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,319 @@
+//! What hooks want of the desired state while the training runs. A hook's newer word takes the place of its older one, so
+//! that its words do not pile up; operators' words stay as they are.
+
+use serde::{Deserialize, Serialize};
+
+use super::Desired;
+use super::desired::MOST_HOLDS;
+use crate::domain::{Flag, Hold, LrHold, Mode, SizeHold};
+
+/// A field that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// `model.set_epoch` before each epoch.
+    SetEpoch,
+    /// The mean of the norm layers' states before each validation.
+    SyncNorm,
+}
+
+/// What hooks wanted last while the training ran; it stands over what was decided ahead.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Late {
+    mode: Option<Mode>,
+    set_epoch: Option<Switched>,
+    sync_norm: Option<Switched>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Switched {
+    on: bool,
+    flag: Flag,
+}
+
+impl Late {
+    /// What holds where this was decided ahead.
+    pub(super) fn flag(&self, which: Switch, ahead: Option<Flag>) -> Option<Flag> {
+        let wanted = match which {
+            Switch::SetEpoch => &self.set_epoch,
+            Switch::SyncNorm => &self.sync_norm,
+        };
+        match wanted {
+            None => ahead,
+            Some(Switched { on: true, flag }) => Some(flag.clone()),
+            Some(Switched { on: false, .. }) => None,
+        }
+    }
+
+    /// What holds where this was decided ahead.
+    pub(super) fn mode(&self, ahead: Option<Mode>) -> Option<Mode> {
+        self.mode.clone().or(ahead)
+    }
+}
+
+impl Desired {
+    /// A hook's word on a learning rate. Its release takes its own words back, nobody else's. Returns whether the state has
+    /// changed. Errors: too many words stand.
+    pub fn hook_lr(&mut self, hold: LrHold) -> Result<bool, String> {
+        let covers = |old: &LrHold| hold.group.is_none() || hold.group == old.group;
+        let own = |old: &LrHold| old.by == hold.by && is_hooks(&old.id, &old.by);
+        let holds = &self.state.lr_holds;
+        let newest = holds
+            .iter()
+            .rev()
+            .find(|old| own(old) && (covers(old) || old.group.is_none()));
+        if newest.is_some_and(|old| old.group == hold.group && old.hold == hold.hold) {
+            return Ok(false);
+        }
+        let left: Vec<_> = holds
+            .iter()
+            .filter(|old| !(own(old) && covers(old)))
+            .cloned()
+            .collect();
+        // Of what it holds in every group one group is released.
+        let releases = hold.hold != Hold::Release || left.iter().any(own);
+        if releases && left.len() >= MOST_HOLDS {
+            return Err(format!(
+                "{MOST_HOLDS} words on learning rates stand already; release some first"
+            ));
+        }
+        if !releases && left.len() == holds.len() {
+            return Ok(false);
+        }
+        self.state.lr_holds = left;
+        if releases {
+            self.given_here.insert(hold.id.clone());
+            self.state.lr_holds.push(hold);
+        }
+        self.changed();
+        Ok(true)
+    }
+
+    /// A hook's input size. Returns whether the state has changed. Errors: too many words stand.
+    pub fn hook_size(&mut self, hold: SizeHold) -> Result<bool, String> {
+        let own = |old: &SizeHold| old.by == hold.by && is_hooks(&old.id, &old.by);
+        let holds = &mut self.state.size_holds;
+        if holds.last().is_some_and(|last| last.size == hold.size) {
+            return Ok(false);
+        }
+        if holds.iter().filter(|old| !own(old)).count() >= MOST_HOLDS {
+            return Err(format!("{MOST_HOLDS} words on the size stand already"));
+        }
+        holds.retain(|old| !own(old));
+        self.given_here.insert(hold.id.clone());
+        holds.push(hold);
+        self.changed();
+        Ok(true)
+    }
+
+    /// A hook switches the mode on. An operator's stands over it. Returns whether the state has changed.
+    pub fn hook_mode(&mut self, mut mode: Mode, default_types: &[&str]) -> bool {
+        if mode.skip_types.is_empty() {
+            mode.skip_types = self.types(default_types);
+        }
+        let same =
+            |old: &Mode| (old.from_epoch, &old.skip_types) == (mode.from_epoch, &mode.skip_types);
+        let operators = self.state.mode.as_ref().is_some_and(|old| old.operator);
+        if self
+            .late
+            .mode
+            .as_ref()
+            .or(self.state.mode.as_ref().filter(|_| !operators))
+            .is_some_and(same)
+        {
+            return false;
+        }
+        self.late.mode = Some(mode.clone());
+        self.revision += 1;
+        if !operators {
+            self.given_here.insert(mode.id.clone());
+            self.state.mode = Some(mode);
+            self.changed();
+        }
+        !operators
+    }
+
+    /// A hook switches something on or off. Returns whether the state has changed.
+    pub fn hook_switch(&mut self, which: Switch, on: bool, flag: Flag) -> bool {
+        let (held, late) = match which {
+            Switch::SetEpoch => (&mut self.state.set_epoch, &mut self.late.set_epoch),
+            Switch::SyncNorm => (&mut self.state.sync_norm, &mut self.late.sync_norm),
+        };
+        if held.is_some() == on {
+            return false;
+        }
+        *held = on.then(|| flag.clone());
+        *late = Some(Switched { on, flag });
+        self.changed();
+        true
+    }
+
+    /// A word of a hook that another one has overruled goes. Returns whether the state has changed.
+    pub fn overrule(&mut self, id: &str) -> bool {
+        let before = (self.state.lr_holds.len(), self.state.size_holds.len());
+        self.state.lr_holds.retain(|hold| hold.id != id);
+        self.state.size_holds.retain(|hold| hold.id != id);
+        let changed = before != (self.state.lr_holds.len(), self.state.size_holds.len());
+        if changed {
+            self.changed();
+        }
+        changed
+    }
+
+    fn changed(&mut self) {
+        self.revision += 1;
+        self.state.generation += 1;
+        // What does not stand any more is not asked for again.
+        let state = &self.state;
+        let stands = |id: &String| {
+            state.lr_holds.iter().any(|hold| hold.id == *id)
+                || state.size_holds.iter().any(|hold| hold.id == *id)
+                || state.mode.as_ref().is_some_and(|mode| mode.id == *id)
+                || state.stop.as_ref().is_some_and(|stop| stop.id == *id)
+        };
+        self.settled.retain(stands);
+        self.given_here.retain(stands);
+    }
+}
+
+/// A hook's decision is named after it; an operator's order has an id of its own.
+pub(super) fn is_hooks(id: &str, by: &str) -> bool {
+    id.strip_prefix(by)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Effective, Size};
+    use crate::steering::FromHooks;
+
+    fn hold(by: &str, n: u32, group: Option<u32>, hold: Hold) -> LrHold {
+        let id = if by == "operator" {
+            format!("o{n}")
+        } else {
+            format!("{by}/0/r0/after_train_iter/e0.i{n}.0/0")
+        };
+        LrHold {
+            id,
+            effective: Effective::Next,
+            group,
+            hold,
+            by: by.into(),
+        }
+    }
+
+    fn stands(desired: &Desired) -> Vec<String> {
+        let holds = desired.state().lr_holds.iter();
+        holds.map(|hold| format!("{}: {hold}", hold.by)).collect()
+    }
+
+    #[test]
+    fn a_hooks_newer_word_takes_the_place_of_its_older_one_and_an_operators_stays() {
+        let mut desired = Desired::new(0);
+        let operators = hold("operator", 0, Some(1), Hold::Value(0.5));
+        desired.hold_lr(operators).expect("there is room");
+        desired.answered("o0", true);
+        for n in 0..200 {
+            let word = hold("plateau", n, None, Hold::Scale(1.0 / f64::from(n + 2)));
+            let id = word.id.clone();
+            assert_eq!(desired.hook_lr(word), Ok(true));
+            desired.answered(&id, n % 2 == 0);
+        }
+        let word = hold("plateau", 200, None, Hold::Value(0.1));
+        let id = word.id.clone();
+        assert_eq!(desired.hook_lr(word), Ok(true));
+        desired.answered(&id, true);
+        let next = "from the next boundary";
+        let both = [
+            format!("operator: held at 0.5 in group 1, {next}"),
+            format!("plateau: held at 0.1, {next}"),
+        ];
+        assert_eq!(stands(&desired), both);
+        let again = hold("plateau", 201, None, Hold::Value(0.1));
+        assert_eq!(desired.hook_lr(again), Ok(false), "it stands");
+        assert!(desired.memo().to_string().len() < 300, "{}", desired.memo());
+
+        let group = hold("plateau", 202, Some(0), Hold::Release);
+        assert_eq!(desired.hook_lr(group), Ok(true));
+        assert_eq!(stands(&desired).len(), 3, "the other groups are held");
+        let release = hold("plateau", 203, None, Hold::Release);
+        assert_eq!(desired.hook_lr(release), Ok(true));
+        assert_eq!(stands(&desired), both[..1]);
+        let nothing = hold("plateau", 204, None, Hold::Release);
+        assert_eq!(desired.hook_lr(nothing), Ok(false));
+
+        let mine = hold("plateau", 205, Some(1), Hold::Value(0.2));
+        assert_eq!(desired.hook_lr(mine.clone()), Ok(true));
+        assert!(desired.overrule(&mine.id) && !desired.overrule(&mine.id));
+        assert_eq!(stands(&desired), both[..1]);
+    }
+
+    #[test]
+    fn sizes_do_not_pile_up_either() {
+        let mut desired = Desired::new(0);
+        let size = |n: u32| SizeHold {
+            id: format!("sizes/0/{n}"),
+            effective: Effective::Next,
+            size: Size {
+                height: 32 * n,
+                width: 32,
+            },
+            by: "sizes".into(),
+        };
+        for n in 1..200 {
+            assert_eq!(desired.hook_size(size(n)), Ok(true));
+            assert_eq!(desired.hook_size(size(n)), Ok(false));
+        }
+        assert_eq!(desired.state().size_holds, [size(199)]);
+    }
+
+    #[test]
+    fn what_hooks_want_stands_over_what_was_decided_ahead_and_an_operators_mode_over_both() {
+        let flag = |by: &str| Flag {
+            id: format!("{by}/set_epoch"),
+            by: by.to_owned(),
+        };
+        let mode = |by: &str, from_epoch, operator| Mode {
+            id: format!("{by}/mode"),
+            from_epoch,
+            skip_types: Vec::new(),
+            by: by.into(),
+            operator,
+        };
+        let ahead = FromHooks {
+            set_epoch: Some(flag("ahead")),
+            ..FromHooks::default()
+        };
+        let mut desired = Desired::new(0);
+        desired.ahead(ahead.clone());
+        assert!(
+            !desired.hook_switch(Switch::SetEpoch, true, flag("late")),
+            "it is on"
+        );
+        assert!(desired.hook_switch(Switch::SetEpoch, false, flag("late")));
+        assert!(desired.hook_switch(Switch::SyncNorm, true, flag("late")));
+        assert!(desired.hook_mode(mode("late", 7, false), &["MixUp"]));
+        assert!(!desired.hook_mode(mode("late", 7, false), &["MixUp"]));
+        let check = |desired: &mut Desired| {
+            assert!(!desired.ahead(ahead.clone()), "the same facts again");
+            let state = desired.state();
+            assert_eq!(state.set_epoch, None);
+            assert_eq!(state.sync_norm, Some(flag("late")));
+            assert_eq!(state.mode.as_ref().map(|mode| mode.from_epoch), Some(7));
+        };
+        check(&mut desired);
+        let mut next = Desired::restore(desired.state().clone(), &desired.memo());
+        check(&mut next);
+        next.mode(mode("o", 5, true), &[]).expect("none is sooner");
+        assert!(!next.hook_mode(mode("late", 3, false), &["MixUp"]));
+        assert_eq!(
+            next.state().mode.as_ref().map(|mode| mode.from_epoch),
+            Some(5)
+        );
+        assert!(next.answered("o/mode", false), "nobody took it");
+        assert_eq!(
+            next.state().mode.as_ref().map(|mode| mode.from_epoch),
+            Some(3)
+        );
+    }
+}
