@@ -78,6 +78,8 @@ pub(super) struct Calls {
     pub failed: Vec<Failed>,
     /// Hooks of providers that are to be called, by their place in the roster.
     pub remote: Vec<Due>,
+    /// What went wrong in built-in hooks that go on: (place in the roster, error).
+    pub erred: Vec<(usize, String)>,
 }
 
 /// A provider's hook that an event is due for.
@@ -259,11 +261,16 @@ impl Roster {
             member.calls += 1;
             member.changed = true;
             let begun = Instant::now();
-            let said = catch_unwind(AssertUnwindSafe(|| hook.on_event(cx, seen)));
+            let said = catch_unwind(AssertUnwindSafe(|| {
+                (hook.on_event(cx, seen), hook.take_errors())
+            }));
             member.counts.time += begun.elapsed();
             match said {
-                Ok(decisions) => {
+                Ok((decisions, errors)) => {
                     member.decisions += decisions.len() as u64;
+                    member.counts.errors += errors.len() as u64;
+                    let errors = errors.into_iter().map(|error| (*at, error));
+                    calls.erred.extend(errors);
                     calls
                         .decided
                         .extend(decisions.into_iter().map(|decision| Decided {

@@ -277,11 +277,12 @@ pub struct Page {
 impl Page {
     /// Of a hook of one's own that has no page.
     pub const NONE: Self = Self {
-        original: "",
+        original: OWN,
         sees: "",
         fires: "",
         does: "",
         differences: &[],
+        more: None,
     };
 }
 

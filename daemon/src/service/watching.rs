@@ -137,8 +137,8 @@ impl Stream for Watching {
 
 #[cfg(test)]
 mod tests {
-    use hookbus_proto::v1::SnapshotReply;
     use crate::providers::Directory;
+    use hookbus_proto::v1::SnapshotReply;
     use tokio_stream::StreamExt;
 
     use super::*;

@@ -41,6 +41,7 @@ pub(crate) const KIND: Kind = Kind {
         },
     ],
     example: &[],
+    config_only: false,
     page: Page::NONE,
     build: |args| {
         let metric = args.optional_text("metric")?.unwrap_or_default();

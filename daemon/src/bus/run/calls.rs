@@ -9,7 +9,7 @@ use super::gates::Said;
 use super::{GateRequest, IncidentKind, Position, Run, ToTrainer};
 use crate::bus::remote::{Missing, SILENT};
 use crate::bus::roster::{Decided, Due};
-use crate::domain::{DesiredState, Event, Names};
+use crate::domain::{DesiredState, Event, Names, Rank};
 use crate::hooks::Seen;
 use crate::providers::{Answer, Call, Reply};
 use crate::store::View;
@@ -225,9 +225,21 @@ impl Run {
         let Some(place) = self.roster.named(hook) else {
             return;
         };
-        if self.roster.member(place).is_news(error) {
-            let (rank, at) = (call.rank, call.at);
-            tracing::warn!(run = %self.id, hook, %rank, point = %call.point, epoch = at.epoch, iter = at.iter, error, traceback, "a hook failed");
+        self.tell_error_of(place, (call.rank, &call.point, call.at), error, traceback);
+    }
+
+    /// The same of the hook at this place in the roster.
+    pub(super) fn tell_error_of(
+        &mut self,
+        place: usize,
+        (rank, point, at): (Rank, &str, Position),
+        error: &str,
+        traceback: &str,
+    ) {
+        let member = self.roster.member(place);
+        let hook = member.shared_name();
+        if member.is_news(error) {
+            tracing::warn!(run = %self.id, %hook, %rank, point, epoch = at.epoch, iter = at.iter, error, traceback, "a hook failed");
         }
     }
 

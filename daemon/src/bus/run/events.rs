@@ -134,6 +134,9 @@ impl Run {
         if is_remote {
             self.pump_all(now);
         }
+        for (at, error) in calls.erred {
+            self.tell_error_of(at, (rank, point, event.position), &error, "");
+        }
         self.report_failed(calls.failed, now);
     }
 
