@@ -188,6 +188,13 @@ impl Reader {
         let remote = &self.remote;
         match &ending {
             Ending::Closed => tracing::info!(module, remote, "a provider of hooks is gone"),
+            Ending::Fence(turned) if turned.end == End::Shutdown => {
+                tracing::debug!(
+                    module,
+                    remote,
+                    "a provider of hooks is told that the daemon ends"
+                );
+            }
             Ending::Fence(turned) => {
                 tracing::warn!(
                     module,
