@@ -86,6 +86,7 @@ impl Provider {
         let known = Known {
             module: "m".to_owned(),
             hooks: Arc::clone(&self.hooks),
+            refused: Default::default(),
             link,
         };
         run.look_at_providers(&[known], now);
