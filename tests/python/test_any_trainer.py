@@ -468,9 +468,9 @@ STANDARD = """
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from hookbus.v1 import control_pb2, inspect_pb2
+from hookbus.v1 import control_pb2, inspect_pb2, providers_pb2
 
-services = ["hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control"]
+services = ["hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control", "hookbus.v1.Providers"]
 there = channel(address, None, Path(ca).read_bytes()) if ca else open_channel()
 check = health_pb2_grpc.HealthStub(there).Check
 health = [check(health_pb2.HealthCheckRequest(service=name)).status for name in ["", *services]]
@@ -492,7 +492,7 @@ for file in files:
         served[proto.name] = sorted(message.name for message in proto.message_type)
 ours = {
     module.DESCRIPTOR.name: sorted(module.DESCRIPTOR.message_types_by_name)
-    for module in (types_pb2, pb, inspect_pb2, control_pb2)
+    for module in (types_pb2, pb, inspect_pb2, control_pb2, providers_pb2)
 }
 try:
     old = reflection_pb2_grpc.ServerReflectionStub(there).ServerReflectionInfo(iter(requests))
@@ -508,9 +508,11 @@ say(
 
 def test_health_and_reflection_are_the_standard_ones(run: Callable[..., Script], place: Place) -> None:
     said = run(STANDARD, place).says()
-    assert said["health"] == [1, 1, 1, 1], "SERVING"
-    assert {"hookbus.v1.HookBus", "hookbus.v1.Inspect", "hookbus.v1.Control"} <= set(said["listed"])
-    assert said["same"] == [f"hookbus/v1/{name}.proto" for name in ("types", "session", "inspect", "control")]
+    assert said["health"] == [1, 1, 1, 1, 1], "SERVING"
+    services = ("HookBus", "Inspect", "Control", "Providers")
+    assert {f"hookbus.v1.{name}" for name in services} <= set(said["listed"])
+    files = ("types", "session", "inspect", "control", "providers")
+    assert said["same"] == [f"hookbus/v1/{name}.proto" for name in files]
     assert said["old"] == "list_services_response", "v1alpha is what many tools still ask for"
 
 

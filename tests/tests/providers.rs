@@ -104,7 +104,7 @@ async fn what_a_provider_offers_is_listed_and_what_does_not_hold_is_named() {
     assert_eq!(ours[0].summary, "looks at the loss");
     let line = |what: &str| {
         let (what, why) = what.split_once(": ").expect("what: why");
-        format!("NO provider my_hooks, {what}: unknown: {why}")
+        format!("NO provider my_hooks, {what}: {why}")
     };
     let said = findings(&mut inspector).await;
     assert_eq!(
@@ -118,7 +118,7 @@ async fn what_a_provider_offers_is_listed_and_what_does_not_hold_is_named() {
         ]
     );
     drop(provider);
-    let away = "NO provider my_hooks: unknown: mine, Everywhere: its provider is not connected";
+    let away = "NO provider my_hooks: mine, Everywhere: its provider is not connected";
     found(&mut inspector, away).await;
 }
 
@@ -146,7 +146,7 @@ async fn one_provider_a_module_and_one_hook_a_name() {
     drop((first, second));
     found(
         &mut inspector,
-        "NO provider a: unknown: Loss: its provider is not connected",
+        "NO provider a: Loss: its provider is not connected",
     )
     .await;
     // One that attached by hand and is gone does not keep the name from one that is here.
@@ -296,7 +296,7 @@ async fn a_module_has_a_process_with_a_ticket_and_another_one_when_it_ends() {
     let fence = provider.fence().await;
     assert_eq!(fence.reason(), FenceReason::Superseded);
     first.is_gone();
-    let away = "NO provider my_hooks: unknown: Loss: its process was ended by signal 9: last words";
+    let away = "NO provider my_hooks: Loss: its process was ended by signal 9: last words";
     found(&mut inspector, away).await;
     let second = interpreter.started();
     assert_ne!(second.ticket, first.ticket);
@@ -325,12 +325,12 @@ async fn a_process_that_ends_at_once_and_one_that_cannot_be_started_are_named() 
     let why = "its process exited with status 1: ModuleNotFoundError: No module named x";
     found(
         &mut inspector,
-        &format!("NO provider my_hooks: unknown: no hooks: {why}"),
+        &format!("NO provider my_hooks: no hooks: {why}"),
     )
     .await;
     found(
         &mut inspector,
-        &format!("NO provider my_hooks, hook Loss: unknown: {why}"),
+        &format!("NO provider my_hooks, hook Loss: {why}"),
     )
     .await;
     let log = sandbox.log();
@@ -343,11 +343,7 @@ async fn a_process_that_ends_at_once_and_one_that_cannot_be_started_are_named() 
     let sandbox = Sandbox::with_config(config);
     let mut inspector = self::inspector(&sandbox).await;
     let why = "/nowhere/python cannot be run: No such file or directory (os error 2); say another providers.python";
-    found(
-        &mut inspector,
-        &format!("NO provider m, hook Loss: unknown: {why}"),
-    )
-    .await;
+    found(&mut inspector, &format!("NO provider m, hook Loss: {why}")).await;
 }
 
 #[tokio::test]

@@ -401,6 +401,10 @@ impl Roster {
             .map(|kept| kept.request.clone());
         // What was refused then was not written down.
         let _ = self.ask(&of_trainers.collect::<Vec<_>>());
+        let places: HashMap<_, _> = saved
+            .iter()
+            .map(|kept| (kept.seen.name.clone(), kept.place as u64))
+            .collect();
         for kept in saved {
             if kept.provider.is_some() {
                 self.restore_remote(kept);
@@ -432,6 +436,13 @@ impl Roster {
                 );
             }
         }
+        // They are called in the order in which they were; new ones come after them.
+        let many = self.registered + places.len() as u64;
+        for member in &mut self.members {
+            let before = places.get(&member.name);
+            member.order = before.map_or(many + member.order, |place| *place);
+        }
+        self.registered += many;
         self.generation += 1;
         self.index();
     }

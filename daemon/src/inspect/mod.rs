@@ -287,12 +287,12 @@ impl Inspector {
             findings: vec![
                 Finding {
                     what: Cow::Borrowed("host memory"),
-                    text: host,
+                    text: host.map_err(unknown),
                     mend: "start hookbusd where /proc/meminfo can be read (a container needs its /proc mounted)",
                 },
                 Finding {
                     what: Cow::Borrowed("GPU (NVML)"),
-                    text: gpus,
+                    text: gpus.map_err(unknown),
                     mend: "on a machine with an NVIDIA GPU: install its driver, or in a container start it with the GPU runtime (--gpus all)",
                 },
             ]
@@ -343,7 +343,7 @@ impl Inspector {
             Finding {
                 what: what.clone(),
                 text: Err(format!(
-                    "{named}{more}: {why}{}",
+                    "unknown: {named}{more}: {why}{}",
                     if why == DENIED { "" } else { SENT }
                 )),
                 mend,
@@ -351,6 +351,11 @@ impl Inspector {
         }));
         findings
     }
+}
+
+/// Of a number.
+fn unknown(why: String) -> String {
+    format!("unknown: {why}")
 }
 
 /// A provider, and each of its hooks that does not hold.

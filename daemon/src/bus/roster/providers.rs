@@ -234,6 +234,21 @@ impl Roster {
         gates
     }
 
+    /// Nobody asks for the answers any more.
+    pub(in crate::bus) fn give_up_calls(&mut self) {
+        for member in &mut self.members {
+            let Some(remote) = member.remote() else {
+                continue;
+            };
+            let waiting = remote.waiting() as u64;
+            if waiting > 0 {
+                remote.give_up();
+                member.counts.missed += waiting;
+                member.changed = true;
+            }
+        }
+    }
+
     /// Counts something of a hook.
     pub(in crate::bus) fn count(&mut self, name: &str, count: impl FnOnce(&mut HookCounts)) {
         if let Some(at) = self.named(name) {

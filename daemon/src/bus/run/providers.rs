@@ -233,6 +233,7 @@ impl Run {
             return;
         }
         self.providers.closed = true;
+        self.roster.give_up_calls();
         let number = self.providers.number;
         for peer in &mut self.providers.each {
             let was_opened = std::mem::take(&mut peer.opened);

@@ -300,10 +300,9 @@ pub(in crate::service) fn about(about: &About) -> wire::AboutReply {
     let findings = about.findings.iter().map(|finding| wire::Finding {
         what: finding.what.to_string(),
         ok: finding.text.is_ok(),
-        text: finding
-            .text
-            .clone()
-            .unwrap_or_else(|why| format!("unknown: {why}")),
+        text: match &finding.text {
+            Ok(text) | Err(text) => text.clone(),
+        },
         mend: if finding.text.is_ok() {
             String::new()
         } else {

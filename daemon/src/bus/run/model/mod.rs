@@ -7,6 +7,7 @@
 //! - A daemon that goes on from the file shows what the one before it had committed.
 
 mod file;
+mod provider;
 mod trainer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::domain::{
 use crate::store::journal::{Settings, Writer};
 use crate::store::series::{Lately, Name};
 use crate::store::{Said, View, Whose};
+use provider::{Provider, WATCH};
 use trainer::{ITERS, Trainer, Up, orders};
 
 /// Rows that wait in memory while the disk takes nothing.
@@ -64,6 +66,10 @@ enum Step {
     /// true: every rank.
     Restart(usize, bool),
     Pass(u64),
+    /// The provider comes, or (false) goes.
+    Provide(bool),
+    /// It answers so many calls.
+    Answer(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +112,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (rank.clone(), any::<bool>()).prop_map(|(rank, failed)| Step::Bye(rank, failed)),
         2 => (rank, any::<bool>()).prop_map(|(rank, all)| Step::Restart(rank, all)),
         2 => prop_oneof![Just(1_u64), Just(6)].prop_map(Step::Pass),
+        3 => prop::bool::weighted(0.7).prop_map(Step::Provide),
+        5 => (1..12_usize).prop_map(Step::Answer),
     ];
     prop::collection::vec(step, 1..70)
 }
@@ -215,6 +223,7 @@ struct World {
     full: bool,
     /// The run was told that nothing is written.
     stopped: bool,
+    provider: Provider,
     ranks: Vec<Trainer>,
     /// Processes that are gone.
     past: Vec<Trainer>,
@@ -258,7 +267,7 @@ impl World {
             sample_every: Duration::from_secs(1),
             encode: |schedule| format!("{schedule:?}").into_bytes(),
             providers: crate::providers::none(),
-            provider_failures: 5,
+            provider_failures: u32::MAX, // it is never off
         };
         let mut world = Self {
             directory,
@@ -272,6 +281,7 @@ impl World {
             daemon: None,
             full: false,
             stopped: false,
+            provider: Provider::new(),
             ranks: Vec::new(),
             past: Vec::new(),
             sessions: 0,
@@ -342,6 +352,12 @@ impl World {
             }
             Step::Restart(rank, all) => self.restart(cut(rank), *all),
             Step::Pass(seconds) => self.pass(*seconds),
+            Step::Provide(true) => self.provided(Provider::connect),
+            Step::Provide(false) => self.provided(Provider::leave),
+            Step::Answer(most) => {
+                let most = *most;
+                self.provided(|provider, run, now| provider.answer(run, most, now));
+            }
         }
     }
 
@@ -393,6 +409,7 @@ impl World {
         }
         // As `Keeping::open` does.
         run.journal_trouble(None, self.now);
+        self.provider.meet(&mut run);
         self.daemon = Some(Daemon {
             run,
             writer: opened.writer,
@@ -405,6 +422,7 @@ impl World {
     /// Nothing more is written or said.
     fn kill(&mut self) {
         self.daemon = None;
+        self.provider.forget();
         self.stopped = false;
         for trainer in &mut self.ranks {
             trainer.disconnected();
@@ -439,6 +457,13 @@ impl World {
             daemon.writer.push(daemon.ticket, changes);
             daemon.run.appended(daemon.ticket);
         }
+    }
+
+    fn provided(&mut self, does: impl FnOnce(&mut Provider, &mut Run, Instant)) {
+        if let Some(daemon) = &mut self.daemon {
+            does(&mut self.provider, &mut daemon.run, self.now);
+        }
+        self.keep();
     }
 
     fn commit(&mut self, told: bool) {
@@ -705,6 +730,8 @@ impl World {
             for rank in 0..self.ranks.len() {
                 self.exchange(rank);
             }
+            self.provided(Provider::connect);
+            self.provided(|provider, run, now| provider.answer(run, usize::MAX, now));
             self.commit(true);
             self.now += Duration::from_secs(1);
         }
@@ -735,10 +762,26 @@ impl World {
             trainer.due(every, member.intake.settled())
         });
         let due: u64 = due.sum();
+        let most: u64 = run
+            .members
+            .values()
+            .map(|member| member.intake.settled())
+            .sum();
         for hook in run.roster.snapshot() {
             match hook.name.as_str() {
                 // Two lines each.
                 "memory" => assert_eq!((hook.calls, hook.decisions), (due, 2 * due)),
+                // It may have come late. What it was called for is answered, each call with two decisions, or given up.
+                WATCH => {
+                    let (calls, answered) = (hook.calls, hook.decisions / 2);
+                    assert!(calls <= most && answered <= calls, "{hook:?}");
+                    let given_up = calls - answered;
+                    let waiting = run.roster.waiting() as u64;
+                    let counted = hook.counts.timeouts + hook.counts.missed + waiting;
+                    assert!(given_up <= counted, "{hook:?}, {waiting} waiting");
+                    // Once nobody is here, nobody asks for the rest.
+                    assert!(waiting == 0 || run.archived, "{hook:?}, {waiting} waiting");
+                }
                 "CheckInvalidLossHook" => assert_eq!(hook.calls, hook.decisions),
                 _ => assert!(hook.decisions <= 1, "{}: {}", hook.name, hook.decisions),
             }

@@ -1,33 +1,29 @@
 //! One provider's stream: Introduction, then its hooks, then answers; each becomes one message for the directory or for the
 //! task of a run.
 
+mod outgoing;
+
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hookbus_proto::v1::providers_server::Providers;
 use hookbus_proto::v1::{DaemonFrame, ProviderFrame};
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::Stream;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
+
+use outgoing::{Outgoing, Sending};
 
 use super::convert::{self, FromProvider, Introduction, Limits};
 use super::session::is_broken;
 use crate::listen::Peer;
-use crate::providers::{
-    Answer, Call, Directory, End, OUTBOX, Pulse, Reply, Seat, ToProvider, Turned,
-};
+use crate::providers::{Answer, Directory, End, OUTBOX, Pulse, Reply, Seat, ToProvider, Turned};
 
 /// How long a connection may stay without an Introduction.
 const INTRODUCTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a frame: a hook's state alone may have 1 MiB.
 pub(super) const FRAME_BYTES: usize = 4 << 20;
-/// Calls of one frame, and what they have in them, so that it stays far below any client's limit.
-const BATCH: usize = 256;
-const BATCH_FIELDS: usize = 8192;
 /// Frames of the connection itself that wait: Assignment and Accepted.
 const OWN: usize = 2;
 
@@ -188,6 +184,13 @@ impl Reader {
         let remote = &self.remote;
         match &ending {
             Ending::Closed => tracing::info!(module, remote, "a provider of hooks is gone"),
+            Ending::Fence(turned) if turned.end == End::Shutdown => {
+                tracing::debug!(
+                    module,
+                    remote,
+                    "a provider of hooks is told that the daemon ends"
+                );
+            }
             Ending::Fence(turned) => {
                 tracing::warn!(
                     module,
@@ -321,122 +324,5 @@ impl Reader {
                 )),
                 _ => status,
             })
-    }
-}
-
-#[derive(PartialEq)]
-enum Sending {
-    /// Before Accepted: runs are not heard.
-    Own,
-    Everything,
-    /// Nothing more comes.
-    Nothing,
-}
-
-/// The stream to a provider. It is read as fast as the provider takes it; what waits meanwhile is bounded by [`OUTBOX`],
-/// and its end ends the reading side too.
-pub(super) struct Outgoing {
-    own: mpsc::Receiver<DaemonFrame>,
-    messages: mpsc::Receiver<ToProvider>,
-    /// What came behind the calls of the last frame.
-    next: Option<ToProvider>,
-    end: oneshot::Receiver<Ending>,
-    state: Sending,
-    runs: Runs,
-    _ends_reading: DropGuard,
-}
-
-impl Outgoing {
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<ToProvider>> {
-        match self.next.take() {
-            Some(message) => Poll::Ready(Some(message)),
-            None => self.messages.poll_recv(cx),
-        }
-    }
-
-    fn frame(&mut self, message: ToProvider, cx: &mut Context<'_>) -> DaemonFrame {
-        match message {
-            ToProvider::Open(opened) => {
-                let mut table = self.runs.lock();
-                table.told = table.told.max(opened.run);
-                table.replies.insert(opened.run, opened.replies.clone());
-                drop(table);
-                convert::opened(*opened)
-            }
-            ToProvider::Facts(run, facts) => convert::facts_frame(run, *facts),
-            ToProvider::Close(run) => {
-                let mut table = self.runs.lock();
-                table.replies.remove(&run);
-                table.pulse.closed(run);
-                drop(table);
-                convert::closed(run)
-            }
-            ToProvider::Call(call) => {
-                let calls = self.calls(*call, cx);
-                let now = Instant::now();
-                let table = self.runs.lock();
-                for call in &calls {
-                    table.pulse.called(call.run, now);
-                }
-                drop(table);
-                convert::calls(calls, now)
-            }
-        }
-    }
-
-    /// This call and those that wait right behind it.
-    fn calls(&mut self, first: Call, cx: &mut Context<'_>) -> Vec<Call> {
-        let has = |call: &Call| call.fields.len() + call.unknown.len() + call.memory.len();
-        let mut fields = has(&first);
-        let mut calls = vec![first];
-        while calls.len() < BATCH
-            && fields < BATCH_FIELDS
-            && let Poll::Ready(Some(message)) = self.messages.poll_recv(cx)
-        {
-            match message {
-                ToProvider::Call(call) => {
-                    fields += has(&call);
-                    calls.push(*call);
-                }
-                other => {
-                    self.next = Some(other);
-                    break;
-                }
-            }
-        }
-        calls
-    }
-}
-
-impl Stream for Outgoing {
-    type Item = Result<DaemonFrame, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.state == Sending::Nothing {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(Some(frame)) = self.own.poll_recv(cx) {
-            if matches!(
-                frame.frame,
-                Some(hookbus_proto::v1::daemon_frame::Frame::Accepted(_))
-            ) {
-                self.state = Sending::Everything;
-            }
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        if let Poll::Ready(ending) = Pin::new(&mut self.end).poll(cx) {
-            self.state = Sending::Nothing;
-            return Poll::Ready(match ending {
-                Ok(Ending::Fence(turned)) => Some(Ok(convert::fence(turned))),
-                Ok(Ending::Status(status)) => Some(Err(status)),
-                Ok(Ending::Closed) | Err(_) => None,
-            });
-        }
-        if self.state == Sending::Everything
-            && let Poll::Ready(Some(message)) = self.poll_message(cx)
-        {
-            return Poll::Ready(Some(Ok(self.frame(message, cx))));
-        }
-        Poll::Pending
     }
 }
