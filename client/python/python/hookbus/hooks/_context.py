@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """The numbers of Python's logging."""
 MOST_TEXT_BYTES = 64 << 10
+MOST_GROUP, MOST_PIXELS, MOST_EPOCH = (1 << 16) - 1, (1 << 20) - 1, (1 << 53) - 1
 
 
 class Run:
@@ -152,7 +153,7 @@ class Context:
         said = [value is not None, scale is not None, bool(release)]
         if said.count(True) != 1:
             raise TypeError("cx.lr() wants one of value=, scale= and release=True")
-        which = None if group is None else _whole("lr", "group", group, 0)
+        which = None if group is None else _whole("lr", "group", group, 0, MOST_GROUP)
         if value is not None:
             self._decisions.append(("lr", which, "value", _number("lr", "value", value)))
         elif scale is not None:
@@ -162,13 +163,15 @@ class Context:
 
     def size(self, height: int, width: int) -> None:
         """The size of the network's input from the next boundary on, in pixels."""
-        self._decisions.append(("size", _whole("size", "height", height, 1), _whole("size", "width", width, 1)))
+        self._decisions.append(
+            ("size", _whole("size", "height", height, 1, MOST_PIXELS), _whole("size", "width", width, 1, MOST_PIXELS))
+        )
 
     def mode(self, from_epoch: int | None = None, skip_types: Sequence[str] = ()) -> None:
         """YOLOX's last epochs: without these augmentations from that epoch on, by default the next one."""
         if isinstance(skip_types, str):
             raise TypeError(f"cx.mode(skip_types={skip_types!r}): a list of names")
-        first = None if from_epoch is None else _whole("mode", "from_epoch", from_epoch, 0)
+        first = None if from_epoch is None else _whole("mode", "from_epoch", from_epoch, 0, MOST_EPOCH)
         self._decisions.append(("mode", first, [_text("mode", "skip_types", each) for each in skip_types]))
 
     def set_epoch(self, on: bool = True) -> None:
@@ -206,7 +209,7 @@ def _text(call: str, name: str, value: object) -> str:
 def _line(call: str, line: str | tuple[int | str, str]) -> Line:
     level, text = ("info", line) if isinstance(line, str) else line
     number = LEVELS.get(level.lower()) if isinstance(level, str) else level
-    if not isinstance(number, int) or isinstance(number, bool):
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 100:
         raise ValueError(f"cx.{call}(level={level!r}): one of {', '.join(LEVELS)}, or a number of Python's logging")
     return number, _text(call, "text", text)
 
@@ -221,10 +224,10 @@ def _number(call: str, name: str, value: object) -> float:
     return number
 
 
-def _whole(call: str, name: str, value: object, least: int) -> int:
+def _whole(call: str, name: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"cx.{call}({name}={value!r}): it is a whole number")
     number = int(value)
-    if number < least:
-        raise ValueError(f"cx.{call}({name}={value!r}): at least {least}")
-    return int(number)
+    if not least <= number <= most:
+        raise ValueError(f"cx.{call}({name}={value!r}): from {least} to {most}")
+    return number

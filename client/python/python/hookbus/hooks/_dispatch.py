@@ -66,18 +66,17 @@ class Dispatcher:
         self._facts.clear()
         self._slots.clear()
 
+    def answer(self, call: Call) -> Answer:
+        """Calls the hook that the call names. Calls of one run are made in their order."""
+        try:
+            slot = self._slots[call[1]][call[2]]
+        except KeyError:
+            return _nobody(call, call[1] in self._slots)
+        return slot.answer(call)
+
     def calls(self, calls: Iterable[Call]) -> list[Answer]:
         """An answer to each call, in their order."""
-        answers = []
-        slots = self._slots
-        for call in calls:
-            try:
-                slot = slots[call[1]][call[2]]
-            except KeyError:
-                answers.append(_nobody(call, call[1] in slots))
-            else:
-                answers.append(slot.answer(call))
-        return answers
+        return [self.answer(call) for call in calls]
 
 
 def _nobody(call: Call, opened: bool) -> Answer:

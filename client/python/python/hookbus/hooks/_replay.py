@@ -114,7 +114,7 @@ def _feed(
                 continue
             id += 1
             memory = _memory(newest, event) if made.memory else []
-            (answer,) = dispatcher.calls([_call(id, attempt.number, name, each, event, memory)])
+            answer = dispatcher.answer(_call(id, attempt.number, name, each, event, memory))
             out.calls[name] += 1
             _, _, decisions, _, error, traceback = answer
             if error:
