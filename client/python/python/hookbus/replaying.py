@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
         type=Path,
         default=_recording.SHIPPED,
         metavar="PATH",
-        help="lines of JSON, or the folder of an export",
+        help="lines of JSON, - for standard input, or the folder of an export",
     )
     _asked.add_to(parser)
     parser.add_argument("--json", action="store_true", help="one JSON value on one line")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -88,7 +89,7 @@ class Recording(NamedTuple):
 
 
 def read(path: Path) -> Recording:
-    """From a file of lines, or a folder of an export. Raises NoRecording."""
+    """From a file of lines, "-" for standard input, or a folder of an export. Raises NoRecording."""
     try:
         rows = list(_folder(path) if path.is_dir() else _lines(path, None))
     except OSError as error:
@@ -105,7 +106,7 @@ def _folder(path: Path) -> Iterator[Row]:
 
 
 def _lines(path: Path, table: str | None) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
+    with sys.stdin if str(path) == "-" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
