@@ -79,6 +79,7 @@ class Provider:
             self._own = _asked.requests(args, loaded.name, loaded.types)
         self._dispatcher = Dispatcher([])
         self._said = ""
+        self._offered: list[str] = []
         self._module = name_of(args.module)
         self._link = ProviderLink(
             module=self._module,
@@ -111,8 +112,7 @@ class Provider:
         elif frame[0] == "assignment":
             return self._assigned(frame[1])
         elif frame[0] == "accepted":
-            for what, why in frame[1]:
-                print(f"hookbus: refused by the daemon: {what}: {why}", file=sys.stderr)
+            self._accepted(frame[1])
         elif frame[0] == "lost":
             self._dispatcher.lost()
             if frame[1] != self._said:
@@ -141,10 +141,17 @@ class Provider:
             for each in made.hooks
         ]
         self._link.offer(offered, made.refused)
-        self._said = ""
-        names = ", ".join(each.request.name for each in made.hooks)
-        print(f"hookbus: serving {names or 'nothing'} of {self._module} at {self._link.address}", file=sys.stderr)
+        self._offered = [each.request.name for each in made.hooks]
         return None
+
+    def _accepted(self, refused: list[tuple[str, str]]) -> None:
+        """From here on they are called."""
+        self._said = ""
+        for what, why in refused:
+            print(f"hookbus: refused by the daemon: {what}: {why}", file=sys.stderr)
+        gone = {what for what, _ in refused}
+        names = ", ".join(name for name in self._offered if f"hook {name}" not in gone) or "nothing"
+        print(f"hookbus: serving {names} of {self._module} at {self._link.address}", file=sys.stderr, flush=True)
 
     def _make(self, hooks: list[dict[str, object]]) -> Offer:
         if self._missing is not None:
