@@ -71,7 +71,7 @@ async fn act(cli: Cli) -> Result<u8, Failure> {
         Verb::Watch(args) => watch::watch(address, args).await,
         Verb::Export(args) => export::export(address, args).await,
         Verb::Send(args) => send::send(address, args).await,
-        Verb::Hooks(args) => hooks::hooks(address, args.json).await,
+        Verb::Hooks(args) => hooks::hooks(address, args).await,
         Verb::Doctor(args) => doctor::doctor(address, args.json).await,
     }
 }

@@ -3,6 +3,7 @@
 
 mod emit;
 mod held;
+mod provider;
 mod rates;
 mod upcall;
 mod values;
@@ -339,6 +340,7 @@ fn attach(
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Session>()?;
+    module.add_class::<provider::ProviderLink>()?;
     module.add_function(wrap_pyfunction!(attach, module)?)?;
     module.add_function(wrap_pyfunction!(close_all, module)?)
 }

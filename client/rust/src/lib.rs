@@ -19,6 +19,7 @@
 //! | [`identity`], `options`, `fork` | who this process is |
 //! | `shared`, `codec` | what both threads share; frames as bytes |
 //! | [`address`], [`connect`], [`inspect`] | finding a daemon, and looking at it |
+//! | [`provider`] | hooks in another process: calls come in, answers go out |
 //! | [`access`], `tls`, `explained` | what is shown to a daemon over TCP, and how the connection begins |
 //!
 //! What a training is promised: `emit` never raises, never waits but in a gate, and makes no system call but to wake a
@@ -44,6 +45,7 @@ mod options;
 mod own_memory;
 pub mod plan;
 mod position;
+pub mod provider;
 mod ranks;
 mod rates;
 mod retained;

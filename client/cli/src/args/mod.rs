@@ -7,11 +7,13 @@
 //! | `look` | those that show, and change nothing |
 //! | `top` | the one that stays, as a full screen |
 //! | `export` | the one that writes files |
+//! | `hooks` | the list of hooks, and one's own |
 //! | `since` | a length of time, for those that look back |
 //! | `send` | the one that acts, with its orders |
 //! | here | what stands before any verb, and those that take `--json` alone |
 
 mod export;
+mod hooks;
 mod look;
 mod range;
 mod run;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use export::ExportArgs;
+pub(crate) use hooks::{HooksArgs, HooksVerb, ModuleArgs, ServeArgs, TestArgs};
 pub(crate) use look::{MemoryArgs, RunsArgs, ShowArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use send::{LevelArg, OrderArgs, SendArgs, WhenArgs};
@@ -83,8 +86,8 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     /// Send an order to a run and wait for every rank's answer
     Send(SendArgs),
-    /// List the hooks that there are, with their arguments
-    Hooks(JsonArgs),
+    /// List the hooks that there are, with their arguments; serve or try your own
+    Hooks(HooksArgs),
     /// Say what can be seen from here, what not, and the one line that would mend it
     Doctor(JsonArgs),
 }

@@ -9,7 +9,7 @@
 //! | `csv`, `ndjson`, `parquet` | one format each |
 
 mod csv;
-mod ndjson;
+pub(crate) mod ndjson;
 mod parquet;
 mod part;
 

@@ -7,38 +7,61 @@ use std::io::{self, BufWriter, Write};
 use super::Sink;
 use crate::rows::{Cell, Column};
 
-pub(super) struct Ndjson {
-    out: BufWriter<File>,
+/// Rows of one table as lines.
+pub(crate) struct Lines {
     /// Each with what stands before its value.
     keys: Vec<String>,
 }
 
-impl Ndjson {
-    pub(super) fn new(out: File, columns: &[Column]) -> Ndjson {
+impl Lines {
+    /// Each line begins with the key "table" where a name is given.
+    pub(crate) fn new(columns: &[Column], table: Option<&str>) -> Lines {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let begin = table.map_or("{".to_owned(), |table| {
+            format!("{{\"table\":{},", text(table))
+        });
         let key = |(index, column): (usize, &Column)| {
-            let before = if index == 0 { '{' } else { ',' };
-            format!("{before}{}:", serde_json::Value::from(column.name.as_str()))
+            let before = if index == 0 { &begin } else { "," };
+            format!("{before}{}:", text(&column.name))
         };
-        Ndjson {
-            out: BufWriter::new(out),
+        Lines {
             keys: columns.iter().enumerate().map(key).collect(),
         }
     }
 
-    fn row(&mut self, row: &[Cell]) -> io::Result<()> {
+    /// One line.
+    pub(crate) fn write(&self, out: &mut impl Write, row: &[Cell]) -> io::Result<()> {
         for (key, cell) in self.keys.iter().zip(row) {
-            self.out.write_all(key.as_bytes())?;
+            out.write_all(key.as_bytes())?;
             match cell {
-                Cell::Null => self.out.write_all(b"null")?,
-                Cell::Integer(value) => write!(self.out, "{value}")?,
-                Cell::Real(value) if value.is_nan() => self.out.write_all(b"\"NaN\"")?,
-                Cell::Real(f64::INFINITY) => self.out.write_all(b"\"Infinity\"")?,
-                Cell::Real(f64::NEG_INFINITY) => self.out.write_all(b"\"-Infinity\"")?,
-                Cell::Real(value) => write!(self.out, "{value:?}")?,
-                Cell::Text(text) => serde_json::to_writer(&mut self.out, text)?,
+                Cell::Null => out.write_all(b"null")?,
+                Cell::Integer(value) => write!(out, "{value}")?,
+                Cell::Real(value) if value.is_nan() => out.write_all(b"\"NaN\"")?,
+                Cell::Real(f64::INFINITY) => out.write_all(b"\"Infinity\"")?,
+                Cell::Real(f64::NEG_INFINITY) => out.write_all(b"\"-Infinity\"")?,
+                Cell::Real(value) => write!(out, "{value:?}")?,
+                Cell::Text(text) => serde_json::to_writer(&mut *out, text)?,
             }
         }
-        self.out.write_all(b"}\n")
+        out.write_all(b"}\n")
+    }
+}
+
+pub(super) struct Ndjson {
+    out: BufWriter<File>,
+    lines: Lines,
+}
+
+impl Ndjson {
+    pub(super) fn new(out: File, columns: &[Column]) -> Ndjson {
+        Ndjson {
+            out: BufWriter::new(out),
+            lines: Lines::new(columns, None),
+        }
+    }
+
+    fn row(&mut self, row: &[Cell]) -> io::Result<()> {
+        self.lines.write(&mut self.out, row)
     }
 }
 

@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
-__all__ = ["Session", "__version__", "attach", "close_all"]
+from .hooks._event import Call
+from .hooks._plan import Subscription
+from .hooks._slot import Answer
+
+__all__ = ["ProviderLink", "Session", "__version__", "attach", "close_all"]
 
 __version__: str
 
@@ -21,6 +25,19 @@ Action: TypeAlias = (
     | tuple[Literal["warning"], str]
     | tuple[Literal["error"], str]
 )
+
+ProviderFrame: TypeAlias = (
+    tuple[Literal["connected"]]
+    | tuple[Literal["lost"], str]
+    | tuple[Literal["ended"], str]
+    | tuple[Literal["assignment"], list[dict[str, object]]]
+    | tuple[Literal["accepted"], list[tuple[str, str]]]
+    | tuple[Literal["opened"], tuple[int, str, str, int, int], dict[str, object] | None, dict[str, str]]
+    | tuple[Literal["facts"], int, dict[str, object]]
+    | tuple[Literal["calls"], list[Call]]
+    | tuple[Literal["closed"], int]
+)
+OfferedHook: TypeAlias = tuple[dict[str, object], list[Subscription], bool, bool, str]
 
 class Status(TypedDict):
     """What the client knows of its connection; counts are cumulative."""
@@ -73,6 +90,25 @@ class Session:
     def wants(self, point: str) -> bool: ...
     def flush(self, timeout_s: float) -> bool: ...
     def close(self, reason: str, failed: bool) -> None: ...
+
+@final
+class ProviderLink:
+    """A provider's link to the daemon, which comes back for ever; used by one thread."""
+
+    def __new__(
+        cls,
+        *,
+        module: str,
+        address: str | None = None,
+        ticket: str = "",
+        token_file: str | PathLike[str] | None = None,
+        ca_file: str | PathLike[str] | None = None,
+    ) -> ProviderLink: ...
+    @property
+    def address(self) -> str: ...
+    def next(self, timeout_s: float) -> list[ProviderFrame]: ...
+    def offer(self, hooks: list[OfferedHook], refused: Sequence[tuple[str, str]]) -> None: ...
+    def answer(self, answers: list[Answer]) -> None: ...
 
 def attach(
     *,

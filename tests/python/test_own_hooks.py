@@ -1,0 +1,196 @@
+"""Hooks of one's own with the real daemon and real loops: what they decide is done, and nothing else of them is felt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE_S, Daemon, Start, binary, clean_environment, ended
+from own_hooks import HEAD
+from test_hook_guide import CHECK, PLATEAU
+
+Serve = Callable[..., "subprocess.Popen[str]"]
+
+TRAIN = """
+import json, math, sys, hookbus
+epochs, iters, bad, wait = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+import time
+
+class Optimizer:
+    param_groups = [{"lr": 0.1}]
+
+losses, rates, weight = [], [], 1.0
+with hookbus.attach("digits", max_epochs=epochs, iters_per_epoch=iters) as bus:
+    assert bus.status()["connected"], bus.status()
+    bus.bind(optimizer=Optimizer)
+    try:
+        for epoch in bus.epochs():
+            for i in bus.iters(range(iters)):
+                if wait:
+                    sys.stdin.readline()
+                rates.append(Optimizer.param_groups[0]["lr"])
+                weight -= 0.1 * math.sin(weight * len(losses))
+                loss = weight if len(losses) < bad else math.nan
+                losses.append(loss)
+                bus.report(loss=loss)
+                if wait:
+                    print(len(losses) - 1, flush=True)
+            bus.event("before_val")
+            bus.event("before_val_epoch")
+            bus.event("after_val_epoch", val_loss=1.0)
+            bus.event("after_val")
+    except hookbus.TrainingStopped as stopped:
+        print(json.dumps({"stopped": str(stopped), "at": len(losses) - 1}))
+print(json.dumps({"losses": losses[:bad], "rates": rates}))
+"""
+NEVER = str(10**9)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Serves the text as my_hooks.py by hand, and waits until the daemon has taken it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(text: str, daemon: Daemon, *words: str) -> subprocess.Popen[str]:
+        file = tmp_path / "my_hooks.py"
+        file.write_text(text)
+        command = [str(binary("hookbus")), "--address", daemon.address, "hooks", "serve", str(file), *words]
+        command += ["--python", sys.executable]
+        environment = clean_environment()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
+        started.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("hookbus: serving "), line
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def hooks_of(daemon: Daemon) -> dict[str, dict]:
+    return {hook["name"]: hook for hook in daemon.ask("show", "digits")["run"]["hooks"]}
+
+
+def until(fact: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not fact():
+        assert time.monotonic() < end, what
+        os.sched_yield()
+
+
+def train(start_script: Start, daemon: Daemon, *words: str) -> tuple[int, list[dict], str]:
+    status, out, err = ended(start_script(TRAIN, daemon.address, *words))
+    return status, [json.loads(line) for line in out.splitlines()], err
+
+
+def test_the_pages_check_stops_a_real_loop_where_the_built_in_one_does(
+    daemon: Daemon, start_daemon: Callable[..., Daemon], serve: Serve, start_script: Start
+) -> None:
+    serve(CHECK, daemon, "--hook", "CheckInvalidLossHook(interval=10)")
+    status, (stopped, _), err = train(start_script, daemon, "3", "20", "32", "0")
+    assert (status, stopped["at"]) == (0, 39), err
+    assert stopped["stopped"].startswith("loss become infinite or NaN!")
+    assert "loss become infinite or NaN!" in err, "the line in the trainer's log"
+    built_in = start_daemon('[[hooks]]\ntype = "CheckInvalidLossHook"\ninterval = 10\n')
+    _, (same, _), _ = train(start_script, built_in, "3", "20", "32", "0")
+    assert same["at"] == stopped["at"]
+    hook = hooks_of(daemon)["CheckInvalidLossHook"]
+    assert (hook["module"], hook["decisions"], hook["errors"]) == ("my_hooks", 1, 0)
+
+
+def test_the_pages_plateau_lowers_a_real_rate(daemon: Daemon, serve: Serve, start_script: Start) -> None:
+    serve(PLATEAU, daemon, "--hook", "ReduceOnPlateau(patience=1, factor=0.5)")
+    process = start_script(TRAIN, daemon.address, "4", "5", NEVER, "1")
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.stdout.readline()
+
+    steps(16)
+    until(lambda: hooks_of(daemon)["ReduceOnPlateau"]["decisions"] == 1, "the rate is not lowered")
+    steps(4)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    rates = json.loads(out)["rates"]
+    assert rates[:15] == [0.1] * 15, err
+    assert rates[-3:] == [0.05] * 3, "from the next boundary on, after the third epoch without a fall"
+
+
+def test_a_hook_that_raises_is_switched_off_and_the_training_goes_on(
+    daemon: Daemon, serve: Serve, start_script: Start
+) -> None:
+    serve(HEAD + "    gate = True\n    def after_train_iter(self, event, cx):\n        1 / 0\n", daemon)
+    status, (told,), err = train(start_script, daemon, "2", "20", NEVER, "0")
+    assert status == 0, err
+    assert len(told["losses"]) == 40
+    hook = hooks_of(daemon)["Own"]
+    assert (hook["errors"], hook["decisions"]) == (5, 0)
+    assert "ZeroDivisionError: division by zero (my_hooks.py:8)" in hook["disabled"]
+    run = daemon.ask("show", "digits")["run"]
+    (incident,) = [each for each in run["incidents"] if each["kind"] == "hook_failed"]
+    assert "Own" in incident["text"]
+
+
+def test_a_hook_that_hangs_costs_one_deadline(daemon: Daemon, serve: Serve, start_script: Start) -> None:
+    serve(
+        HEAD + "    gate = True\n    deadline_ms = 200\n    def after_train_iter(self, event, cx):\n"
+        "        while event.iter >= 5: pass\n",
+        daemon,
+    )
+    began = time.monotonic()
+    status, (told,), err = train(start_script, daemon, "2", "200", NEVER, "0")
+    assert status == 0, err
+    assert len(told["losses"]) == 400
+    assert time.monotonic() - began < 30, "395 gates of 200 ms would be 79 s"
+    assert hooks_of(daemon)["Own"]["timeouts"] >= 1
+
+
+def test_a_provider_that_is_killed_ten_times_changes_no_loss_and_decides_on(
+    daemon: Daemon, serve: Serve, start_script: Start
+) -> None:
+    text = HEAD + (
+        '    fields = ("loss",)\n    def __init__(self):\n        self.n = 0\n'
+        "    def after_train_iter(self, event, cx):\n        self.n += 1\n"
+        "        if event.iter % 5 == 0: cx.log(f'seen {self.n} at {event.iter}')\n"
+        "    def state_dict(self): return self.n\n    def load_state_dict(self, state): self.n = state\n"
+    )
+    provider = serve(text, daemon)
+    iters = 110
+    process = start_script(TRAIN, daemon.address, "1", str(iters), NEVER, "1")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for iter in range(iters):
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        if iter % 10 == 9 and iter < 100:
+            provider.send_signal(signal.SIGKILL)
+            provider.wait()
+            provider = serve(text, daemon)
+    until(lambda: hooks_of(daemon)["Own"]["calls"] >= iters, "every event is seen")
+    out, err = process.communicate(timeout=PATIENCE_S)
+    with_hooks = json.loads(out)["losses"]
+    alone = start_script(
+        TRAIN.replace("assert bus", "assert True or bus"), "unix:///nowhere.sock", "1", str(iters), NEVER, "0"
+    )
+    status, out, err = ended(alone)
+    assert status == 0, err
+    assert with_hooks == json.loads(out)["losses"]
+    hook = hooks_of(daemon)["Own"]
+    assert not hook["disabled"]
+    assert hook["missed"] == 0
+    log = [each["text"] for each in daemon.ask("show", "digits")["run"].get("logs", [])]
+    assert all(f"seen {iter + 1} at {iter}" in line for iter, line in zip(range(0, iters, 5), log, strict=False)), log
