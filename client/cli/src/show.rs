@@ -476,18 +476,6 @@ mod tests {
                 reason: "not known".into(),
                 rank: 0,
             }],
-            hooks: vec![HookStatus {
-                name: "plateau".into(),
-                r#type: "plateau".into(),
-                calls: 4,
-                time_s: 0.01,
-                timeouts: 1,
-                withheld: 2,
-                last_withheld: "would have set lr at iteration 9: released".into(),
-                module: "my_hooks".into(),
-                away: "it was killed".into(),
-                ..Default::default()
-            }],
             results: vec![RankResult {
                 what: "stop".into(),
                 by: "CheckInvalidLossHook".into(),
@@ -514,7 +502,6 @@ mod tests {
             "rank 0: loss nan",
             "12.5 ms",
             "hook X: not known",
-            "away: it was killed; of module my_hooks; 2.5 ms a call; 1 timeout; 2 withheld; last: would have set lr at",
             "stop by CheckInvalidLossHook: applied at epoch 1 iter 50",
             "open invalid_loss at epoch 1 iter 50",
             "Memory information",
@@ -601,5 +588,27 @@ mod tests {
             !page.contains('\x1b') && page.contains("reason: b c"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn a_hook_has_a_note_of_what_is_not_as_with_most() {
+        let reply = SnapshotReply {
+            hooks: vec![HookStatus {
+                name: "plateau".into(),
+                r#type: "plateau".into(),
+                calls: 4,
+                time_s: 0.01,
+                timeouts: 1,
+                withheld: 2,
+                last_withheld: "would have set lr at iteration 9: released".into(),
+                module: "my_hooks".into(),
+                away: "it was killed".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let shown = hooks(&reply, false);
+        let note = "away: it was killed; of module my_hooks; 2.5 ms a call; 1 timeout; 2 withheld; last: would have set lr at iteration 9: released";
+        assert!(shown.trim_end().ends_with(note), "{shown}");
     }
 }
