@@ -11,6 +11,8 @@
 
 mod dial;
 mod inbox;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
