@@ -31,6 +31,7 @@ pub(super) fn decide(case: &Json) -> Outcome {
                 raised.get_or_insert(reason);
             }
             Decision::Log(line) => logs.push((line.level, line.text)),
+            other => return Err(format!("the original does no such thing: {other:?}")),
         }
     }
     let recorded_line = |line: &Json| -> Result<_, String> {
