@@ -9,7 +9,7 @@ use crate::domain::{
     Incident, MigSample, Outcome, OwnMemory, Pid, ProbeCost, ProcessRole, ProcessSample, Rank,
     Reading, RunId, ShmSample, StepTimes,
 };
-use crate::snapshot::{HookSnapshot, Phase, RankSnapshot};
+use crate::snapshot::{HookCounts, HookSnapshot, Phase, RankSnapshot};
 
 const TRAINER: (u32, u64) = (7, 70);
 
@@ -193,6 +193,9 @@ fn run(rank: RankSnapshot) -> Arc<RunSnapshot> {
             decisions: 1,
             disabled: None,
             args: Vec::new(),
+            counts: HookCounts::default(),
+            module: None,
+            away: None,
         }],
         refused: Vec::new(),
         wanted: Vec::new(),

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::hooks::{Configured, Context, Decision, Origin, Seen, build};
 use crate::store::series::{Lately, Name};
-use crate::store::{View, Whose};
+use crate::store::{Said, View, Whose};
 
 const POINT: &str = "after_train_iter";
 
@@ -23,6 +23,10 @@ const POINT: &str = "after_train_iter";
 struct Memory(Vec<(Option<u32>, Name, f64)>);
 
 impl View for Memory {
+    fn said(&self, _: Rank) -> Option<Said> {
+        None
+    }
+
     fn host(&self) -> Result<HostSample, String> {
         Err("not sampled".to_owned())
     }
