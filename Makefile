@@ -44,7 +44,7 @@ test-rust: ## The Rust tests
 	$(CARGO) test --locked --workspace
 
 test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub against the built module, the linter
-	$(CARGO) build --locked -p hookbusd -p hookbus-cli
+	$(CARGO) build --locked -p hookbusd -p hookbus-cli -p own-daemon
 	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(BIN)/python -m pytest -rs -m 'not torch' \
 		--ignore=tests/python/with_mmengine tests/python
 	HOOKBUSD=$${HOOKBUSD:-$(TARGET)/debug/hookbusd} $(TORCH_BIN)/python -m pytest -rs -m torch \

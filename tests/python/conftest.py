@@ -50,14 +50,20 @@ class Daemon:
     """The real hookbusd on a socket in a folder of its own. It writes runs down there too, or in `state`."""
 
     def __init__(
-        self, folder: Path, config: str, socket: Path | None = None, state: Path | None = None, **env: str
+        self,
+        folder: Path,
+        config: str,
+        socket: Path | None = None,
+        state: Path | None = None,
+        program: str = "hookbusd",
+        **env: str,
     ) -> None:
         self.folder = folder
         self.socket = socket or folder / "hookbusd.sock"
         self.address = f"unix://{self.socket}"
         self.log = folder / "log"
         ready = folder / "ready"
-        command = [str(binary("hookbusd")), "--socket", str(self.socket), "--ready-file", str(ready)]
+        command = [str(binary(program)), "--socket", str(self.socket), "--ready-file", str(ready)]
         if config:
             (folder / "hookbusd.toml").write_text(config)
             command += ["--config", str(folder / "hookbusd.toml")]
@@ -100,10 +106,16 @@ def start_daemon() -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
     with tempfile.TemporaryDirectory(prefix="hb") as folder:  # short: a socket's path has 108 bytes at most
 
-        def start(config: str = "", socket: Path | None = None, state: Path | None = None, **env: str) -> Daemon:
+        def start(
+            config: str = "",
+            socket: Path | None = None,
+            state: Path | None = None,
+            program: str = "hookbusd",
+            **env: str,
+        ) -> Daemon:
             place = Path(folder) / str(len(daemons))
             place.mkdir()
-            daemons.append(Daemon(place, config, socket, state, **env))
+            daemons.append(Daemon(place, config, socket, state, program, **env))
             return daemons[-1]
 
         yield start

@@ -63,15 +63,30 @@ def test_every_class_of_the_page_holds(load_text: Load) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML since 3.11")
-def test_every_hook_of_the_pages_configuration_holds(load_text: Load) -> None:
+def test_every_hook_of_the_pages_configuration_holds(load_text: Load, tmp_path: Path) -> None:
     import tomllib
 
     asked = [hook for block in blocks("toml") for hook in tomllib.loads(block)["hooks"]]
-    assert [hook["type"] for hook in asked] == ["CheckInvalidLossHook", "ReduceOnPlateau"]
-    for hook in asked:
+    assert [hook["type"] for hook in asked] == ["CheckInvalidLossHook", "ReduceOnPlateau", "Rule", "Rule"]
+    for hook in asked[:2]:
         module = hook.pop("module")
         loaded = load_text(files()[f"{module}.py"])
         assert not offer([Request.of(hook)], loaded.file).refused
+    # the daemon's own reading of all of it
+    config = tmp_path / "hookbusd.toml"
+    config.write_text("".join(blocks("toml")))
+    command = [str(binary("hookbusd")), "--config", str(config), "--check-config"]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=clean_environment())
+    assert (checked.returncode, checked.stdout) == (0, "the configuration is valid\n"), checked.stderr
+
+
+def test_the_pages_rust_is_that_of_the_example_which_is_built() -> None:
+    snippets = blocks("rust")
+    assert [text.split("\n")[0].split(",")[0] for text in snippets] == ["// src/main.rs", "// src/reduce_on_plateau.rs"]
+    for text in snippets:
+        head, body = text.split("\n", 1)
+        file = ROOT / "demo/own_daemon" / head.removeprefix("// ").split(",")[0]
+        assert body in file.read_text(), f"{file} is otherwise"
 
 
 def in_dtype(loss: float, dtype: str) -> float:

@@ -40,7 +40,7 @@ fn its_hook_is_listed_behind_the_built_in_ones_and_its_mistakes_name_it() {
     }
 }
 
-/// A batch of one event after_train_epoch with this loss.
+/// A batch of one event after_val_epoch with this loss.
 fn epoch(n: u64, loss: f64) -> EventBatch {
     let event = Event {
         point: 0,
@@ -75,14 +75,15 @@ async fn scale(raw: &mut Raw) -> (f64, String) {
 
 fn hello() -> Hello {
     Hello {
-        points: vec!["after_train_epoch".into()],
+        points: vec!["after_val_epoch".into()],
         ..Raw::hello("digits", 0, 1, "s")
     }
 }
 
 #[tokio::test]
 async fn it_decides_and_goes_on_from_what_it_knew_after_the_daemons_death() {
-    let config = "[[hooks]]\ntype = \"ReduceOnPlateau\"\npatience = 1\nfactor = 0.5\n";
+    let config =
+        "[[hooks]]\ntype = \"ReduceOnPlateau\"\nmetric = \"loss\"\npatience = 1\nfactor = 0.5\n";
     let mut sandbox = Sandbox::of("own-daemon", config, Vec::new());
     let (mut raw, welcome) = Raw::attach(&sandbox.address(), hello()).await;
     let plan = welcome.plan.expect("a plan");
@@ -91,7 +92,7 @@ async fn it_decides_and_goes_on_from_what_it_knew_after_the_daemons_death() {
     let wished: Vec<_> = wished
         .map(|wish| (wish.point.as_str(), wish.fields.join(",")))
         .collect();
-    assert_eq!(wished, [("after_train_epoch", "loss".to_owned())]);
+    assert_eq!(wished, [("after_val_epoch", "loss".to_owned())]);
     for (n, loss) in [1.0, 0.5, 0.6, 0.7].into_iter().enumerate() {
         raw.send(Frame::Batch(epoch(n as u64, loss))).await;
     }

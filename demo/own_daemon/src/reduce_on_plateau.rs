@@ -5,7 +5,7 @@ use hookbusd::domain::{Every, Hold, Subscription};
 use hookbusd::hooks::{Arg, Context, Decision, Hook, Kind, Page, Seen, Want};
 use serde::{Deserialize, Serialize};
 
-const POINT: &str = "after_train_epoch";
+const POINT: &str = "after_val_epoch";
 
 /// How the daemon knows it: its name and arguments, for configurations, errors and `hookbus hooks`.
 pub(crate) const KIND: Kind = Kind {
@@ -16,13 +16,13 @@ pub(crate) const KIND: Kind = Kind {
     args: &[
         Arg {
             name: "metric",
-            default: "\"loss\"",
+            default: "\"val_loss\"",
             help: "which metric is to fall",
         },
         Arg {
             name: "patience",
             default: "10",
-            help: "epochs without a better value that are let pass",
+            help: "validations without a better value that are let pass",
         },
         Arg {
             name: "factor",
@@ -37,7 +37,7 @@ pub(crate) const KIND: Kind = Kind {
         Arg {
             name: "cooldown",
             default: "0",
-            help: "epochs after a reduction in which nothing is counted",
+            help: "validations after a reduction in which nothing is counted",
         },
     ],
     example: &[],
