@@ -44,7 +44,7 @@ pub(super) fn frames<'py>(
             Heard::Connected => ("connected",).into_pyobject(py)?,
             Heard::Lost(why) => ("lost", why).into_pyobject(py)?,
             Heard::Ended(why) => ("ended", why).into_pyobject(py)?,
-            Heard::Frame(frame) => match frame_of(py, names, frame)? {
+            Heard::Frame(frame) => match frame_of(py, names, *frame)? {
                 Some(tuple) => tuple,
                 None => continue,
             },

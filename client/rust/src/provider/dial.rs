@@ -122,7 +122,7 @@ async fn connection(options: &Options, inbox: &Inbox) -> Over {
             return over(String::new());
         }
         spoke = true;
-        if !inbox.push(Heard::Frame(frame)).await {
+        if !inbox.push(Heard::Frame(Box::new(frame))).await {
             return over(String::new());
         }
     }

@@ -119,8 +119,8 @@ impl Inbox {
         }
         let serial = waiting.heard.front().map(|(serial, _)| *serial)?;
         let mut heard = Vec::with_capacity(waiting.heard.len());
-        while let Some((_, one)) = waiting.heard.pop_front_if(|(own, _)| *own == serial) {
-            heard.push(one);
+        while waiting.heard.front().is_some_and(|(own, _)| *own == serial) {
+            heard.extend(waiting.heard.pop_front().map(|(_, one)| one));
         }
         let out = waiting.out.clone().filter(|(own, _)| *own == serial);
         drop(waiting);

@@ -54,7 +54,7 @@ pub enum Heard {
     /// A connection is there, and the module introduced.
     Connected,
     /// A frame of the daemon's.
-    Frame(daemon_frame::Frame),
+    Frame(Box<daemon_frame::Frame>),
     /// The connection is gone, or could not be made: why. Another is tried.
     Lost(String),
     /// No other is tried: why.

@@ -143,7 +143,9 @@ fn calls(link: &mut Link, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.len() < count {
         for heard in next(link) {
-            if let Heard::Frame(daemon_frame::Frame::Calls(calls)) = heard {
+            if let Heard::Frame(frame) = heard
+                && let daemon_frame::Frame::Calls(calls) = *frame
+            {
                 ids.extend(calls.calls.iter().map(|call| call.id));
             }
         }
