@@ -81,8 +81,8 @@ def each_us(before: dict[str, dict], after: dict[str, dict], name: str) -> float
 def probes() -> None:
     """Processor time of each probe beside a trainer with eight children, as the sampler counts it on its own thread.
 
-    Most of what the fast ones cost is the machine's: a wake, with caches gone cold since the last. So a loop is measured
-    before and after that has that too, and does nothing else.
+    Most of what the fast ones cost is the machine's: a wake, with caches gone cold since the last. So a loop is
+    measured before and after that has that too, and does nothing else.
     """
     least = [bare()]
     with Daemon() as daemon, trainer(daemon):
