@@ -239,10 +239,6 @@ mod tests {
             (newest(3), newest(0)),
             (Ok(60.0), Err("not sampled yet".into()))
         );
-        let mut gone = sample(start + Duration::from_secs(3), 0.0);
-        gone.rss_bytes.value = Err("no such process".into());
-        live.set_process((7, 70), gone);
-        assert_eq!(newest(3), Err("no such process".to_owned()));
         assert!(view.process(Rank(0)).is_err());
         let numbers = |rank| {
             let each = view.numbers(Rank(rank)).into_iter();
@@ -253,6 +249,10 @@ mod tests {
         let known = ("process_rss_bytes", None, Some(60.0));
         assert!(of_rank.contains(&known), "{of_rank:?}");
         assert_eq!(numbers(0), [], "nothing is known of it");
+        let mut gone = sample(start + Duration::from_secs(3), 0.0);
+        gone.rss_bytes.value = Err("no such process".into());
+        live.set_process((7, 70), gone);
+        assert_eq!(newest(3), Err("no such process".to_owned()));
         tracked.follow(Some((7, 70)), true);
         assert_eq!(live.watched(), []);
         assert_eq!(rss(&view, 10, now), Ok((30.0, 60.0)));
