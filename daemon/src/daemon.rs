@@ -25,8 +25,6 @@ use crate::store::journal::{Archive, Journals, Thread};
 const TAKING_BACK: Duration = Duration::from_secs(3);
 /// At most this for the last words to the disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// So much nicer is the inspection thread than the one that answers gates.
-const NICE: i32 = 5;
 /// How often old journals are looked for.
 const RETAIN: Duration = Duration::from_secs(3600);
 
@@ -310,10 +308,6 @@ impl Inspection {
         let thread = std::thread::Builder::new()
             .name("inspection".to_owned())
             .spawn(move || {
-                // This thread's alone: where the machine is full a gate goes before a look.
-                if let Err(error) = rustix::process::nice(NICE) {
-                    tracing::debug!(%error, "the inspection thread is no nicer than the others");
-                }
                 runtime.block_on(stopped.cancelled());
                 runtime.shutdown_timeout(Duration::ZERO);
             })?;

@@ -21,8 +21,6 @@ use crate::domain::{Clock, RunId};
 const RETRY: Duration = Duration::from_secs(1);
 /// A run that comes back waits so long for its file, which is being closed; then it gets another.
 const CLOSING: Duration = Duration::from_secs(1);
-/// So much nicer than the threads that answer gates.
-const NICE: i32 = 5;
 /// Why nothing is written, where the thread panicked.
 const ENDED: &str = "the journal's thread has ended";
 /// Beyond so many rows the writer is behind, and whoever sends more is held back.
@@ -314,10 +312,6 @@ impl Drop for Place {
 }
 
 fn serve(inbox: &mpsc::Receiver<Message>) {
-    // This thread's alone: where the machine is full a gate goes before a commit.
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "the journal's thread is no nicer than the others");
-    }
     let mut serving = Serving::default();
     loop {
         let message = match serving.due() {
