@@ -181,12 +181,12 @@ async fn garbage_ends_that_connection_and_says_which_frame() {
             [
                 first(ScriptedProvider::introduction("m")),
                 vec![Frame::Offer(Offer {
-                    hooks: vec![OfferedHook::default()],
+                    hooks: vec![OfferedHook::default(); 65],
                     ..Offer::default()
                 })],
             ]
             .concat(),
-            "frame 2: Offer.hooks[0].request is missing",
+            "frame 2: Offer.hooks has 65 hooks, more than 64",
         ),
         (
             [

@@ -53,6 +53,8 @@ impl Child {
             .env("HOOKBUS_PROVIDER_TICKET", ticket)
             .env("PYTHONPATH", &settings.python_path)
             .env("PYTHONUNBUFFERED", "1")
+            // Modules are looked for where the configuration says, not where the daemon happens to stand.
+            .env("PYTHONSAFEPATH", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
 //! ReduceOnPlateau: scales the learning rate down when a metric no longer falls, as torch's ReduceLROnPlateau does (mode "min",
 //! threshold_mode "abs").
 
-use hookbusd::domain::{Every, Hold, Subscription};
+use hookbusd::domain::{Every, Hold, Rank, Subscription};
 use hookbusd::hooks::{Arg, Context, Decision, Hook, Kind, Page, Seen, Want};
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,9 @@ impl Hook for ReduceOnPlateau {
     }
 
     fn on_event(&mut self, _: &Context<'_>, seen: &Seen<'_>) -> Vec<Decision> {
-        let Some(value) = seen.metric(&self.metric) else {
+        // One hook sees the events of all ranks; the metric is counted once.
+        let value = seen.metric(&self.metric).filter(|_| seen.rank == Rank(0));
+        let Some(value) = value else {
             return Vec::new();
         };
         let counted = &mut self.seen;

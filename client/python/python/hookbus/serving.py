@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
     from ._native import ProviderFrame
     from .hooks._event import Call
+    from .hooks._slot import Answer
 
 TICKET_VARIABLE = "HOOKBUS_PROVIDER_TICKET"
 LOOK_S = 1.0
 """How often it is looked whether the daemon that started this process is still there."""
 HELD_S = 0.001
-"""Answers are held back no longer, so that a hook that hangs keeps no other's."""
+"""Answers are held back no longer; and not at all before a call of a hook whose last one took longer."""
 MOST_ANSWERS = 256
 
 
@@ -79,6 +80,7 @@ class Provider:
             self._own = _asked.requests(args, loaded.name, loaded.types)
         self._dispatcher = Dispatcher([])
         self._said = ""
+        self._slow: set[str] = set()
         self._offered: list[str] = []
         self._module = name_of(args.module)
         self._link = ProviderLink(
@@ -170,12 +172,23 @@ class Provider:
 
     def _answer(self, calls: list[Call]) -> None:
         """In batches that end where a training waits, or where another answer has waited for long enough."""
-        answer, batch, began = self._dispatcher.answer, [], time.monotonic()
+        answer, began = self._dispatcher.answer, time.monotonic()
+        batch: list[Answer] = []
         for call in calls:
-            batch.append(answer(call))
-            if call[11] or len(batch) >= MOST_ANSWERS or time.monotonic() - began > HELD_S:
+            hook = call[2]
+            if batch and hook in self._slow:
                 self._link.answer(batch)
-                batch, began = [], time.monotonic()
+                batch = []
+            if not batch:
+                began = time.monotonic()
+            self._slow.add(hook)  # unless it is seen not to be
+            batch.append(answer(call))
+            took = time.monotonic() - began
+            if took <= HELD_S:
+                self._slow.discard(hook)
+            if call[11] or len(batch) >= MOST_ANSWERS or took > HELD_S:
+                self._link.answer(batch)
+                batch = []
         if batch:
             self._link.answer(batch)
 

@@ -121,7 +121,8 @@ async fn connection(options: &Options, inbox: &Inbox) -> Over {
         {
             return over(String::new());
         }
-        spoke = true;
+        // Of an offer that is not taken another one is not made at once.
+        spoke |= matches!(frame, Frame::Accepted(_));
         if !inbox.push(Heard::Frame(Box::new(frame))).await {
             return over(String::new());
         }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """The numbers of Python's logging."""
 MOST_TEXT_BYTES = 64 << 10
+MAY_BE_EMPTY = ("tag",)
 MOST_GROUP, MOST_PIXELS, MOST_EPOCH = (1 << 16) - 1, (1 << 20) - 1, (1 << 53) - 1
 
 
@@ -199,6 +200,8 @@ class Context:
 def _text(call: str, name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"cx.{call}({name}={value!r}): it is a text")
+    if not value and name not in MAY_BE_EMPTY:
+        raise ValueError(f"cx.{call}({name}=''): it is empty")
     if len(value.encode("utf-8", "replace")) > MOST_TEXT_BYTES:
         raise ValueError(
             f"cx.{call}({name}=...): {len(value)} characters are too many; at most {MOST_TEXT_BYTES} bytes"

@@ -12,7 +12,7 @@ MOST_TRACEBACK = 16 << 10
 def line_of(error: BaseException, file: str | None) -> str:
     """ "TypeError: ... (my_hooks.py:12)": the innermost line in `file`, else the innermost one of all."""
     text = "".join(traceback.format_exception_only(error)).strip().splitlines()
-    said = text[-1] if text else type(error).__name__
+    said = text[0] if text else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({os.path.basename(error.filename)}:{error.lineno})"
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):

@@ -161,8 +161,8 @@ def _deadline(hook: Hook, point: str) -> int:
     said = hook.deadline_ms
     if said is None:
         return 50 if is_at_iteration(point) else 2000
-    if isinstance(said, bool) or not isinstance(said, int) or not 1 <= said <= 600_000:
-        raise Refused(f"deadline_ms = {said!r}: a whole number of milliseconds, from 1 to 600000")
+    if isinstance(said, bool) or not isinstance(said, int) or not 1 <= said <= 60_000:
+        raise Refused(f"deadline_ms = {said!r}: a whole number of milliseconds, from 1 to 60000")
     return said
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -149,7 +150,7 @@ def _recording(tables: dict[str, list[Row]]) -> Recording:
         samples.setdefault(row["attempt"], []).append(_sample(row))
     in_order = sorted(events.values(), key=lambda event: (event.attempt, event.time_unix_s, event.rank, event.seq))
     name = str(run["name"])
-    then = [_then(row) for row in tables["log"] if row["kind"] in ("decision", "state", "command")]
+    then = [_then(row) for row in tables["log"] if row["kind"] == "decision"]
     return Recording(name, f"{name}@{run['launch']}", attempts, in_order, samples, then)
 
 
@@ -182,6 +183,14 @@ def _sample(row: Row) -> Sample:
     return Sample(row["time_unix_s"], *about, value, row["unknown"] or "", row["source"] or "")
 
 
+OVERRULED = re.compile(r"(\w+) is decided by .* here; it was: (.*)", re.S)
+
+
 def _then(row: Row) -> Then:
+    """A decision that its policy withheld, or that another hook's overruled, is a decision too."""
     at = (row["point"] or None, row["epoch"], row["iter"], row["inner_iter"])
-    return Then(row["attempt"], row["rank"], row["who"] or "", row["what"], *at, row["text"] or "")
+    what, text = row["what"].removeprefix("would "), row["text"] or ""
+    overruled = OVERRULED.fullmatch(text) if what == "overruled" else None
+    if overruled is not None:
+        what, text = overruled[1], overruled[2]
+    return Then(row["attempt"], row["rank"], row["who"] or "", what, *at, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from ._recording import Attempt, Happened, Recording, Sample, Then
 
 SAME, ONLY_NOW, ONLY_THEN = "same", "only now", "only then"
+SET_FOR_ALL = ("lr", "size", "mode", "set_epoch", "sync_norm")
+NO_STATE = ("stop", "lr", "size", "mode", "set_epoch", "sync_norm")
+"""What was asked of the training is not in a recording: `cx.desired` has every key, and None."""
 NOT_RECORDED = "it was not recorded: the trainer did not report it there, or [record] left it out"
 
 
@@ -136,7 +140,18 @@ def _call(id: int, run: int, hook: str, each: Subscription, event: Happened, mem
     rss = event.rss_bytes if "rss_bytes" in each.fields else None
     at = (event.epoch, event.iter, event.inner_iter)
     who = (id, run, hook, event.rank, event.point)
-    return (*who, *at, dict(fields), unknown, rss, each.gate, each.deadline_ms, [], memory, None)
+    return (
+        *who,
+        *at,
+        dict(fields),
+        unknown,
+        rss,
+        each.gate,
+        each.deadline_ms,
+        [],
+        memory,
+        {"generation": 0, **dict.fromkeys(NO_STATE)},
+    )
 
 
 def _memory(newest: Mapping[tuple[int | None, int | None, str], Sample], event: Happened) -> list[Number]:
@@ -153,44 +168,71 @@ def _decided(hook: str, decision: Decision, event: Happened) -> Decided:
 
 
 def words(decision: Decision) -> str:
-    """A decision for people."""
+    """A decision for people, as the daemon's journal has it."""
     what, *rest = decision
     if what in ("stop", "incident"):
         return str(rest[0])
     if what == "log":
         return str(rest[1])
     if what == "lr":
-        group = "" if rest[0] is None else f" of group {rest[0]}"
-        return f"release{group}" if rest[1] == "release" else f"{rest[1]} {rest[2]!r}{group}"
+        group = "" if rest[0] is None else f" in group {rest[0]}"
+        how = {"value": "held at ", "scale": "scaled by ", "release": "released"}[str(rest[1])]
+        number = "" if rest[1] == "release" else _number(rest[2])
+        return f"learning rate {how}{number}{group}"
     if what == "size":
-        return f"{rest[0]} x {rest[1]}"
+        return f"input size {rest[0]} x {rest[1]}"
     if what == "mode":
-        return "from the next epoch" if rest[0] is None else f"from epoch {rest[0]}"
+        return f"mode on from {'the next epoch' if rest[0] is None else f'epoch {rest[0]}'}"
     if what in ("set_epoch", "sync_norm"):
-        return "on" if rest[0] else "off"
-    return " ".join(str(each) for each in rest if each != "")
+        return f"{what} {'on' if rest[0] else 'off'}"
+    return f'a checkpoint "{rest[0]}"' if what == "checkpoint" else str(rest[0])
+
+
+def _number(value: object) -> str:
+    """As the daemon writes it: 1e-5, not 1e-05."""
+    return re.sub(r"e([-+])0*", lambda found: "e" + found[1].strip("+"), repr(value))
 
 
 def _compared(now: Sequence[Decided], then: Sequence[Then], hooks: set[str]) -> list[Decided]:
     """The same: of the same hook, of the same kind, at the same position of the same attempt and rank."""
     left = [each for each in then if each.hook in hooks]
-    out = []
+    out: list[Decided] = []
+    stops: dict[tuple[str, int, int | None], tuple[int, int]] = {}
     for each in now:
+        if each.what == "stop":
+            stops[(each.hook, each.attempt, each.rank)] = (each.epoch or 0, each.iter or 0)
         found = next((at for at, old in enumerate(left) if _is_same(each, old)), None)
-        if found is None:
-            out.append(each)
-        else:
+        if found is not None:
             out.append(each._replace(which=SAME, then=left.pop(found).text))
+        elif not any(_is_again(each, before) for before in out):
+            out.append(each)
+    first = {(old.hook, old.attempt, old.rank): old for old in reversed(then) if old.what == "stop"}
     for old in left:
+        who = (old.hook, old.attempt, old.rank)
+        ended = stops.get(who)
+        if ended is not None and (old.epoch or 0, old.iter or 0) > ended and old is not first.get(who):
+            continue  # the hook was not called any more
         where = (old.attempt, old.rank, old.point, old.epoch, old.iter, old.inner_iter)
         out.append(Decided(ONLY_THEN, old.hook, old.what, "", old.text, *where))
     return sorted(out, key=lambda each: (each.attempt, each.iter if each.iter is not None else -1))
+
+
+def _is_again(now: Decided, before: Decided) -> bool:
+    """What a hook sets once for all ranks it may have decided for several of them."""
+    return (
+        now.what in SET_FOR_ALL
+        and now.rank != before.rank
+        and (now.hook, now.what, now.text, now.attempt) == (before.hook, before.what, before.text, before.attempt)
+        and (now.point, now.epoch, now.iter) == (before.point, before.epoch, before.iter)
+    )
 
 
 def _is_same(now: Decided, old: Then) -> bool:
     if (now.hook, now.what, now.attempt) != (old.hook, old.what, old.attempt):
         return False
     if old.rank is not None and old.rank != now.rank:
+        return False
+    if now.what in (*SET_FOR_ALL, "checkpoint", "custom") and now.text != old.text:
         return False
     at = ((now.epoch, old.epoch), (now.iter, old.iter), (now.inner_iter, old.inner_iter), (now.point, old.point))
     return all(then is None or then == here for here, then in at)

@@ -60,7 +60,9 @@ class Slot:
             if self._keeps:
                 self._sent = self._state()
             self._methods = {each.point: getattr(self._hook, each.point) for each in made.subscriptions}
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             doing = "its state cannot be taken back: " if state is not None else "it cannot be made: "
             self._broken = Broken(doing + line_of(error, file), whole(error))
 
@@ -80,7 +82,9 @@ class Slot:
                 if now != self._sent:
                     state = self._sent = now
             return call[1], call[0], cx._decisions, state, "", ""
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return call[1], call[0], [], None, line_of(error, self._file), whole(error)
 
     def _state(self) -> str:

@@ -4,7 +4,7 @@ use hookbus_proto::v1::{self as wire, hook_decision::What, lr_order::How};
 use tonic::Status;
 
 use super::incoming::invalid;
-use super::offer::{cut, line};
+use super::offer::{MISTAKE_BYTES, cut, line};
 use crate::domain::{Deed, Hold, IncidentKind, LogLevel, LogLine, Size};
 use crate::hooks::{Decision, Want};
 use crate::providers::{Answer, Raised};
@@ -18,25 +18,47 @@ const TRACEBACK_BYTES: usize = 16 << 10;
 /// Of one answer, and lines of the log of one stop.
 const DECISIONS: usize = 64;
 
-pub(super) fn answer(what: &str, said: wire::Answer, limits: &Limits) -> Result<Answer, Status> {
-    let state = said.state_json.map(|json| state(what, &json)).transpose()?;
+/// What is wrong in it is a failure of that hook in that call: the provider's other hooks go on.
+pub(super) fn answer(what: &str, said: wire::Answer, limits: &Limits) -> Answer {
+    let state = said.state_json.map(|json| state(what, &json)).transpose();
     let decisions = if said.error.is_empty() {
-        bounded(&format!("{what}.decisions"), said.decisions.len())?;
-        let each = said.decisions.into_iter().enumerate();
-        let each =
-            each.map(|(at, said)| decision(&format!("{what}.decisions[{at}]"), said.what, limits));
-        Ok(each.collect::<Result<_, _>>()?)
+        decisions(what, said.decisions, limits)
     } else {
         Err(Raised {
             error: line(said.error, limits),
             traceback: cut(said.traceback, TRACEBACK_BYTES),
         })
     };
-    Ok(Answer {
+    let (decisions, state) = match state {
+        Ok(state) => (decisions, state),
+        Err(status) => (decisions.and(Err(not_valid(&status))), None),
+    };
+    Answer {
         id: said.id,
         decisions,
         state,
-    })
+    }
+}
+
+fn decisions(
+    what: &str,
+    said: Vec<wire::HookDecision>,
+    limits: &Limits,
+) -> Result<Vec<Decision>, Raised> {
+    let each = said.into_iter().enumerate();
+    bounded(&format!("{what}.decisions"), each.len())
+        .and_then(|()| {
+            each.map(|(at, said)| decision(&format!("{what}.decisions[{at}]"), said.what, limits))
+                .collect()
+        })
+        .map_err(|status| not_valid(&status))
+}
+
+fn not_valid(status: &Status) -> Raised {
+    Raised {
+        error: cut(status.message().to_owned(), MISTAKE_BYTES),
+        traceback: String::new(),
+    }
 }
 
 fn bounded(what: &str, count: usize) -> Result<(), Status> {
@@ -162,8 +184,7 @@ mod tests {
             ..Default::default()
         };
         let answer = answer("Answers.answers[2]", said, &LIMITS);
-        let answer = answer.map_err(|status| status.message().to_owned())?;
-        let mut decisions = answer.decisions.expect("it did not raise");
+        let mut decisions = answer.decisions.map_err(|raised| raised.error)?;
         Ok(decisions.remove(0))
     }
 
@@ -283,18 +304,16 @@ mod tests {
             decisions: vec![wire::HookDecision { what: None }],
             ..Default::default()
         };
-        let status = answer("a", unknown, &LIMITS).expect_err("it is wrong");
-        assert!(
-            status
-                .message()
-                .contains("a.decisions[0] is empty, or of a kind")
-        );
+        let error = |said| {
+            let raised = answer("a", said, &LIMITS).decisions;
+            raised.expect_err("it is wrong").error
+        };
+        assert!(error(unknown).contains("a.decisions[0] is empty, or of a kind"));
         let large = wire::Answer {
             state_json: Some(format!("\"{}\"", "x".repeat(STATE_BYTES))),
             ..Default::default()
         };
-        let status = answer("a", large, &LIMITS).expect_err("it is wrong");
-        assert!(status.message().contains("a.state_json has 1048578 bytes"));
+        assert!(error(large).contains("a.state_json has 1048578 bytes"));
     }
 
     #[test]
@@ -307,7 +326,7 @@ mod tests {
             traceback: "Traceback\n".into(),
             ..Default::default()
         };
-        let taken = answer("a", said, &LIMITS).expect("valid");
+        let taken = answer("a", said, &LIMITS);
         assert_eq!(
             taken.decisions,
             Err(Raised {

@@ -19,6 +19,9 @@ const SUBSCRIPTIONS: usize = 256;
 /// What a training may be asked to wait at a gate.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Of what is said of a mistake.
+pub(super) const MISTAKE_BYTES: usize = 1024;
+
 /// A text for people is cut, not refused.
 pub(super) fn cut(text: String, most: usize) -> String {
     if text.len() <= most {
@@ -35,29 +38,48 @@ pub(super) fn offer(said: wire::Offer, limits: &Limits) -> Result<Offer, Status>
             said.hooks.len()
         )));
     }
-    let wishes: usize = said.hooks.iter().map(|hook| hook.subscriptions.len()).sum();
-    if wishes > SUBSCRIPTIONS {
-        return Err(invalid(&format!(
-            "Offer.hooks has {wishes} subscriptions, more than {SUBSCRIPTIONS}"
-        )));
-    }
     if said.refused.len() > SUBSCRIPTIONS {
         return Err(invalid(&format!(
             "Offer.refused has {} entries, more than {SUBSCRIPTIONS}",
             said.refused.len()
         )));
     }
-    let hooks = said.hooks.into_iter().enumerate();
-    let hooks = hooks.map(|(at, hook)| offering(&format!("Offer.hooks[{at}]"), hook, limits));
+    let mut hooks = Vec::new();
+    // What does not hold is refused by name; the others hold.
+    let mut not_valid = Vec::new();
+    let mut wishes = 0;
+    for (at, hook) in said.hooks.into_iter().enumerate() {
+        let asked = hook.request.as_ref();
+        let named = asked.map_or("", |asked| {
+            if asked.name.is_empty() {
+                &asked.r#type
+            } else {
+                &asked.name
+            }
+        });
+        let named = format!("hook {}", line(named.to_owned(), limits));
+        wishes += hook.subscriptions.len();
+        if wishes > SUBSCRIPTIONS {
+            let why = format!(
+                "with it Offer.hooks has {wishes} subscriptions, more than {SUBSCRIPTIONS}"
+            );
+            not_valid.push((named, why));
+            wishes -= hook.subscriptions.len();
+            continue;
+        }
+        match offering(&format!("Offer.hooks[{at}]"), hook, limits) {
+            Ok(hook) => hooks.push(hook),
+            Err(status) => not_valid.push((named, cut(status.message().to_owned(), MISTAKE_BYTES))),
+        }
+    }
     let refused = said.refused.into_iter().enumerate();
     let refused = refused.map(|(at, refusal)| {
         let what = name(&format!("Offer.refused[{at}].what"), refusal.what, limits)?;
         Ok((what, line(refusal.reason, limits)))
     });
-    Ok(Offer {
-        hooks: hooks.collect::<Result<_, _>>()?,
-        refused: refused.collect::<Result<_, Status>>()?,
-    })
+    let mut refused = refused.collect::<Result<Vec<_>, Status>>()?;
+    refused.extend(not_valid);
+    Ok(Offer { hooks, refused })
 }
 
 /// One line for people.
@@ -256,10 +278,25 @@ mod tests {
                 "fields has 5 fields, limits.fields is 4",
             ),
         ] {
-            let status = offer(said, &LIMITS).expect_err("it is wrong");
-            let message = status.message();
+            let message = match offer(said, &LIMITS) {
+                Err(status) => status.message().to_owned(),
+                Ok(taken) => {
+                    let last = taken.refused.last().expect("one is refused");
+                    assert!(last.0.starts_with("hook "), "{last:?}");
+                    last.1.clone()
+                }
+            };
             assert!(message.contains(text), "{message:?} does not say {text:?}");
         }
+    }
+
+    #[test]
+    fn one_hook_that_does_not_hold_leaves_the_others() {
+        let wrong = hook(vec![at("")]);
+        let right = hook(vec![at("after_train_iter")]);
+        let taken = offer(of(vec![wrong, right]), &LIMITS).expect("the rest holds");
+        assert_eq!((taken.hooks.len(), taken.refused.len()), (1, 1));
+        assert_eq!(taken.refused[0].0, "hook Mine");
     }
 
     #[test]
