@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import gates
+import hooks
 import journal
 import peers
 import steering
@@ -158,6 +159,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "journal": journal.rows,
     "memory": memory_line,
     "watching": watching.rows,
+    "hooks": hooks.rows,
     "mmengine": mmengine,
     "grpcio-gate": gates.grpcio,
     "peers": peers.rows,
