@@ -53,7 +53,7 @@ test-python: $(VENV)/.client $(TORCH_VENV)/.client ## The Python tests, the stub
 	$(BIN)/python -m mypy.stubtest hookbus._native --allowlist client/python/stubtest-allowlist.txt
 	$(BIN)/ruff check --config client/python/pyproject.toml $(PYTHON_SOURCES)
 
-torture: build $(VENV)/.client ## The daemon killed KILLS times (1000) under running trainings; SEED= repeats one
+torture: build $(VENV)/.client ## The daemon killed KILLS times (1000) under running trainings, and hooks in Python; SEED= repeats one
 	HOOKBUSD=$(TARGET)/release/hookbusd PYTHONPATH=tests/python $(BIN)/python tests/torture/torture.py --timed \
 		--kills $(KILLS) $(if $(SEED),--seed $(SEED))
 

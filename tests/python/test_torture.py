@@ -21,3 +21,4 @@ def test_a_daemon_that_is_killed_loses_and_doubles_nothing() -> None:
     rows = {line[:36].strip(): line[36:].strip() for line in done.stdout.splitlines()}
     assert rows["kills with events in flight"].split(",")[0] == str(kills)
     assert rows["acknowledged and lost"] == "0"
+    assert rows["kills of a hook's process"].split(",")[0] == "2"

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import check
+import providers
 from drive import Ride, Wrong, flood, torture, undisturbed, without_hookbus
 from trainer import Task
 
@@ -69,6 +70,7 @@ def main() -> int:
         try:
             killed(args, folder, report)
             flooded(args, floods, folder, report)
+            provided(args, folder, report)
         except Wrong as wrong:
             report.add([str(wrong)])
         report.row("seconds", f"{time.monotonic() - began:.0f}")
@@ -161,6 +163,15 @@ def lags(report: Report, each: list[float], timed: bool) -> None:
 def middle(numbers: list[int]) -> tuple[int, int]:
     """The median and the largest."""
     return sorted(numbers)[len(numbers) // 2], max(numbers)
+
+
+def provided(args: argparse.Namespace, folder: Path, report: Report) -> None:
+    """A hook in Python, whose process is killed."""
+    kills = max(2, args.kills // 10)
+    seen = providers.killed(made(folder / "provided"), kills, args.seed + 2)
+    report.add([f"hooks in Python: {line}" for line in seen.wrong])
+    report.row("kills of a hook's process", f"{kills}, in {seen.failures} of them a call was under way")
+    report.row("iterations beside it, longest", f"{seen.iters}, {seen.longest_ms:.0f} ms (its gates wait 50 at most)")
 
 
 def made(folder: Path) -> Path:
