@@ -846,7 +846,25 @@ fn whatever_happens_nothing_is_lost_and_nothing_counts_twice() {
 fn what_was_found_stays_found() {
     use Step::*;
     let few = |count: usize| vec![Emit(0, 1, false); count];
-    let cases: [(&str, usize, Vec<Step>); 13] = [
+    let cases: [(&str, usize, Vec<Step>); 14] = [
+        (
+            "what was dropped before the first daemon came is in the file, also where that connection broke",
+            1,
+            vec![
+                Emit(0, 1, false),
+                Break(0, false),
+                Emit(0, 1, false),
+                Emit(0, 1, false),
+                Start,
+                Emit(0, 1, false),
+                Emit(0, 1, false),
+                Emit(0, 1, false),
+                Emit(0, 1, false),
+                Connect(0),
+                Break(0, false),
+                Exchange(0),
+            ],
+        ),
         (
             "a stop is the reason before the rank has ended",
             1,

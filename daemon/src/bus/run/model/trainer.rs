@@ -432,6 +432,12 @@ impl Trainer {
             self.begins_after = welcome.settled;
             taken = 0;
         }
+        // A daemon that heard no more than a Hello says back what this one has let go itself, also where the connection
+        // broke before that was heard and the session is known by now: its holes say what became of it.
+        let next = self.events.len() as u64 + 1;
+        if welcome.settled < self.kept.front().map_or(next, |batch| batch.first) {
+            self.begins_after = self.begins_after.max(welcome.settled);
+        }
         self.settle(welcome.settled);
         // What the daemon has taken and not settled is lost only with the daemon: the next one says so.
         let (let_go, lost): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.let_go)
