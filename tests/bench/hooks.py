@@ -57,6 +57,7 @@ def rows() -> None:
             def settled() -> None:
                 settle(one)
                 settle(two)
+                time.sleep(0.05)  # what waits for the provider: a flood of the block before is none of the next one's
 
             theirs, ours = (loops(bus.event)["2"] for bus in (one, two))
             a, b = compare((ours, 20_000), (theirs, 20_000), between=settled)
