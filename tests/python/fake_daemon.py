@@ -74,6 +74,8 @@ class FakeDaemon:
 
     def _serve(self, frames: Any, context: grpc.ServicerContext) -> Any:
         connection = Connection()
+        if not context.add_callback(connection.end):  # however it ends: a worker that waited on would keep this process
+            return
 
         def hear() -> None:
             try:
