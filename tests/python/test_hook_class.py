@@ -188,6 +188,12 @@ BAD = {
         "    def __init__(self):\n        exit(3)\n" + METHOD,
         "its constructor raised SystemExit: 3",
     ),
+    "a constructor that raises what is no Exception": (
+        "    def __init__(self):\n        raise GeneratorExit('so')\n" + METHOD,
+        r"its constructor raised GeneratorExit: so \(my_hooks.py:7\)",
+    ),
+    "fields that are a number": ("    fields = 3\n" + METHOD, "fields = 3: a tuple of names"),
+    "points that are a number": ("    points = 3\n" + METHOD, "points = 3: a tuple of names"),
 }
 
 
@@ -238,6 +244,7 @@ def test_a_module_that_does_not_import_says_where(load_text: Load, tmp_path: Pat
         "def f():\n    return 1 / 0\nf()\n": r"ZeroDivisionError: division by zero \(my_hooks.py:2\)",
         HEAD + METHOD + HEAD + METHOD: r"KeyError: Own is already registered in HOOKS at my_hooks.*\(my_hooks.py:\d+\)",
         "raise SystemExit(4)\n": "SystemExit: 4",
+        "raise GeneratorExit(5)\n": "GeneratorExit: 5",
     }
     for text, why in table.items():
         with pytest.raises(Missing, match=why):

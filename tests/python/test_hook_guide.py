@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE_S, ROOT, binary, clean_environment
 from fake_daemon import FakeDaemon, call, message, opened
-from own_hooks import Daemonlike, Load, load_text, made
+from own_hooks import Daemonlike, Load, load_text, made, refusal
 
 from hookbus.hooks._load import load
 from hookbus.hooks._offer import Request, offer
@@ -48,6 +48,8 @@ def files() -> dict[str, str]:
 
 
 CHECK, PLATEAU = files()["my_hooks.py"], files()["plateau.py"]
+ASKED_EACH_TIME = CHECK.replace('    every = "interval"\n', "")
+assert ASKED_EACH_TIME != CHECK
 
 
 def written(folder: Path) -> Path:
@@ -100,9 +102,11 @@ def in_dtype(loss: float, dtype: str) -> float:
     return math.copysign(math.inf, loss) if limit is not None and abs(loss) >= limit else loss
 
 
-def decided(load_text: Load, config: dict, start: int, losses: list[float]) -> tuple[list[int], list[int], list]:
+def decided(
+    load_text: Load, config: dict, start: int, losses: list[float], text: str = CHECK
+) -> tuple[list[int], list[int], list]:
     """Iterations that are due, those with a stop, and the lines that are logged."""
-    loaded = load_text(CHECK)
+    loaded = load_text(text)
     daemon = Daemonlike(loaded, dict(type="CheckInvalidLossHook", **config))
     (plan,) = daemon.hooks[0].subscriptions
     checked, raised, logs = [], [], []
@@ -130,6 +134,8 @@ def test_the_check_decides_as_the_original_over_sequences(case: dict, load_text:
     assert len(logs) == expected["n_logs"]
     if expected["first_raise"] is not None:
         assert logs[:1] == expected["first_raise"]["logs"]
+    # with MMEngine's helper alone, without `every`, it is asked more often and decides the same
+    assert decided(load_text, case["config"], input["start_iter"], losses, ASKED_EACH_TIME)[1:] == (raised, logs)
 
 
 def test_the_cases_without_a_number_are_those_known() -> None:
@@ -149,8 +155,9 @@ def test_the_check_decides_as_the_original_on_values(case: dict, load_text: Load
     assert logs == expected["logs"]
 
 
-def test_a_gate_that_held_on_another_rank_stops_too(load_text: Load) -> None:
-    daemon = Daemonlike(load_text(CHECK), dict(type="CheckInvalidLossHook", interval=1))
+@pytest.mark.parametrize("text", [CHECK, ASKED_EACH_TIME], ids=["every", "the helper alone"])
+def test_a_gate_that_held_on_another_rank_stops_too(text: str, load_text: Load) -> None:
+    daemon = Daemonlike(load_text(text), dict(type="CheckInvalidLossHook", interval=1))
     assert daemon.call(loss=0.5, held_on=[3])[0] == [
         ("stop", "loss become infinite or NaN!", [(20, "loss become infinite or NaN!")])
     ]
@@ -195,6 +202,21 @@ def test_the_plateau_is_torchs_also_across_a_restart(
             daemon.open(states={"ReduceOnPlateau": state})
     assert found == reference(values, **args)
     assert any(step is not None for step in found) or patience == 3
+
+
+def test_a_value_that_is_not_finite_is_no_better_and_is_forgotten(load_text: Load) -> None:
+    daemon = Daemonlike(load_text(PLATEAU), dict(type="ReduceOnPlateau", patience=1))
+    for value in (-math.inf, math.inf):
+        decisions, state, error, _ = daemon.call("after_val_epoch", val_loss=value)
+        assert not error
+    assert decisions[0][:3] == ("lr", None, "scale")
+    assert state is not None
+    assert json.loads(state)["best"] is None
+
+
+@pytest.mark.parametrize("args", [dict(factor=1), dict(factor=0.0), dict(factor=math.nan), dict(metric="")])
+def test_the_plateau_refuses_what_cannot_be(args: dict, load_text: Load) -> None:
+    assert "its constructor raised ValueError: factor is" in refusal(load_text(PLATEAU), **args)
 
 
 def test_what_the_page_prints_is_what_is_printed(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_line_for_people_and_for_programs(tmp_path: Path) -> None:
 def test_what_is_wrong_is_one_line_and_a_status(tmp_path: Path) -> None:
     (tmp_path / "my_hooks.py").write_text(HEAD + CHECKS)
     (tmp_path / "none.py").write_text("import hookbus\n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "hooks.toml").write_text("[[hooks]]\ntype = 'Own'\nmodule = 'others'\n")
     table = [
         (["my_hooks.py", "--recording", "none"], 1, "none cannot be read: No such file or directory"),
@@ -131,6 +132,13 @@ def test_what_is_wrong_is_one_line_and_a_status(tmp_path: Path) -> None:
         (["nowhere.py"], 1, "there is no file nowhere.py"),
         (["my_hooks.py", "--hook", "Own(10)"], 2, "write it as TYPE or TYPE(ARG=VALUE, ...)"),
         (["my_hooks.py", "--hook", "Own(interval=f())"], 2, "write it as TYPE"),
+        (["my_hooks.py", "--hook", "Own(interval={1})"], 2, "write it as TYPE"),
+        (["my_hooks.py", "--hook", "Own(interval=9223372036854775808)"], 2, "write it as TYPE"),
+        (["my_hooks.py", "--hook", "Own(type='Own')"], 2, "write it as TYPE"),
+        (["my_hooks.py", "--recording", "bytes"], 1, "bytes is no text in UTF-8"),
+        (["."], 1, ". is no name of a module: letters, digits and _; a file ends in .py"),
+        (["json.py"], 1, "json.py would stand before Python's own module json: give it another name"),
+        (["my-hooks.py"], 1, "my-hooks.py is no name of a module"),
         (["my_hooks.py", "--hooks", "hooks.toml"], 2, 'hooks.toml has no [[hooks]] with module = "my_hooks"'),
     ]
     for words, status, text in table:
@@ -151,7 +159,7 @@ def test_hooks_of_a_toml_file_are_those_of_the_module(tmp_path: Path) -> None:
         "[[hooks]]\ntype = 'Own'\nmodule = 'others'\n[[hooks]]\ntype = 'Own'\n"
     )
     told = json.loads(run("my_hooks.py", "--hooks", "hooks.toml", "--json", cwd=tmp_path).stdout)
-    assert [(each["name"], each["args"]) for each in told["hooks"]] == [("first", {"interval": 1}), ("Own", {})]
+    assert [(each["name"], each["args"]) for each in told["hooks"]] == [("first", {"interval": 1})]
 
 
 def test_a_folder_of_an_export_is_read_alike(tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ pub(crate) const KIND: Kind = Kind {
     page: Page::NONE,
     build: |args| {
         let metric = args.optional_text("metric")?.unwrap_or_default();
+        if metric.is_empty() {
+            return Err("metric is empty; it names what the trainer reports".to_owned());
+        }
         let factor = args.number("factor")?;
         if !(factor > 0.0 && factor < 1.0) {
             return Err(format!(
@@ -104,8 +107,8 @@ impl Hook for ReduceOnPlateau {
             return Vec::new();
         };
         let counted = &mut self.seen;
-        // A value that is no number is never better.
-        if value < counted.best.unwrap_or(f64::INFINITY) - self.min_delta {
+        // A value that is not finite is never better.
+        if value.is_finite() && value < counted.best.unwrap_or(f64::INFINITY) - self.min_delta {
             counted.best = Some(value);
             counted.bad = 0;
         } else {

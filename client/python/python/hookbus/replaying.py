@@ -49,6 +49,8 @@ def main(words: list[str] | None = None) -> int:
     except Refused as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     if not offered.hooks and not offered.refused:
         print(f"{args.module} has no hook: write @hookbus.HOOKS.register_module() above a class", file=sys.stderr)
         return 1

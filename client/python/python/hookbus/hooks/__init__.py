@@ -15,7 +15,7 @@
             self.interval = interval
 
         def after_train_iter(self, event, cx):
-            if event.held_on or not math.isfinite(event["loss"]):
+            if not math.isfinite(event["loss"]):
                 cx.stop("loss become infinite or NaN!")
 
 docs/write_your_own_hook.md is the page to read.

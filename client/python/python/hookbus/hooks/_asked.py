@@ -44,15 +44,26 @@ def of_text(text: str) -> Request:
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
             raise Refused(wrong)
         args = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords if each.arg is not None}
-        if len(args) != len(call.keywords):
+        if len(args) != len(call.keywords) or "type" in args or not _is_plain(list(args.values())):
             raise Refused(wrong)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise Refused(wrong) from None
     return Request.of({"type": call.func.id, **args})
 
 
+def _is_plain(value: object) -> bool:
+    """What a configuration could hold."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or isinstance(value, (float, str))
+
+
 def of_toml(path: Path, module: str) -> list[Request]:
-    """The [[hooks]] that name this module, or none. Raises Refused."""
+    """The [[hooks]] that name this module: one that names none is built in. Raises Refused."""
     try:
         said = _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -62,7 +73,7 @@ def of_toml(path: Path, module: str) -> list[Request]:
     hooks = said.get("hooks", [])
     if not isinstance(hooks, list) or not all(isinstance(hook, dict) for hook in hooks):
         raise Refused(f"hooks in {path} is no list of tables: write [[hooks]]")
-    own = [hook for hook in hooks if hook.get("module", module) == module]
+    own = [hook for hook in hooks if hook.get("module") == module]
     if not own:
         raise Refused(f'{path} has no [[hooks]] with module = "{module}"')
     return [Request.of({key: value for key, value in hook.items() if key != "module"}) for hook in own]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ._memory import Unknown
 
 TYPE_CHECKING = False
@@ -57,13 +59,20 @@ class Event:
     gate: bool
     """The training waits for this call."""
     held_on: tuple[int, ...]
-    """A gate of ranks that act together: on which of them its condition held. Empty: on this event's own."""
+    """A gate of ranks that act together: on which of them its condition held. Empty: on this event's own.
 
-    def __init__(self, call: Call) -> None:
+    Where its condition is that a metric is not finite, and it held on other ranks only, that metric is NaN in this
+    event: what is asked is whether the job goes on.
+    """
+
+    def __init__(self, call: Call, not_finite: str = "") -> None:
+        """`not_finite`: the metric of the gate's condition. Where it held on other ranks only, it is NaN here too."""
         (_, _, _, self.rank, self.point, self.epoch, self.iter, self.inner_iter) = call[:8]
         (self._fields, self.unknown, self.rss_bytes, self.gate) = call[8:12]
         held_on = call[13]
         self.held_on = tuple(held_on) if held_on else ()
+        if not_finite and self.held_on and self.rank not in self.held_on:
+            self._fields = {**self._fields, not_finite: math.nan}
 
     def __getitem__(self, name: str) -> float:
         """The metric's value. Raises KeyError where this event has none of that name, Unknown where it has no value."""

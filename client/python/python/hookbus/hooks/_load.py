@@ -37,6 +37,8 @@ def load(module: str) -> Loaded:
     """Imports it: "my_hooks", or a path that ends in .py, whose folder can then be imported from. Raises Missing."""
     before = set(HOOKS)
     name = name_of(module)
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise Missing(f"{module} is no name of a module: letters, digits and _; a file ends in .py")
     try:
         found = _from_file(name, module) if is_file(module) else importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -51,7 +53,9 @@ def load(module: str) -> Loaded:
         if is_file(module) and not os.path.exists(module):
             raise Missing(f"there is no file {module}") from None
         raise Missing(f"module {name} does not import: {line_of(error, _file(module))}") from error
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, Missing):
+        raise
+    except BaseException as error:
         raise Missing(f"module {name} does not import: {line_of(error, _file(module))}") from error
     return Loaded(name, found, [each for each in HOOKS if each not in before])
 
@@ -76,8 +80,8 @@ def _file(module: str) -> str | None:
 
 
 def _from_file(name: str, path: str) -> ModuleType:
-    if not name.isidentifier():
-        raise Missing(f"{os.path.basename(path)} is no name of a module: letters, digits and _ before .py")
+    if name in sys.stdlib_module_names or name == "hookbus":
+        raise Missing(f"{os.path.basename(path)} would stand before Python's own module {name}: give it another name")
     folder = os.path.dirname(os.path.abspath(path))
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -109,7 +109,9 @@ def make(request: Request, file: str | None = None, registry: Registry = HOOKS) 
             raise Refused(f"its arguments do not fit {kind.__name__}{signature}: {error}{near}") from None
     try:
         hook = kind(**args)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise Refused(f"its constructor raised {line_of(error, file)}") from error
     return Made(request, kind, subscriptions(hook, request.name), bool(hook.memory), bool(hook.desired))
 

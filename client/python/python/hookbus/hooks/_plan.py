@@ -68,6 +68,8 @@ def subscriptions(hook: Hook, name: str) -> list[Subscription]:
 
 def _points(kind: type[Hook]) -> list[str]:
     own = getattr(kind, "points", ())
+    if not isinstance(own, (tuple, list)) and not isinstance(own, str):
+        raise Refused(f"points = {own!r}: a tuple of names")
     if isinstance(own, str) or not all(isinstance(point, str) and point for point in own):
         raise Refused(f"points = {own!r}: a tuple of names, as ({own!r},)" if isinstance(own, str) else "points: names")
     for point in own:
@@ -86,7 +88,7 @@ def _points(kind: type[Hook]) -> list[str]:
                 f"there is no point {name}{close_to(name, list(POINTS))} A point of the trainer's own is named in "
                 f"points = ({name!r},); a method that is none begins with _"
             )
-    known = [point for point in (*POINTS, *own) if point in own or getattr(kind, point) is not getattr(Hook, point)]
+    known = [point for point in dict.fromkeys((*POINTS, *own)) if point in own or getattr(kind, point) is not getattr(Hook, point)]
     if not known:
         raise Refused("it overrides no point, so it would never be called")
     for point in known:
@@ -117,6 +119,8 @@ def _fields(hook: Hook) -> tuple[str, ...]:
     said = hook.fields
     if isinstance(said, str):
         raise Refused(f"fields = {said!r}: a tuple of names, as ({said!r},)")
+    if not isinstance(said, (tuple, list)):
+        raise Refused(f"fields = {said!r}: a tuple of names")
     fields = tuple(said)
     for field in fields:
         if not isinstance(field, str) or not field:

@@ -95,6 +95,8 @@ def read(path: Path) -> Recording:
         rows = list(_folder(path) if path.is_dir() else _lines(path, None))
     except OSError as error:
         raise NoRecording(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise NoRecording(f"{path} is no text in UTF-8: {error}") from None
     return of_rows(rows, str(path))
 
 

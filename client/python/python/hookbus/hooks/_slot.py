@@ -42,7 +42,7 @@ class Broken(NamedTuple):
 class Slot:
     """Calls go in, answers come out; nothing that the hook raises leaves."""
 
-    __slots__ = ("_broken", "_desired", "_file", "_hook", "_keeps", "_memory", "_methods", "_run", "_sent")
+    __slots__ = ("_broken", "_desired", "_file", "_hook", "_keeps", "_memory", "_methods", "_not_finite", "_run", "_sent")
 
     def __init__(self, made: Made, run: Run, state: str | None, file: str | None) -> None:
         self._run = run
@@ -52,6 +52,7 @@ class Slot:
         self._keeps = made.kind.state_dict is not Hook.state_dict
         self._sent = state
         self._methods: dict[str, Callable[[Event, Context], object]] = {}
+        self._not_finite = {each.point: each.not_finite for each in made.subscriptions if each.gate}
         self._broken: Broken | None = None
         try:
             self._hook = made.instance()
@@ -75,7 +76,7 @@ class Slot:
         desired = (call[15] or {}) if self._desired else NOT_DESIRED
         cx = Context(self._run, call[14] if self._memory else None, desired)
         try:
-            method(Event(call), cx)
+            method(Event(call, self._not_finite.get(call[4], "")), cx)
             state = None
             if self._keeps:
                 now = self._state()
