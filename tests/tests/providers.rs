@@ -318,11 +318,13 @@ async fn a_module_has_a_process_with_a_ticket_and_another_one_when_it_ends() {
 
 #[tokio::test]
 async fn a_process_that_ends_at_once_and_one_that_cannot_be_started_are_named() {
-    let interpreter = Interpreter::new("echo 'ModuleNotFoundError: No module named x' >&2; exit 1");
+    let interpreter =
+        Interpreter::new("echo \"ModuleNotFoundError: No module named 'hookbus'\" >&2; exit 1");
     // Nothing is waited for where nothing can come.
     let sandbox = Sandbox::with_config(&interpreter.config("start_ms = 600000"));
     let mut inspector = inspector(&sandbox).await;
-    let why = "its process exited with status 1: ModuleNotFoundError: No module named x";
+    let why = "its process exited with status 1: ModuleNotFoundError: No module named 'hookbus'; install the package \
+               hookbus for this interpreter, or name one that has it: providers.python";
     found(
         &mut inspector,
         &format!("NO provider my_hooks: no hooks: {why}"),

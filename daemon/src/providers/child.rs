@@ -106,7 +106,7 @@ impl Child {
         if last.is_empty() {
             how
         } else {
-            format!("{how}: {last}")
+            format!("{how}: {last}{}", hint(&last))
         }
     }
 
@@ -148,6 +148,15 @@ fn how(status: ExitStatus) -> String {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => format!("ended: {status}"),
+    }
+}
+
+/// What to do about its last words.
+fn hint(last: &str) -> &'static str {
+    if last.contains("No module named 'hookbus'") {
+        "; install the package hookbus for this interpreter, or name one that has it: providers.python"
+    } else {
+        ""
     }
 }
 
