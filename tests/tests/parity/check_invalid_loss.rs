@@ -11,6 +11,55 @@ pub(super) fn decide(case: &Json) -> Outcome {
     over_losses(hook("CheckInvalidLossHook", &case["config"])?, case)
 }
 
+/// The cases of one value are tensors, which Python's tests put to the client. Where it is one real number, both decide on it.
+#[test]
+fn one_value_is_a_sequence_of_one() {
+    let path = super::oracle().join("check_invalid_loss.json");
+    let text = std::fs::read_to_string(&path).expect("the recorded cases");
+    let file: Json = serde_json::from_str(&text).expect("JSON");
+    let cases = file["cases"].as_array().expect("cases");
+    let of_one: Vec<_> = cases.iter().filter_map(as_sequence).collect();
+    assert_eq!(
+        of_one.len(),
+        29,
+        "of 34; the others are no real number, or several"
+    );
+    for case in &of_one {
+        if let Err(why) = decide(case) {
+            panic!("{}: {why}", case["name"]);
+        }
+    }
+}
+
+/// None: no case of one real number.
+fn as_sequence(case: &Json) -> Option<Json> {
+    let (loss, expected) = (&case["input"]["loss"], &case["expected"]);
+    let dtype = loss["dtype"].as_str()?;
+    if case["kind"] != "value" || dtype.starts_with("complex") {
+        return None;
+    }
+    let mut value = &loss["value"];
+    while let Some(items) = value.as_array() {
+        let [item] = items.as_slice() else {
+            return None;
+        };
+        value = item;
+    }
+    let (at, logs) = (&case["input"]["start_iter"], &expected["logs"]);
+    let raised = !expected["raised"].is_null();
+    Some(json!({
+        "name": case["name"],
+        "config": case["config"],
+        "input": {"start_iter": at, "dtype": dtype, "losses": [value]},
+        "expected": {
+            "checked_iters": [at],
+            "raised_iters": if raised { json!([at]) } else { json!([]) },
+            "first_raise": if raised { json!({"iter": at, "logs": logs}) } else { Json::Null },
+            "n_logs": logs.as_array()?.len(),
+        },
+    }))
+}
+
 /// As the rule's page has it.
 fn as_a_rule(config: &Json) -> Result<Configured, String> {
     let interval = config.get("interval").cloned();

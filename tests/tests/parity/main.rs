@@ -228,10 +228,15 @@ fn what_is_meant_to_differ_names_kinds_that_are_recorded() {
     }
 }
 
+/// Where the recorded cases are.
+fn oracle() -> PathBuf {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("oracle");
+    std::env::var_os("HOOKBUS_ORACLE").map_or(default, PathBuf::from)
+}
+
 #[test]
 fn the_recorded_cases() {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("oracle");
-    let folder = std::env::var_os("HOOKBUS_ORACLE").map_or(default, PathBuf::from);
+    let folder = oracle();
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("HOOKBUS_ORACLE {}: {error}", folder.display()))
         .map(|entry| entry.expect("an entry").path())
