@@ -114,6 +114,34 @@ def test_the_pages_check_stops_a_real_loop_where_the_built_in_one_does(
     assert (hook["module"], hook["decisions"], hook["errors"]) == ("my_hooks", 1, 0)
 
 
+def test_a_run_is_replayed_from_its_journal_beside_a_daemon_and_without_one(
+    daemon: Daemon, serve: Serve, start_script: Start, tmp_path: Path
+) -> None:
+    serve(CHECK, daemon, "--hook", "CheckInvalidLossHook(interval=10)")
+    status, (stopped, _), err = train(start_script, daemon, "3", "20", "32", "0")
+    assert (status, stopped["at"]) == (0, 39), err
+    (tmp_path / "digits").mkdir()  # a folder of the run's name is not what is meant
+
+    def replayed(interval: int, *words: str) -> list[tuple[str, str, int, int]]:
+        command = [str(binary("hookbus")), *words, "hooks", "test", "my_hooks.py", "--python", sys.executable, "--json"]
+        command += ["--hook", f"CheckInvalidLossHook(interval={interval})"]
+        command += ["--replay", "digits"] if words else ["--replay", "LAST", "--state", str(daemon.state)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path, env=clean_environment()
+        )
+        assert done.returncode == 0, done.stderr
+        decisions = json.loads(done.stdout)["decisions"]
+        return [(each["which"], each["point"], each["epoch"], each["iter"]) for each in decisions]
+
+    then, before = ("after_train_iter", 1, 39), ("after_train_iter", 1, 35)
+    live = ("--address", daemon.address)
+    assert replayed(10, *live) == [("same", *then)]
+    assert replayed(4, *live) == [("only now", *before), ("only then", *then)]
+    daemon.kill()
+    assert replayed(10) == [("same", *then)]
+    assert replayed(4) == [("only now", *before), ("only then", *then)]
+
+
 def test_the_pages_plateau_lowers_a_real_rate(daemon: Daemon, serve: Serve, start_script: Start) -> None:
     serve(PLATEAU, daemon, "--hook", "ReduceOnPlateau(patience=1, factor=0.5)")
     process = start_script(TRAIN, daemon.address, "4", "5", NEVER, "1")

@@ -62,10 +62,11 @@ pub(super) async fn test(target: &Target, args: &TestArgs) -> Result<u8, Failure
     .await
 }
 
-/// None: it is the name of a run.
+/// None: it is the name of a run. A folder without an export may well have the name of one.
 fn as_path(replay: &str) -> Result<Option<&Path>, Failure> {
     let path = Path::new(replay);
-    if path.exists() {
+    let is_export = path.join(format!("{}.ndjson", TABLES[0])).exists();
+    if path.is_file() || is_export || (replay.contains('/') && path.exists()) {
         return Ok(Some(path));
     }
     if replay.contains('/') || replay.ends_with(".ndjson") {
@@ -167,6 +168,11 @@ mod tests {
         let path = folder.path().to_str().unwrap();
         assert_eq!(as_path(path).unwrap(), Some(folder.path()));
         assert_eq!(as_path("LAST").unwrap(), None);
+        assert_eq!(
+            as_path("src").unwrap(),
+            None,
+            "a folder beside, and no export"
+        );
         for missing in [format!("{path}/none"), "none.ndjson".to_owned()] {
             let failure = as_path(&missing).unwrap_err();
             assert_eq!(failure.text, format!("there is no file {missing}"));
