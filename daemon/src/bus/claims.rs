@@ -2,6 +2,7 @@
 //! priority has it, also where its answer comes later; and what one hook says for each rank of a position is said once.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,17 @@ impl Claimed {
         match self {
             Self::Want(want) => Some(want.field()),
             Self::Deed(_) => None,
+        }
+    }
+
+    /// What was set by `other` is as if it had not been, once this is.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Want(Want::Lr { group, .. }), Self::Want(Want::Lr { group: of, .. })) => {
+                group.is_none() || of.is_none() || group == of
+            }
+            (Self::Want(one), Self::Want(other)) => one.field() == other.field(),
+            _ => false,
         }
     }
 
@@ -82,6 +94,11 @@ pub(super) struct Claims {
 impl Claims {
     /// Rules on a decision.
     pub(super) fn claim(&mut self, at: Position, claim: Claim) -> Ruling {
+        let later = self.at.range((Bound::Excluded(at), Bound::Unbounded));
+        let later = later
+            .flat_map(|(_, words)| &words.standing)
+            .find(|later| later.by != claim.by && later.what.covers(&claim.what))
+            .map(|later| later.by.clone());
         let here = self.at.entry(at).or_default();
         let said = |old: &Claim| old.by == claim.by && old.what == claim.what;
         if here.standing.iter().chain(&here.overruled).any(said) {
@@ -92,8 +109,9 @@ impl Claims {
         let rivals =
             |old: &Claim| old.by != claim.by && field.is_some() && old.what.field() == field;
         let wins = |old: &&Claim| rivals(old) && old.place < claim.place;
-        if let Some(winner) = here.standing.iter().find(wins) {
-            let winner = winner.by.clone();
+        let winner = here.standing.iter().find(wins);
+        // What was set farther on would have come after it.
+        if let Some(winner) = winner.map(|winner| winner.by.clone()).or(later) {
             here.overruled.push(claim);
             return Ruling::Overruled(winner);
         }
@@ -218,6 +236,11 @@ mod tests {
             (4, b, size(64), "stands"),
             (4, c, size(32), "overruled by b"),
             (4, b, size(32), "stands"),
+            (8, c, lr(Some(1), 0.3), "stands"),
+            (9, c, lr(None, 0.3), "stands"),
+            (8, a, lr(Some(2), 0.1), "overruled by c"),
+            (8, c, lr(Some(2), 0.2), "stands"),
+            (8, a, size(16), "stands"),
         ];
         let mut claims = Claims::default();
         for (n, (iter, (by, place), what, ruling)) in cases.into_iter().enumerate() {

@@ -143,6 +143,7 @@ async fn task(
                 dirty = true;
             }
             _ = tick.tick() => {
+                run.complete_calls(&view, Instant::now().into_std());
                 run.tick(Instant::now().into_std(), alive);
                 ticked = true;
                 let now = Instant::now();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{Position, Rank, Subscription};
 use crate::providers::{Call, OUTSTANDING, Offered};
+use crate::store::View;
 
 /// An observing hook that has been called and says nothing for so long has failed.
 pub(in crate::bus) const SILENT: Duration = Duration::from_secs(10);
@@ -70,6 +71,8 @@ pub(in crate::bus) struct Remote {
     /// Those of them that a gate waits for, and until when.
     gates: Vec<(u64, Instant)>,
     sent: usize,
+    /// Calls up to this one are another daemon's, which did not write memory down.
+    incomplete: Option<u64>,
     /// No answer came in time: its gates do not wait until one comes.
     hung: bool,
     /// When it last got on.
@@ -89,6 +92,7 @@ impl Remote {
             calls: VecDeque::new(),
             gates: Vec::new(),
             sent: 0,
+            incomplete: None,
             hung: false,
             since: None,
         }
@@ -129,7 +133,20 @@ impl Remote {
 
     /// The next call to send.
     pub(in crate::bus) fn unsent(&self) -> Option<&Call> {
-        self.calls.get(self.sent).map(|waiting| &waiting.call)
+        let next = self.calls.get(self.sent).map(|waiting| &waiting.call);
+        next.filter(|call| self.incomplete.is_none_or(|last| call.id > last))
+    }
+
+    /// Gives calls of another daemon their memory, as it is now. Whether there were any.
+    pub(in crate::bus) fn complete(&mut self, view: &dyn View, now: Instant) -> bool {
+        let Some(last) = self.incomplete.take() else {
+            return false;
+        };
+        let calls = self.calls.iter_mut().map(|waiting| &mut waiting.call);
+        for call in calls.filter(|call| call.id <= last) {
+            call.memory = view.numbers(call.rank, now);
+        }
+        true
     }
 
     /// It went out.
@@ -206,14 +223,14 @@ impl Remote {
         for (id, _) in std::mem::take(&mut self.gates) {
             if let Some(place) = self.place(id) {
                 gates.push(of(&self.calls[place]));
-                self.calls[place].late = true;
             }
         }
         for waiting in &mut self.calls {
-            // It is another try.
+            // It is another try; who waited at a gate has gone on.
             waiting.sent = None;
             waiting.gate = None;
             waiting.told = false;
+            waiting.late = waiting.call.gate;
         }
         self.sent = 0;
         self.hung = false;

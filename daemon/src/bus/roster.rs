@@ -233,7 +233,7 @@ impl Roster {
         };
         for at in members {
             let member = &mut self.members[*at];
-            let mut wishes = member.subscriptions.iter();
+            let wishes = member.subscriptions.iter();
             let due = |wish: &&Subscription| {
                 wish.point == seen.point
                     && match wish.way {
@@ -241,7 +241,8 @@ impl Roster {
                         Way::Observe => wish.every.is_due(seen.position()),
                     }
             };
-            let Some(wish) = wishes.find(due) else {
+            // A hook is called once; where its gate waits too, for that.
+            let Some(wish) = wishes.filter(due).max_by_key(|wish| wish.way == Way::Gate) else {
                 continue;
             };
             let gate = wish.way == Way::Gate;
@@ -374,10 +375,10 @@ impl Roster {
 
     /// Hooks that are not in the journal as they are now; from here on they are.
     pub(super) fn changed(&mut self) -> Vec<HookKept> {
-        let members = self.members.iter_mut().enumerate();
-        let changed = members.filter_map(|(place, member)| {
+        let members = self.members.iter_mut();
+        let changed = members.filter_map(|member| {
             std::mem::take(&mut member.changed).then(|| HookKept {
-                place,
+                place: member.order as usize,
                 seen: member.snapshot(),
                 request: member.request.clone(),
                 state: match &member.body {
@@ -437,7 +438,8 @@ impl Roster {
             }
         }
         // They are called in the order in which they were; new ones come after them.
-        let many = self.registered + places.len() as u64;
+        let after = places.values().max().map_or(0, |last| last + 1);
+        let many = self.registered + after;
         for member in &mut self.members {
             let before = places.get(&member.name);
             member.order = before.map_or(many + member.order, |place| *place);

@@ -24,16 +24,18 @@ impl Pulse {
         open.since.get_or_insert(now);
     }
 
-    /// An answer came.
-    pub fn answered(&self, run: u64, now: Instant) {
+    /// An answer came. False: no call of this run waits for one.
+    pub fn answered(&self, run: u64, now: Instant) -> bool {
         let mut open = self.lock();
-        if let Some(calls) = open.calls.get_mut(&run) {
-            *calls = calls.saturating_sub(1);
-            if *calls == 0 {
-                open.calls.remove(&run);
-            }
+        let Some(calls) = open.calls.get_mut(&run) else {
+            return false;
+        };
+        *calls -= 1;
+        if *calls == 0 {
+            open.calls.remove(&run);
         }
         open.since = (!open.calls.is_empty()).then_some(now);
+        true
     }
 
     /// Nothing of this run is waited for any more.
@@ -72,12 +74,13 @@ mod tests {
         pulse.called(1, at(15));
         pulse.called(2, at(16));
         assert_eq!(pulse.silent(at(20)), Some((Duration::from_secs(10), 3)));
-        pulse.answered(1, at(21));
+        assert!(pulse.answered(1, at(21)));
         assert_eq!(pulse.silent(at(22)), Some((Duration::from_secs(1), 2)));
         pulse.closed(2);
-        pulse.answered(1, at(30));
+        assert!(pulse.answered(1, at(30)));
         assert_eq!(pulse.silent(at(99)), None, "everything was answered");
-        pulse.answered(7, at(31)); // of a run that is over
+        assert!(!pulse.answered(7, at(31)), "of a run that is over");
+        assert!(!pulse.answered(1, at(31)), "one more than there were calls");
         assert_eq!(pulse.silent(at(99)), None);
     }
 }

@@ -208,14 +208,16 @@ impl Desired {
         changed
     }
 
-    /// Asks for a stop. The first stop stands; only a `Now` replaces another. Errors: the stop that stands.
+    /// Asks for a stop. The first stop stands; only one that holds sooner replaces it. Errors: the stop that stands.
     pub fn stop(&mut self, stop: Stop) -> Result<(), &Stop> {
         self.revision += 1;
-        let stands =
-            self.state.stop.as_ref().is_some_and(|old| {
-                old.effective == Effective::Now || stop.effective != Effective::Now
-            });
-        if stands {
+        let turn = |stop: &Stop| match stop.effective {
+            Effective::Now => 0,
+            Effective::Next => 1,
+            Effective::Iter(_) | Effective::Epoch(_) => 2,
+        };
+        let stands = |old: &Stop| turn(old) <= turn(&stop);
+        if self.state.stop.as_ref().is_some_and(stands) {
             return Err(self.state.stop.as_ref().expect("it stands, so it is there"));
         }
         self.given_here.insert(stop.id.clone());
@@ -437,8 +439,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stop_stands_and_only_now_is_stronger() {
+    fn the_first_stop_stands_and_only_one_that_holds_sooner_is_stronger() {
         let mut desired = Desired::new(4);
+        assert_eq!(desired.stop(stop("0", Effective::Epoch(90))), Ok(()));
+        assert!(desired.stop(stop("1", Effective::Epoch(80))).is_err());
         assert_eq!(desired.stop(stop("a", Effective::Next)), Ok(()));
         assert_eq!(
             desired
@@ -447,7 +451,7 @@ mod tests {
             Err("a")
         );
         assert_eq!(desired.stop(stop("c", Effective::Now)), Ok(()));
-        assert_eq!(desired.state().generation, 6);
+        assert_eq!(desired.state().generation, 7);
         assert!(desired.stop(stop("d", Effective::Now)).is_err());
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Desired;
 use super::desired::MOST_HOLDS;
-use crate::domain::{Flag, Hold, LrHold, Mode, SizeHold};
+use crate::domain::{Flag, Hold, LrHold, Mode, Size, SizeHold};
 
 /// A field that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,25 @@ pub(super) struct Late {
     mode: Option<Mode>,
     set_epoch: Option<Switched>,
     sync_norm: Option<Switched>,
+    /// Each hook's last word on a learning rate, also where another's stands over it.
+    #[serde(default)]
+    lr: Vec<LrWord>,
+    /// Each hook's last word on the size.
+    #[serde(default)]
+    size: Vec<SizeWord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct LrWord {
+    by: String,
+    group: Option<u32>,
+    hold: Hold,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct SizeWord {
+    by: String,
+    size: Size,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +69,60 @@ impl Late {
     }
 }
 
+impl Late {
+    /// Notes a hook's word. Returns whether it is the same as its last one.
+    fn says_lr_again(&mut self, hold: &LrHold) -> bool {
+        let of_group = |word: &LrWord| hold.group.is_none() || word.group == hold.group;
+        let covered: Vec<_> = self
+            .lr
+            .extract_if(.., |word| word.by == hold.by && of_group(word))
+            .collect();
+        let word = LrWord {
+            by: hold.by.clone(),
+            group: hold.group,
+            hold: hold.hold,
+        };
+        let again = covered == std::slice::from_ref(&word);
+        // A release of everything leaves nothing to be said again.
+        if hold.hold != Hold::Release || hold.group.is_some() {
+            keep(&mut self.lr, word);
+        }
+        again
+    }
+
+    /// The same of a size.
+    fn says_size_again(&mut self, hold: &SizeHold) -> bool {
+        let word = SizeWord {
+            by: hold.by.clone(),
+            size: hold.size,
+        };
+        let again = self.size.contains(&word);
+        self.size.retain(|old| old.by != hold.by);
+        keep(&mut self.size, word);
+        again
+    }
+}
+
+fn keep<T>(words: &mut Vec<T>, word: T) {
+    if words.len() >= MOST_HOLDS {
+        words.remove(0);
+    }
+    words.push(word);
+}
+
+/// Whether a hook's last word once more changes nothing: it holds, or an operator has said otherwise since. Over what another
+/// hook has said since it holds anew, as where each sets it in its turn. `own`, `operators`: of the words that concern the
+/// same, in their order.
+fn changes_nothing<T>(
+    words: &[T],
+    own: impl Fn(&T) -> bool,
+    operators: impl Fn(&T) -> bool,
+) -> bool {
+    let at = words.iter().rposition(own);
+    let since = &words[at.map_or(0, |at| at + 1)..];
+    since.iter().any(operators) || (at.is_some() && since.is_empty())
+}
+
 impl Desired {
     /// A hook's word on a learning rate. Its release takes its own words back, nobody else's. Returns whether the state has
     /// changed. Errors: too many words stand.
@@ -57,11 +130,11 @@ impl Desired {
         let covers = |old: &LrHold| hold.group.is_none() || hold.group == old.group;
         let own = |old: &LrHold| old.by == hold.by && is_hooks(&old.id, &old.by);
         let holds = &self.state.lr_holds;
-        let newest = holds
-            .iter()
-            .rev()
-            .find(|old| own(old) && (covers(old) || old.group.is_none()));
-        if newest.is_some_and(|old| old.group == hold.group && old.hold == hold.hold) {
+        let again = self.late.says_lr_again(&hold);
+        let concerned = |old: &&LrHold| covers(old) || old.group.is_none();
+        let words: Vec<_> = holds.iter().filter(concerned).collect();
+        let operators = |old: &&LrHold| !is_hooks(&old.id, &old.by);
+        if again && changes_nothing(&words, |old| own(old), operators) {
             return Ok(false);
         }
         let left: Vec<_> = holds
@@ -91,8 +164,11 @@ impl Desired {
     /// A hook's input size. Returns whether the state has changed. Errors: too many words stand.
     pub fn hook_size(&mut self, hold: SizeHold) -> Result<bool, String> {
         let own = |old: &SizeHold| old.by == hold.by && is_hooks(&old.id, &old.by);
+        let again = self.late.says_size_again(&hold);
         let holds = &mut self.state.size_holds;
-        if holds.last().is_some_and(|last| last.size == hold.size) {
+        let operators = |old: &SizeHold| !is_hooks(&old.id, &old.by);
+        let is_so = holds.last().is_some_and(|last| last.size == hold.size);
+        if is_so || (again && changes_nothing(holds, own, operators)) {
             return Ok(false);
         }
         if holds.iter().filter(|old| !own(old)).count() >= MOST_HOLDS {
@@ -236,6 +312,8 @@ mod tests {
         let group = hold("plateau", 202, Some(0), Hold::Release);
         assert_eq!(desired.hook_lr(group), Ok(true));
         assert_eq!(stands(&desired).len(), 3, "the other groups are held");
+        let again = hold("plateau", 202, Some(0), Hold::Release);
+        assert_eq!(desired.hook_lr(again), Ok(false));
         let release = hold("plateau", 203, None, Hold::Release);
         assert_eq!(desired.hook_lr(release), Ok(true));
         assert_eq!(stands(&desired), both[..1]);
@@ -246,6 +324,71 @@ mod tests {
         assert_eq!(desired.hook_lr(mine.clone()), Ok(true));
         assert!(desired.overrule(&mine.id) && !desired.overrule(&mine.id));
         assert_eq!(stands(&desired), both[..1]);
+    }
+
+    #[test]
+    fn a_word_that_is_repeated_takes_nothing_from_an_operator_and_has_its_turn_among_hooks() {
+        let mut desired = Desired::new(0);
+        let mut n = 0;
+        let mut says = |desired: &mut Desired, by: &str, value: f64| {
+            n += 1;
+            let word = hold(by, n, None, Hold::Value(value));
+            let id = word.id.clone();
+            let changed = desired.hook_lr(word).expect("there is room");
+            if changed {
+                desired.answered(&id, true);
+            }
+            changed
+        };
+        assert!(says(&mut desired, "a", 0.1));
+        assert!(!says(&mut desired, "a", 0.1));
+        assert!(says(&mut desired, "b", 0.2));
+        assert!(says(&mut desired, "a", 0.1), "its turn has come again");
+        assert!(!says(&mut desired, "a", 0.1));
+        let next = "from the next boundary";
+        assert_eq!(
+            stands(&desired),
+            [
+                format!("b: held at 0.2, {next}"),
+                format!("a: held at 0.1, {next}")
+            ]
+        );
+        let operators = hold("operator", 1, None, Hold::Value(0.01));
+        desired.hold_lr(operators).expect("there is room");
+        assert!(
+            !says(&mut desired, "a", 0.1),
+            "before the ranks have answered"
+        );
+        desired.answered("o1", true);
+        let one = [format!("operator: held at 0.01, {next}")];
+        assert_eq!(stands(&desired), one);
+        assert!(!says(&mut desired, "a", 0.1), "and after it");
+        assert!(!says(&mut desired, "b", 0.2));
+        let mut desired = Desired::restore(desired.state().clone(), &desired.memo());
+        assert!(!says(&mut desired, "a", 0.1), "nor with another daemon");
+        assert_eq!(stands(&desired), one);
+        assert!(says(&mut desired, "a", 0.05), "another word is a newer one");
+    }
+
+    #[test]
+    fn a_repeated_size_takes_nothing_from_an_operator() {
+        let mut desired = Desired::new(0);
+        let size = |by: &str, n: u32, height| SizeHold {
+            id: if by == "operator" {
+                format!("o{n}")
+            } else {
+                format!("{by}/0/{n}")
+            },
+            effective: Effective::Next,
+            size: Size { height, width: 32 },
+            by: by.into(),
+        };
+        assert_eq!(desired.hook_size(size("sizes", 1, 64)), Ok(true));
+        desired
+            .hold_size(size("operator", 2, 32))
+            .expect("there is room");
+        assert_eq!(desired.hook_size(size("sizes", 3, 64)), Ok(false));
+        assert_eq!(desired.hook_size(size("sizes", 4, 96)), Ok(true));
     }
 
     #[test]

@@ -62,9 +62,10 @@ pub trait View {
         now: Instant,
     ) -> Result<Lately, String>;
 
-    /// The newest number of each series that concerns a rank: (name, the GPU's index, number).
-    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
-        let _ = rank;
+    /// The newest number of each series that concerns a rank: (name, the GPU's index, number). Where there is none, why; of
+    /// GPUs that are not known, once and without an index.
+    fn numbers(&self, rank: Rank, now: Instant) -> Vec<(&'static str, Option<u32>, Reading)> {
+        let _ = (rank, now);
         Vec::new()
     }
 }

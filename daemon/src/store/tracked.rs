@@ -153,9 +153,13 @@ impl View for RunView {
         .ok_or_else(none)?
     }
 
-    fn numbers(&self, rank: Rank) -> Vec<(&'static str, Option<u32>, Reading)> {
+    fn numbers(&self, rank: Rank, now: Instant) -> Vec<(&'static str, Option<u32>, Reading)> {
         let track = self.live.track_of(&self.run, rank);
-        let gpus = self.devices(rank).unwrap_or_default();
+        let (gpus, no_gpu) = match self.devices(rank) {
+            Ok(gpus) if gpus.is_empty() => (gpus, "this rank uses no GPU".to_owned()),
+            Ok(gpus) => (gpus, String::new()),
+            Err(why) => (Vec::new(), why),
+        };
         let each = Name::ALL.into_iter().flat_map(|name| {
             match name.kind() {
                 Kind::Host => vec![(
@@ -163,6 +167,7 @@ impl View for RunView {
                     self.live.of_host(|group| group.newest(name)).flatten(),
                 )],
                 Kind::Rank => vec![(None, track.as_ref().and_then(|track| track.newest(name)))],
+                Kind::Gpu if gpus.is_empty() => vec![(None, Some((now, Err(no_gpu.clone()))))],
                 Kind::Gpu => {
                     let of = |index| {
                         self.live
@@ -175,10 +180,11 @@ impl View for RunView {
                 }
             }
             .into_iter()
-            .filter_map(move |(gpu, newest)| {
-                let (at, value) = newest?;
+            .map(move |(gpu, newest)| {
+                let not_yet = || (now, Err("not sampled yet".to_owned()));
+                let (at, value) = newest.unwrap_or_else(not_yet);
                 let source = "series";
-                Some((name.word(), gpu, Reading { value, at, source }))
+                (name.word(), gpu, Reading { value, at, source })
             })
         });
         each.collect()
@@ -187,6 +193,8 @@ impl View for RunView {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::domain::{Clock, Detail, OwnMemory, Reading};
 
@@ -241,14 +249,22 @@ mod tests {
         );
         assert!(view.process(Rank(0)).is_err());
         let numbers = |rank| {
-            let each = view.numbers(Rank(rank)).into_iter();
-            let each = each.map(|(name, gpu, number)| (name, gpu, number.value.ok()));
-            each.collect::<Vec<_>>()
+            let each = view.numbers(Rank(rank), now).into_iter();
+            let each = each.map(|(name, gpu, number)| ((name, gpu), number.value));
+            each.collect::<BTreeMap<_, _>>()
         };
         let of_rank = numbers(3);
-        let known = ("process_rss_bytes", None, Some(60.0));
-        assert!(of_rank.contains(&known), "{of_rank:?}");
-        assert_eq!(numbers(0), [], "nothing is known of it");
+        assert_eq!(of_rank[&("process_rss_bytes", None)], Ok(60.0));
+        let not_yet = Err("not sampled yet".to_owned());
+        assert_eq!(of_rank[&("host_available_bytes", None)], not_yet);
+        assert!(of_rank[&("gpu_used_bytes", None)].is_err());
+        let of_other = numbers(0);
+        assert_eq!(
+            of_other.len(),
+            Name::ALL.len(),
+            "each says why it is not known"
+        );
+        assert!(of_other.values().all(Result::is_err), "{of_other:?}");
         let mut gone = sample(start + Duration::from_secs(3), 0.0);
         gone.rss_bytes.value = Err("no such process".into());
         live.set_process((7, 70), gone);

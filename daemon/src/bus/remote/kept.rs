@@ -87,7 +87,9 @@ impl Remote {
             }
         };
         let calls: VecDeque<_> = kept.calls.into_iter().map(waits).collect();
+        let last = calls.back().map(|waiting| waiting.call.id);
         Ok(Self {
+            incomplete: last.filter(|_| kept.wants_memory),
             state,
             away: Some("its provider has not come since this daemon started".to_owned()),
             ungated: kept.ungated,
@@ -103,7 +105,7 @@ impl Remote {
     }
 }
 
-/// Without memory and state, which are what they were when it was made.
+/// Without memory and state: a call that is made again has them as they are then.
 fn keep(call: &Call) -> KeptCall {
     let text = |(name, value): &(Arc<str>, f64)| (name.to_string(), format!("{value:?}"));
     let word = |(name, why): &(Arc<str>, String)| (name.to_string(), why.clone());

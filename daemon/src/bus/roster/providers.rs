@@ -11,6 +11,7 @@ use crate::domain::{Otherwise, Position, Way};
 use crate::hooks::{Origin, Policy};
 use crate::providers::Offered;
 use crate::snapshot::HookCounts;
+use crate::store::View;
 use crate::store::journal::HookKept;
 
 /// What is said of a hook that its provider had and has no more.
@@ -150,6 +151,12 @@ impl Roster {
         self.of_module(module)
             .find(|(_, remote)| remote.has(id))
             .map(|(at, _)| at)
+    }
+
+    /// Memory for calls that another daemon made. Whether there were any.
+    pub(in crate::bus) fn complete_calls(&mut self, view: &dyn View, now: Instant) -> bool {
+        let remotes = self.members.iter_mut().filter_map(Member::remote);
+        remotes.fold(false, |some, remote| remote.complete(view, now) || some)
     }
 
     /// A provider's hooks.

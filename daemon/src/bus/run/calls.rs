@@ -67,7 +67,7 @@ impl Run {
                     deadline: limit.unwrap_or(SILENT),
                     held_on: seen.held_on.to_vec(),
                     memory: if memory {
-                        view.numbers(seen.rank)
+                        view.numbers(seen.rank, now)
                     } else {
                         Vec::new()
                     },
@@ -154,7 +154,7 @@ impl Run {
                     point: &call.point,
                     at: call.at,
                 };
-                let mut gate = self.take_gate(id);
+                let mut gate = self.take_gate(id, now);
                 for (n, decision) in decisions.into_iter().enumerate() {
                     let decided = Decided {
                         by: hook.to_string(),
@@ -196,7 +196,15 @@ impl Run {
         self.has_failed(hook, &error, now);
     }
 
-    /// A provider's connection is gone.
+    /// Gives the calls of a daemon before this one what it did not write down, so that they can be made.
+    pub(in crate::bus) fn complete_calls(&mut self, view: &dyn View, now: Instant) {
+        if self.roster.complete_calls(view, now) {
+            self.pump_all(now);
+        }
+    }
+
+    /// A provider's connection is gone. Its hooks share a thread that answers in order: the call that it was at is the first
+    /// one without an answer, and the others have done nothing.
     pub(super) fn unlinked(&mut self, module: &str, now: Instant) {
         let lost: Vec<_> = self
             .roster
@@ -207,12 +215,14 @@ impl Run {
             .into_iter()
             .map(|(at, calls)| (self.roster.member(at).shared_name(), calls))
             .collect();
+        let first = |(died, _): &(Vec<Missing>, Vec<Missing>)| died.first().map(|call| call.id);
+        let under_way = names.iter().filter_map(|(_, calls)| first(calls)).min();
         for (hook, (died, gates)) in names {
             for gate in &gates {
                 self.roster.count(&hook, |counts| counts.timeouts += 1);
                 self.gate_without(&hook, gate, now);
             }
-            if let Some(first) = died.first() {
+            if let Some(first) = died.first().filter(|call| Some(call.id) == under_way) {
                 let error = "its provider's connection ended with a call under way";
                 self.roster.count(&hook, |counts| counts.errors += 1);
                 self.tell_error(&hook, first, error, "");
@@ -273,15 +283,15 @@ impl Run {
         self.send_all(&ToTrainer::Plan(plan));
     }
 
-    /// Nobody decides at a position any more that every rank has passed, and every call.
-    pub(super) fn forget_claims(&mut self) {
+    /// Nobody decides at a position any more that every rank has passed, and every call, and who decides `here` now.
+    pub(super) fn forget_claims(&mut self, here: Position) {
         let live = self
             .members
             .values()
             .filter(|member| member.ended.is_none());
         let ranks = live.map(|member| member.position);
-        let before = ranks.chain(self.roster.earliest_call()).min();
-        self.claims.forget(before.unwrap_or_default());
+        let before = ranks.chain(self.roster.earliest_call()).chain([here]).min();
+        self.claims.forget(before.unwrap_or(here));
     }
 }
 

@@ -143,14 +143,13 @@ impl Run {
             _ => format!("{} would have {would}: {reason}", taken.by),
         };
         let (rank, at) = (Some(taken.from.rank), taken.from.at);
-        let (incident, kind) = match decision {
-            Decision::Stop { incident, .. } => (format!("stop/{}", taken.id), *incident),
-            _ => {
-                let id = format!("withheld/{}/{}/{what}", self.attempt, taken.by);
-                (id, IncidentKind::ByHook)
-            }
+        let kind = match decision {
+            Decision::Stop { incident, .. } => *incident,
+            _ => IncidentKind::ByHook,
         };
-        self.open_incident(incident, kind, text.clone(), rank, at, now);
+        // It says so again and again where it is not heeded.
+        let id = format!("withheld/{}/{}/{what}", self.attempt, taken.by);
+        self.open_incident(id, kind, text.clone(), rank, at, now);
         let line = LogLine {
             level: LogLevel::Warning,
             text,
@@ -183,7 +182,7 @@ impl Run {
             what,
             id: taken.id.clone(),
         };
-        self.forget_claims();
+        self.forget_claims(taken.from.at);
         match self.claims.claim(taken.from.at, claim) {
             Ruling::Again => None,
             Ruling::Overruled(by) => {
@@ -231,17 +230,23 @@ impl Run {
         now: Instant,
     ) {
         let (rank, at) = (taken.from.rank, taken.from.at);
-        tracing::warn!(run = %self.id, %rank, hook = taken.by, iter = at.iter, reason, "a hook stops the training");
-        self.open_incident(
-            format!("stop/{}", taken.id),
-            incident,
-            reason.clone(),
-            Some(rank),
-            at,
-            now,
-        );
-        self.note(&taken.id, &taken.by, "stop", &reason, now);
         let Taken { id, by, place, .. } = taken;
+        let before = self.desired.state().lines();
+        if gate.is_none() {
+            let stop = Stop {
+                id: id.clone(),
+                effective: Effective::Next,
+                reason: reason.clone(),
+                by: by.clone(),
+            };
+            if self.desired.stop(stop).is_err() {
+                return; // it ends already
+            }
+        }
+        tracing::warn!(run = %self.id, %rank, hook = by, iter = at.iter, reason, "a hook stops the training");
+        let incident_id = format!("stop/{id}");
+        self.open_incident(incident_id, incident, reason.clone(), Some(rank), at, now);
+        self.note(&id, &by, "stop", &reason, now);
         if let Some(said) = gate {
             said.logs.extend(logs.into_iter().map(|line| (place, line)));
             said.stops.push((place, GateStop { id, reason, by }));
@@ -250,13 +255,23 @@ impl Run {
         for (n, line) in logs.into_iter().enumerate() {
             self.write_line(format!("{id}/log{n}"), &by, (rank, at), line, now);
         }
+        self.send_state(&before, now);
+    }
+
+    /// What was said to a gate whose trainer does not hear the answer any more: it stops at its next boundary.
+    pub(super) fn stop_without_gate(&mut self, said: Said, now: Instant) {
+        let stops = said.stops.into_iter().min_by_key(|(place, _)| *place);
+        let Some((_, GateStop { id, reason, by })) = stops else {
+            return;
+        };
+        let before = self.desired.state().lines();
+        let effective = Effective::Next;
         let stop = Stop {
             id,
-            effective: Effective::Next,
+            effective,
             reason,
             by,
         };
-        let before = self.desired.state().lines();
         if self.desired.stop(stop).is_ok() {
             self.send_state(&before, now);
         }

@@ -3,10 +3,11 @@
 
 use std::time::Instant;
 
-use super::{GateAnswer, GateStop, Run, ToTrainer};
+use super::{GateAnswer, GateStop, IncidentKind, Run, ToTrainer};
 use crate::bus::claims::Place;
 use crate::bus::remote::Missing;
 use crate::domain::{LogLine, Otherwise, Position, Rank};
+use crate::snapshot::What;
 
 /// What hooks have said to a gate so far.
 #[derive(Default)]
@@ -63,8 +64,9 @@ impl Run {
         self.gates.iter().any(|gate| gate.waits.contains(&id))
     }
 
-    /// The gate that waits for a call, if its trainer does: one that has come back meanwhile was answered by its client.
-    pub(super) fn take_gate(&mut self, id: u64) -> Option<Gate> {
+    /// The gate that waits for a call, if its trainer does: one that has come back meanwhile was answered by its client, and
+    /// is stopped by what was said already.
+    pub(super) fn take_gate(&mut self, id: u64, now: Instant) -> Option<Gate> {
         let at = self
             .gates
             .iter()
@@ -72,9 +74,11 @@ impl Run {
         let mut gate = self.gates.swap_remove(at);
         gate.waits.retain(|wait| *wait != id);
         let member = self.members.get(&gate.rank);
-        member
-            .is_some_and(|member| member.serial == gate.serial && member.out.is_some())
-            .then_some(gate)
+        if member.is_some_and(|member| member.serial == gate.serial && member.out.is_some()) {
+            return Some(gate);
+        }
+        self.stop_without_gate(gate.said, now);
+        None
     }
 
     /// Sends a gate's answer if it is complete, else it goes on waiting.
@@ -116,7 +120,18 @@ impl Run {
         now: Instant,
     ) {
         let id = self.decision_id(hook, rank, point, at, 0);
+        let text =
+            format!("hook {hook} gave no answer at a gate, and its otherwise is stop: {reason}");
+        let (incident, kind) = (format!("stop/{id}"), IncidentKind::GateTimedOut);
+        self.open_incident(incident, kind, text, Some(rank), at, now);
         self.note(&id, hook, "stop", &reason, now);
+        let told = What::Decision {
+            by: hook.to_owned(),
+            what: "stop".into(),
+            reason: reason.clone(),
+            id: id.clone(),
+        };
+        self.happened(now, Some(rank), at, point, told);
         let stop = GateStop {
             id,
             reason,
@@ -127,7 +142,7 @@ impl Run {
 
     /// A gate does not wait for a hook any longer.
     pub(super) fn gate_without(&mut self, hook: &str, call: &Missing, now: Instant) {
-        if let Some(mut gate) = self.take_gate(call.id) {
+        if let Some(mut gate) = self.take_gate(call.id, now) {
             let mut said = std::mem::take(&mut gate.said);
             self.otherwise(hook, call.rank, &call.point, call.at, &mut said, now);
             gate.said = said;

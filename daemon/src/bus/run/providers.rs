@@ -330,6 +330,10 @@ impl Run {
                 return;
             };
             call.run = number;
+            if remote.offered.wants_state && call.desired.is_none() {
+                // Of a daemon before this one, which did not write it down.
+                call.desired = Some(Arc::new(self.desired.state().clone()));
+            }
             if link.out.try_send(ToProvider::Call(Box::new(call))).is_err() {
                 return;
             }

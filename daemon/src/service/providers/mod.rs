@@ -123,13 +123,15 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where answers of a run go; None: it is over. Errors: there was none of that number.
-    fn replies(&self, run: u64) -> Result<Option<mpsc::Sender<Reply>>, u64> {
+    /// Where an answer of a run goes; None: the run is over, or no call of it waits. Errors: there was none of that number.
+    fn answered(&self, run: u64, now: Instant) -> Result<Option<mpsc::Sender<Reply>>, u64> {
         let table = self.lock();
         if run == 0 || run > table.told {
             return Err(table.told);
         }
-        Ok(table.replies.get(&run).cloned())
+        let replies = table.replies.get(&run);
+        let replies = replies.filter(|_| table.pulse.answered(run, now));
+        Ok(replies.cloned())
     }
 }
 
@@ -291,9 +293,8 @@ impl Reader {
                     self.read
                 )))
             };
-            let replies = self.runs.replies(run).map_err(at_which)?;
             let now = Instant::now();
-            seat.pulse.answered(run, now);
+            let replies = self.runs.answered(run, now).map_err(at_which)?;
             if let Some(replies) = replies {
                 let reply = Reply {
                     serial: seat.serial,

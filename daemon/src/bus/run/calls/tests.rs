@@ -280,6 +280,150 @@ fn of_two_that_want_the_same_the_higher_priority_has_it_also_if_it_answers_later
 }
 
 #[test]
+fn what_is_set_farther_on_holds_and_so_does_the_higher_priority_where_the_trainer_has_gone_on() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [
+        offered("high", 10, Policy::Act, observe()),
+        offered("low", 70, Policy::Act, observe()),
+    ];
+    let _end = bench.provide(1, &hooks);
+    bench.attach(0);
+    for iter in 5..8 {
+        bench.event(0, iter, 0.5, None);
+    }
+    // high has the calls 1, 3 and 5, low has 2, 4 and 6.
+    bench.answer(1, 1, Ok(vec![lr(0.1)]), None);
+    bench.answer(1, 2, Ok(vec![lr(0.2)]), None);
+    let held = |value: f64, by: &str| {
+        format!("state: lr held at {value:?}, from the next boundary ({by})")
+    };
+    assert_eq!(bench.trainer(0), [held(0.1, "high")]);
+    assert_eq!(bench.hook("low"), "3 calls, 1 decisions, 1 overruled");
+    bench.answer(1, 6, Ok(vec![lr(0.3)]), None);
+    assert_eq!(
+        bench.trainer(0).len(),
+        1,
+        "nobody else wants it at 7 so far"
+    );
+    bench.answer(1, 3, Ok(vec![lr(0.4)]), None);
+    assert_eq!(
+        bench.trainer(0),
+        [""; 0],
+        "the word of 7 holds over that of 6"
+    );
+    assert_eq!(bench.hook("high"), "3 calls, 2 decisions, 1 overruled");
+    bench.answer(1, 5, Ok(vec![lr(0.4)]), None);
+    assert_eq!(bench.trainer(0), [held(0.4, "high")]);
+}
+
+#[test]
+fn the_death_of_a_process_is_the_failure_of_the_hook_that_it_was_at() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [
+        offered("bad", 10, Policy::Act, observe()),
+        offered("good", 70, Policy::Act, observe()),
+    ];
+    bench.attach(0);
+    for serial in 1..6 {
+        let _end = bench.provide(serial, &hooks);
+        bench.event(0, serial, 0.5, None);
+        bench.leave("it was killed");
+    }
+    assert!(
+        bench
+            .hook("bad")
+            .contains("off: it failed 5 times in a row")
+    );
+    let _end = bench.provide(6, &hooks);
+    for id in [2, 4, 6, 8, 10] {
+        bench.answer(6, id, Ok(Vec::new()), None);
+    }
+    assert_eq!(bench.hook("good"), "5 calls, 0 decisions");
+}
+
+#[test]
+fn what_was_late_for_one_process_is_not_for_the_next_one() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [offered("a", 50, Policy::Act, observe())];
+    let _end = bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.event(0, 3, 0.5, None);
+    bench.pass(10_000 * MS);
+    assert_eq!(bench.hook("a"), "1 calls, 0 decisions, 1 timeouts");
+    bench.leave("it hung");
+    let _end = bench.provide(2, &hooks);
+    bench.answer(2, 1, Ok(vec![stop("enough")]), None);
+    assert!(
+        bench
+            .trainer(0)
+            .join(", ")
+            .contains("stop from the next boundary: enough")
+    );
+}
+
+#[test]
+fn a_stop_that_was_said_is_done_though_its_trainer_has_come_back_meanwhile() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [
+        offered("high", 10, Policy::Act, gate(Otherwise::Continue)),
+        offered("low", 70, Policy::Act, gate(Otherwise::Continue)),
+    ];
+    let _end = bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.event(0, 7, f64::NAN, Some(&["high", "low"]));
+    bench.answer(1, 1, Ok(vec![stop("enough")]), None);
+    bench.attach(0);
+    bench.trainer(0);
+    bench.answer(1, 2, Ok(Vec::new()), None);
+    assert_eq!(
+        bench.trainer(0),
+        ["state: stop from the next boundary: enough (high)"]
+    );
+}
+
+#[test]
+fn where_a_gate_and_an_observation_are_both_due_the_gate_is_answered() {
+    let mut bench = Bench::new(&[]);
+    let mut both = offered("both", 50, Policy::Act, observe());
+    both.subscriptions.push(gate(Otherwise::Stop));
+    let mut end = bench.provide(1, &[both]);
+    bench.attach(0);
+    bench.event(0, 7, 1.0, None);
+    bench.event(0, 8, f64::NAN, Some(&["both"]));
+    let calls = [
+        "open digits, attempt 0",
+        "call 1: both, rank 0 at 7, loss = 1.0",
+        "call 2: both, rank 0 at 8, gate, loss = NaN",
+    ];
+    assert_eq!(end.heard(), calls);
+    bench.answer(1, 2, Ok(vec![stop("enough")]), None);
+    let heard = bench.trainer(0);
+    assert_eq!(heard, ["gate 2: stop by both: enough [log of enough]"]);
+}
+
+#[test]
+fn a_stop_without_an_answer_is_an_incident_and_a_stop_not_heeded_is_one_only() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [
+        offered("check", 50, Policy::Act, gate(Otherwise::Stop)),
+        offered("warns", 60, Policy::Warn, observe()),
+    ];
+    let _end = bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.event(0, 0, f64::NAN, Some(&["check"]));
+    bench.pass(40 * MS);
+    let without =
+        "gate_timed_out: hook check gave no answer at a gate, and its otherwise is stop: otherwise";
+    assert_eq!(bench.incidents(), [without]);
+    for iter in 1..4 {
+        bench.event(0, iter, f64::NAN, None);
+        bench.answer(1, 2 + iter - 1, Ok(vec![stop("enough")]), None);
+    }
+    let warned = "by_hook: warns would have stopped the training: enough";
+    assert_eq!(bench.incidents(), [without, warned]);
+}
+
+#[test]
 fn what_a_hook_may_not_do_is_counted_and_shown() {
     for (policy, does) in [
         (Policy::Act, true),
@@ -378,10 +522,11 @@ fn a_provider_that_comes_while_training_observes() {
 #[test]
 fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
     let mut bench = Bench::new(&[]);
-    let hooks = [
+    let mut hooks = [
         offered("high", 10, Policy::Act, observe()),
         offered("low", 70, Policy::Act, gate(Otherwise::Stop)),
     ];
+    (hooks[0].wants_memory, hooks[0].wants_state) = (true, true);
     let _end = bench.provide(1, &hooks);
     bench.attach(0);
     bench.event(0, 0, f64::NAN, Some(&["low"]));
@@ -404,9 +549,13 @@ fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
     let again = [
         "open digits, attempt 0, high = {\"best\":0.25}",
         "call 2: low, rank 0 at 0, gate, loss = NaN",
-        "call 3: high, rank 0 at 1, loss = inf",
     ];
-    assert_eq!(end.heard(), again);
+    assert_eq!(end.heard(), again, "a call waits for its memory");
+    bench.pass(1000 * MS);
+    assert_eq!(
+        end.heard(),
+        ["call 3: high, rank 0 at 1, loss = inf, memory, state 1"]
+    );
     bench.trainer(0);
     bench.answer(1, 2, Ok(vec![stop("late")]), None);
     bench.answer(1, 3, Ok(vec![lr(0.1)]), None);
@@ -416,7 +565,10 @@ fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
         "the gate has gone on, and the rate is held"
     );
     bench.event(0, 2, 0.5, None);
-    assert_eq!(end.heard(), ["call 4: high, rank 0 at 2, loss = 0.5"]);
+    assert_eq!(
+        end.heard(),
+        ["call 4: high, rank 0 at 2, loss = 0.5, memory, state 1"]
+    );
 }
 
 #[test]

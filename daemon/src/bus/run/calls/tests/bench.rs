@@ -77,8 +77,16 @@ impl End {
                         .map(|(name, value)| format!(", {name} = {value:?}"))
                         .collect();
                     let gate = if call.gate { ", gate" } else { "" };
+                    let memory = if call.memory.is_empty() {
+                        ""
+                    } else {
+                        ", memory"
+                    };
+                    let state = call
+                        .desired
+                        .map_or_else(String::new, |state| format!(", state {}", state.generation));
                     format!(
-                        "call {}: {}, rank {} at {}{gate}{fields}",
+                        "call {}: {}, rank {} at {}{gate}{fields}{memory}{state}",
                         call.id, call.hook, call.rank, call.at.iter
                     )
                 }
@@ -355,6 +363,7 @@ impl Bench {
 
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.run.complete_calls(&self.view, self.now);
         if self.run.next_deadline().is_some_and(|due| due <= self.now) || self.run.is_over() {
             self.run.tick(self.now, |_| true);
         }
