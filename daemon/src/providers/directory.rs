@@ -66,6 +66,8 @@ struct Entry {
     /// What the process that was started last has to show; None: anybody may come.
     ticket: Option<String>,
     place: Option<Place>,
+    /// Whose process came last.
+    uid: Option<u32>,
     /// It has offered its hooks once.
     offered: bool,
     /// Its process has failed once.
@@ -177,13 +179,18 @@ impl Directory {
         }
     }
 
-    /// Takes a module's place for a connection. Errors: why it may not.
-    pub fn introduce(&self, module: &str, ticket: &str) -> Result<Seat, Turned> {
+    /// Takes a module's place for a connection of this user's. Errors: why it may not.
+    pub fn introduce(&self, module: &str, ticket: &str, uid: Option<u32>) -> Result<Seat, Turned> {
         let mut state = self.lock();
         if state.ending {
             return Err(turned(End::Shutdown, "the daemon ends"));
         }
         if state.entry(module).is_none() {
+            if state.entries.len() >= MODULES {
+                // Runs that know one which is gone know it without this.
+                let is_here = |entry: &Entry| entry.asked.is_some() || entry.place.is_some();
+                state.entries.retain(is_here);
+            }
             if state.entries.len() >= MODULES {
                 let text = format!("{MODULES} modules have a provider, there is room for no more");
                 return Err(turned(End::OverLimit, &text));
@@ -221,6 +228,7 @@ impl Directory {
             }
             entry.turn_out(End::Superseded, "its process was started anew");
         }
+        entry.uid = uid;
         let (end, ended) = oneshot::channel();
         let pulse = Arc::new(Pulse::default());
         entry.place = Some(Place {
@@ -376,6 +384,7 @@ impl Entry {
             asked,
             ticket: None,
             place: None,
+            uid: None,
             offered: false,
             failed: false,
             hooks: Arc::default(),
@@ -415,6 +424,8 @@ impl Entry {
             hooks: Arc::clone(&self.hooks),
             refused,
             link: self.link.clone(),
+            by_hand: self.asked.is_none(),
+            uid: self.uid,
         }
     }
 }

@@ -69,6 +69,10 @@ pub struct Provider {
     pub refused: Arc<Vec<(String, String)>>,
     /// Its connection; Err: why there is none now.
     pub link: Result<ProviderLink, String>,
+    /// Nobody asked for it in the configuration.
+    pub by_hand: bool,
+    /// Whose process it is; None: not known, as over TCP.
+    pub uid: Option<u32>,
 }
 
 /// One connection of a provider.

@@ -156,7 +156,8 @@ impl Roster {
     /// Memory for calls that another daemon made. Whether there were any.
     pub(in crate::bus) fn complete_calls(&mut self, view: &dyn View, now: Instant) -> bool {
         let remotes = self.members.iter_mut().filter_map(Member::remote);
-        remotes.fold(false, |some, remote| remote.complete(view, now) || some)
+        let completed = remotes.filter_map(|remote| remote.complete(view, now).then_some(()));
+        completed.count() > 0
     }
 
     /// A provider's hooks.

@@ -185,6 +185,9 @@ impl Run {
         let rank = hello.rank;
         self.archived = false;
         self.uid = self.uid.or(uid);
+        if self.members.is_empty() {
+            self.join_all(now);
+        }
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
         self.write_attempt(now);
         let asked_before = self.roster.generation();

@@ -134,7 +134,7 @@ impl Run {
     }
 
     /// A run belongs to its user; the daemon's own and root may act on every one.
-    fn check_owner(&self, uid: Option<u32>) -> Result<(), String> {
+    pub(super) fn check_owner(&self, uid: Option<u32>) -> Result<(), String> {
         match (self.uid, uid) {
             (Some(owner), Some(uid)) if ![owner, 0, self.rules.own_uid].contains(&uid) => {
                 Err(format!(

@@ -36,6 +36,8 @@ struct Peer {
     /// (what, why): what was asked of it and does not hold, in any run.
     refused: Arc<Vec<(String, String)>>,
     link: Result<ProviderLink, String>,
+    by_hand: bool,
+    uid: Option<u32>,
     /// It has heard of this attempt.
     opened: bool,
     /// The facts are new to it.
@@ -121,6 +123,8 @@ impl Run {
                     hooks: Arc::clone(&peer.hooks),
                     refused: Arc::default(),
                     link: Err("its provider has left".to_owned()),
+                    by_hand: peer.by_hand,
+                    uid: peer.uid,
                 };
                 self.look_at_provider(&gone, now);
             }
@@ -144,12 +148,17 @@ impl Run {
         let module = &provider.module;
         let mut each = self.providers.each.iter();
         let there = each.position(|peer| peer.module == *module);
+        if there.is_none() && provider.by_hand && provider.link.is_err() {
+            return; // it left before this run began
+        }
         let at = there.unwrap_or_else(|| {
             self.providers.each.push(Peer {
                 module: module.clone(),
                 hooks: Arc::default(),
                 refused: Arc::default(),
                 link: Err(String::new()),
+                by_hand: provider.by_hand,
+                uid: provider.uid,
                 opened: false,
                 has_new_facts: false,
                 closes: Vec::new(),
@@ -167,7 +176,10 @@ impl Run {
             peer.has_new_facts = false;
             peer.closes.clear();
         }
-        let is_new = there.is_none() || !Arc::ptr_eq(&peer.hooks, &provider.hooks);
+        let is_new = there.is_none()
+            || peer.uid != provider.uid
+            || !Arc::ptr_eq(&peer.hooks, &provider.hooks);
+        (peer.by_hand, peer.uid) = (provider.by_hand, provider.uid);
         peer.hooks = Arc::clone(&provider.hooks);
         peer.refused = Arc::clone(&provider.refused);
         let away = provider.link.as_ref().err();
@@ -180,14 +192,21 @@ impl Run {
         }
     }
 
-    /// The hooks of a provider are this run's too.
+    /// The hooks of a provider are this run's too, if it is of a user who may act on it.
     fn join(&mut self, at: usize, now: Instant) {
+        if self.uid.is_none() && self.members.is_empty() {
+            return; // when its first rank is here, it is known whose it is
+        }
         let begun = |member: &super::Member| {
             member.facts.is_some() || member.position > Position::default()
         };
         let begun = self.leader.is_some() || self.members.values().any(begun);
         let peer = &self.providers.each[at];
-        let (module, hooks) = (peer.module.clone(), Arc::clone(&peer.hooks));
+        let (module, mut hooks) = (peer.module.clone(), Arc::clone(&peer.hooks));
+        let foreign = self.check_owner(peer.uid).err();
+        if foreign.is_some() {
+            hooks = Arc::default();
+        }
         let away = peer.link.as_ref().err().cloned();
         let joined = self.roster.join(&module, &hooks, begun);
         self.roster.set_away(&module, away.as_deref());
@@ -196,14 +215,17 @@ impl Run {
         }
         let refused = &mut self.providers.refused;
         refused.retain(|(of, _, _)| *of != module);
-        for (what, why) in joined.refused {
+        let foreign = foreign.map(|why| (format!("the hooks of module {module}"), why));
+        for (what, why) in joined.refused.into_iter().chain(foreign) {
             tracing::warn!(run = %self.id, what, why, "refused");
             refused.push((module.clone(), what, why));
         }
     }
 
-    /// In another attempt every hook begins anew.
+    /// In another attempt every hook begins anew. What was served by hand and is gone is not in it.
     pub(super) fn join_all(&mut self, now: Instant) {
+        let is_here = |peer: &Peer| !peer.by_hand || peer.link.is_ok();
+        self.providers.each.retain(is_here);
         for at in 0..self.providers.each.len() {
             self.join(at, now);
         }
@@ -256,6 +278,9 @@ impl Run {
     }
 
     fn pump_at(&mut self, at: usize, now: Instant) {
+        if self.check_owner(self.providers.each[at].uid).is_err() {
+            return;
+        }
         let peer = &mut self.providers.each[at];
         let Ok(link) = peer.link.clone() else {
             return;

@@ -36,12 +36,12 @@ fn list(directory: &Directory) -> Vec<String> {
 
 fn seat(directory: &Directory, module: &str, ticket: &str) -> Seat {
     directory
-        .introduce(module, ticket)
+        .introduce(module, ticket, Some(1000))
         .unwrap_or_else(|turned| panic!("{turned:?}"))
 }
 
 fn turned(directory: &Directory, module: &str, ticket: &str) -> (End, String) {
-    let turned = directory.introduce(module, ticket).err();
+    let turned = directory.introduce(module, ticket, None).err();
     let turned = turned.expect("it may not come in");
     (turned.end, turned.text)
 }

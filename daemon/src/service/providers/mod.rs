@@ -48,6 +48,7 @@ impl Providers for ProviderService {
     ) -> Result<Response<Outgoing>, Status> {
         let peer = request.extensions().get::<Peer>();
         let remote = peer.map_or_else(String::new, |peer| peer.remote.clone());
+        let uid = peer.and_then(|peer| peer.uid);
         let (own, own_frames) = mpsc::channel(OWN);
         let (out, messages) = mpsc::channel(OUTBOX);
         let (end, ends) = oneshot::channel();
@@ -66,6 +67,7 @@ impl Providers for ProviderService {
             directory: self.directory.clone(),
             limits: self.limits.clone(),
             remote,
+            uid,
             frames: request.into_inner(),
             read: 0,
             own,
@@ -139,6 +141,7 @@ struct Reader {
     directory: Directory,
     limits: Limits,
     remote: String,
+    uid: Option<u32>,
     frames: Streaming<ProviderFrame>,
     /// Frames read.
     read: u64,
@@ -231,7 +234,8 @@ impl Reader {
                 ),
             });
         }
-        self.directory.introduce(&said.module, &said.ticket)
+        self.directory
+            .introduce(&said.module, &said.ticket, self.uid)
     }
 
     async fn forward(&mut self, seat: &mut Seat) -> Ending {

@@ -477,6 +477,50 @@ fn an_incident_of_a_hook_opens_once() {
 }
 
 #[test]
+fn a_provider_that_has_left_is_in_no_run_that_begins_after_it() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [offered("a", 50, Policy::Act, gate(Otherwise::Stop))];
+    bench.provide(1, &hooks);
+    bench.leave("it was ended");
+    bench.attach(0);
+    assert!(bench.plan(0).is_empty(), "it came and went before");
+    bench.restart(0);
+    bench.provide(2, &hooks);
+    bench.attach(0);
+    assert_eq!(bench.plan(0), ["a at after_train_iter"]);
+    bench.leave("it was ended");
+    assert_eq!(
+        bench.plan(0),
+        ["a at after_train_iter"],
+        "it is this attempt's"
+    );
+    bench.restart(0);
+    bench.attach(0);
+    assert!(bench.plan(0).is_empty(), "nor in the next attempt");
+}
+
+#[test]
+fn a_provider_of_another_user_is_in_nobodys_run() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [offered("a", 50, Policy::Act, observe())];
+    bench.uid = Some(65534);
+    let mut end = bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.event(0, 0, 0.5, None);
+    assert!(bench.plan(0).is_empty());
+    assert_eq!(end.heard(), [""; 0]);
+    let why = "the hooks of module m: run digits@1 belongs to uid 1000; uid 65534 may look at it, not act on it";
+    assert_eq!(bench.refused(), [why]);
+    for (serial, uid) in [(2, Some(0)), (3, None)] {
+        bench.uid = uid;
+        let mut end = bench.provide(serial, &hooks);
+        assert!(bench.refused().is_empty());
+        assert_eq!(end.heard(), ["open digits, attempt 0"]);
+        bench.leave("it was ended");
+    }
+}
+
+#[test]
 fn a_provider_that_comes_while_training_observes() {
     let mut bench = Bench::new(&["CheckInvalidLossHook"]);
     bench.attach(0);

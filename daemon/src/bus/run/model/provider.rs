@@ -88,6 +88,8 @@ impl Provider {
             hooks: Arc::clone(&self.hooks),
             refused: Default::default(),
             link,
+            by_hand: false,
+            uid: None,
         };
         run.look_at_providers(&[known], now);
     }

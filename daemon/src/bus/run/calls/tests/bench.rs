@@ -117,6 +117,8 @@ pub(super) struct Bench {
     view: RunView,
     trainers: BTreeMap<u32, Trainer>,
     hooks: Vec<Offered>,
+    /// Whose processes the providers are.
+    pub(super) uid: Option<u32>,
     serial: u64,
     sessions: u64,
     attempts: BTreeMap<u32, u64>,
@@ -200,6 +202,7 @@ impl Bench {
             view: RunView::new(Live::default(), id()),
             trainers: BTreeMap::new(),
             hooks: Vec::new(),
+            uid: Some(1000),
             serial: 0,
             sessions: 0,
             attempts: BTreeMap::new(),
@@ -254,6 +257,8 @@ impl Bench {
             hooks: Arc::new(self.hooks.clone()),
             refused: Arc::default(),
             link,
+            by_hand: true,
+            uid: self.uid,
         };
         self.run.look_at_providers(&[provider], self.now);
     }
@@ -290,7 +295,7 @@ impl Bench {
         let attach = Attach {
             serial: self.serial,
             hello,
-            uid: None,
+            uid: Some(1000),
             process: Err("not seen".to_owned()),
             out,
             reply,
