@@ -170,6 +170,7 @@ pub async fn run(
             () = directory.settled() => {}
             () = tokio::time::sleep(providers.start) => {}
             () = lifetime.shutdown.cancelled() => {}
+            () = directory.report_awaited() => {}
         }
         directory.report();
     }

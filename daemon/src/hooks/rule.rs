@@ -50,7 +50,7 @@ pub(super) const KIND: Kind = Kind {
         Arg {
             name: "at",
             default: REQUIRED,
-            help: "the point: one of MMEngine's, after_save_checkpoint, or one that the trainer registers",
+            help: "the point: one of MMEngine's, after_save_checkpoint, or with own_point one that the trainer registers",
         },
         Arg {
             name: "when",
@@ -86,6 +86,11 @@ pub(super) const KIND: Kind = Kind {
             name: "deadline_ms",
             default: NONE,
             help: "how long a gate waits: 50 ms at an iteration, else 2000 ms",
+        },
+        Arg {
+            name: "own_point",
+            default: "false",
+            help: "`at` is a point of the trainer's own",
         },
     ],
     example: &[
@@ -134,7 +139,7 @@ struct OfRank {
 impl Rule {
     fn new(args: &mut Args<'_>) -> Result<Self, String> {
         let point = args.text("at")?;
-        let base = points::base(&point)?;
+        let base = points::base(&point, args.flag("own_point")?)?;
         let n = args.interval("every")?.whole().unwrap_or(0);
         let every = match base {
             Base::Always if n == 1 => Every::ALWAYS,
@@ -175,6 +180,13 @@ impl Rule {
         if gate.is_some() && !windows.is_empty() && n != 1 {
             return Err(format!(
                 "a gate sees the events only that it is due for, and a window wants every one: leave out every = {n}, or gate"
+            ));
+        }
+        if let Some(When::NotFinite(name)) = gate.as_ref().map(|gate| &gate.when)
+            && !windows.is_empty()
+        {
+            return Err(format!(
+                "a gate on !is_finite({name}) sees the events only where it is not, and a window in do wants every one: leave it out, or gate"
             ));
         }
         let reads: Vec<_> = series.iter().map(|series| series.of.inputs()).collect();

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -21,6 +21,8 @@ const END: Duration = Duration::from_secs(1);
 const LAST_LINES: Duration = Duration::from_millis(200);
 /// Bytes of a line; the rest of it is left out.
 const LINE_BYTES: usize = 4096;
+/// Lines that are logged in a second; more of them are counted. A hook that prints without end fills neither disk nor processor.
+const LINES_A_SECOND: u32 = 100;
 
 /// A process and what it has started.
 #[derive(Clone, Copy)]
@@ -164,6 +166,7 @@ fn hint(last: &str) -> &'static str {
 async fn lines(out: impl AsyncRead + Unpin, module: String, last: Option<Arc<Mutex<String>>>) {
     let mut out = BufReader::new(out);
     let mut line = Vec::new();
+    let mut said = Said::new(module, last);
     loop {
         let (read, whole) = match out.fill_buf().await {
             Ok([]) | Err(_) => break,
@@ -177,22 +180,68 @@ async fn lines(out: impl AsyncRead + Unpin, module: String, last: Option<Arc<Mut
         };
         out.consume(read);
         if whole {
-            say(&module, &line, last.as_deref());
+            said.say(&line, Instant::now());
             line.clear();
+            // Where lines come without end, everybody else has a turn between two of them.
+            tokio::task::yield_now().await;
         }
     }
-    say(&module, &line, last.as_deref());
+    said.say(&line, Instant::now());
+    said.leave_out();
 }
 
-fn say(module: &str, line: &[u8], last: Option<&Mutex<String>>) {
-    let line = String::from_utf8_lossy(line);
-    let line = line.trim_end();
-    if line.trim().is_empty() {
-        return;
+/// What a process has said of late.
+struct Said {
+    module: String,
+    last: Option<Arc<Mutex<String>>>,
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Said {
+    fn new(module: String, last: Option<Arc<Mutex<String>>>) -> Self {
+        Self {
+            module,
+            last,
+            since: Instant::now(),
+            lines: 0,
+            left_out: 0,
+        }
     }
-    tracing::info!(module, line, "a provider's process says");
-    if let Some(last) = last {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        line.trim().clone_into(&mut last);
+
+    fn say(&mut self, line: &[u8], now: Instant) {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end();
+        if line.trim().is_empty() {
+            return;
+        }
+        if let Some(last) = &self.last {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            line.trim().clone_into(&mut last);
+        }
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            self.leave_out();
+            (self.since, self.lines) = (now, 0);
+        }
+        if self.lines == LINES_A_SECOND {
+            self.left_out += 1;
+            return;
+        }
+        self.lines += 1;
+        let module = &self.module;
+        tracing::info!(module, line, "a provider's process says");
+    }
+
+    fn leave_out(&mut self) {
+        let lines = std::mem::take(&mut self.left_out);
+        if lines > 0 {
+            let module = &self.module;
+            tracing::warn!(
+                module,
+                lines,
+                "a provider's process says more than the log takes; lines are left out"
+            );
+        }
     }
 }

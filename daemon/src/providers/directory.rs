@@ -8,10 +8,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::offer::{Asked, Offer, judge};
 use super::{Known, Offered, Provider, ProviderLink, Pulse, ToProvider};
-use crate::domain::HookRequest;
+use crate::domain::{HookRequest, Way};
 
 /// Modules with a provider; bounds what somebody who attaches by hand can fill.
 const MODULES: usize = 64;
+
+/// How often it is said for whom the daemon waits.
+const AWAITED: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +155,24 @@ impl Directory {
         place.pulse.silent(now)
     }
 
+    /// The daemon stood still, and the module's process with it: its silence begins anew.
+    pub fn stood_still(&self, module: &str, now: Instant) {
+        let mut state = self.lock();
+        if let Some(place) = state.entry(module).and_then(|entry| entry.place.as_ref()) {
+            place.pulse.begin_anew(now);
+        }
+    }
+
+    /// How long a hook of the module may take, where a training waits for it.
+    pub fn longest_gate(&self, module: &str) -> Duration {
+        let mut state = self.lock();
+        let hooks = state.entry(module).map(|entry| Arc::clone(&entry.hooks));
+        let hooks = hooks.iter().flat_map(|hooks| hooks.iter());
+        let wishes = hooks.flat_map(|hook| &hook.subscriptions);
+        let gates = wishes.filter(|wish| wish.way == Way::Gate);
+        gates.map(|gate| gate.deadline).max().unwrap_or_default()
+    }
+
     /// Waits until every module of the configuration has offered its hooks, or its process has failed.
     pub async fn settled(&self) {
         let mut known = self.known();
@@ -162,6 +183,22 @@ impl Directory {
         };
         // It fails where the sender is gone, and we have it.
         let _ = known.wait_for(settled).await;
+    }
+
+    /// Says in the log for whom the daemon waits, as long as this is polled: who started it sees that it gets on.
+    pub async fn report_awaited(&self) {
+        loop {
+            tokio::time::sleep(AWAITED).await;
+            let state = self.lock();
+            let awaited = |entry: &&Entry| entry.asked.is_some() && !entry.offered && !entry.failed;
+            let modules = state.entries.iter().filter(awaited);
+            let modules: Vec<_> = modules.map(|entry| entry.module.as_str()).collect();
+            let modules = modules.join(", ");
+            tracing::warn!(
+                modules,
+                "still waiting for the hooks of these modules (providers.start_ms)"
+            );
+        }
     }
 
     /// Names in the log what the configuration asks for and nobody has offered so far.

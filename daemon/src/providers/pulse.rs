@@ -47,6 +47,12 @@ impl Pulse {
         }
     }
 
+    /// What was waited for so far does not count.
+    pub fn begin_anew(&self, now: Instant) {
+        let mut open = self.lock();
+        open.since = open.since.map(|_| now);
+    }
+
     /// For how long nothing came back, and how many calls wait; None: none does.
     pub fn silent(&self, now: Instant) -> Option<(Duration, usize)> {
         let open = self.lock();
@@ -74,11 +80,15 @@ mod tests {
         pulse.called(1, at(15));
         pulse.called(2, at(16));
         assert_eq!(pulse.silent(at(20)), Some((Duration::from_secs(10), 3)));
+        pulse.begin_anew(at(20));
+        assert_eq!(pulse.silent(at(20)), Some((Duration::ZERO, 3)));
         assert!(pulse.answered(1, at(21)));
         assert_eq!(pulse.silent(at(22)), Some((Duration::from_secs(1), 2)));
         pulse.closed(2);
         assert!(pulse.answered(1, at(30)));
         assert_eq!(pulse.silent(at(99)), None, "everything was answered");
+        pulse.begin_anew(at(99));
+        assert_eq!(pulse.silent(at(99)), None);
         assert!(!pulse.answered(7, at(31)), "of a run that is over");
         assert!(!pulse.answered(1, at(31)), "one more than there were calls");
         assert_eq!(pulse.silent(at(99)), None);

@@ -18,6 +18,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const RAN_WELL: Duration = Duration::from_secs(60);
 /// How often it is looked whether one hangs.
 const LOOK: Duration = Duration::from_millis(500);
+/// Where nobody looked for so long, all of this stood still: a job or a machine that was paused.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// The processes of all modules.
 pub struct Supervisor {
@@ -107,6 +109,7 @@ impl Launch {
     /// Waits for its end, or ends it because it hangs. Returns how it ended.
     async fn run(&self, module: &str, child: &mut Child) -> String {
         let mut look = tokio::time::interval(LOOK);
+        let mut looked = Instant::now();
         let mut hung = None;
         let group = child.group();
         let ended = child.ended();
@@ -115,8 +118,15 @@ impl Launch {
             tokio::select! {
                 how = &mut ended => return hung.unwrap_or(how),
                 _ = look.tick(), if hung.is_none() => {
-                    let silent = self.directory.silent(module, Instant::now());
-                    if let Some((silent, calls)) = silent.filter(|(silent, _)| *silent >= self.settings.hung) {
+                    let now = Instant::now();
+                    if now.saturating_duration_since(looked) >= STOOD_STILL {
+                        self.directory.stood_still(module, now);
+                    }
+                    looked = now;
+                    // Whoever waits at a gate may wait for longer.
+                    let most = self.settings.hung.max(self.directory.longest_gate(module) + LOOK);
+                    let silent = self.directory.silent(module, now);
+                    if let Some((silent, calls)) = silent.filter(|(silent, _)| *silent >= most) {
                         hung = Some(format!(
                             "answered nothing for {:.0} s while {calls} calls waited, and was ended (providers.hung_ms)",
                             silent.as_secs_f64()

@@ -21,7 +21,8 @@ use crate::failure::{FAILED, Failure, USAGE};
 use crate::signals::{self, Signals};
 use directory::PrivateDir;
 
-/// A daemon listens within a second; a machine under load gets this long.
+/// A daemon listens within a second; a machine under load gets this long, and one that waits for its hooks' modules and says so
+/// in its log as long as it does.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How often the ready file is looked for.
 const READY_LOOK: Duration = Duration::from_millis(20);
@@ -125,7 +126,10 @@ impl PrivateDaemon {
     /// Waits until the daemon listens. Where it ends instead, the failure has its own lines, and the exit code is 2 if
     /// it said that its configuration is wrong.
     pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + READY_DEADLINE;
+        let mut until = Instant::now() + READY_DEADLINE;
+        let log = self.directory.log();
+        let said = || std::fs::metadata(&log).map_or(0, |log| log.len());
+        let mut before = said();
         loop {
             if self.directory.ready().exists() {
                 return Ok(());
@@ -145,6 +149,9 @@ impl PrivateDaemon {
                     self.consequence
                 );
                 return Err(Failure { code, text });
+            }
+            if Instant::now() > until && std::mem::replace(&mut before, said()) != before {
+                until = Instant::now() + READY_DEADLINE;
             }
             if Instant::now() > until {
                 let words = self.last_words();

@@ -48,6 +48,13 @@ impl Roster {
                     self.generation += 1;
                     ungated
                 }
+                Some(member) if member.is_left_to(module) => {
+                    let order = member.order;
+                    *member = Member::there(module, offered.clone(), begun);
+                    member.order = order;
+                    self.generation += 1;
+                    member.is_ungated()
+                }
                 Some(member) => match member.is_offered(module, offered, begun) {
                     Err(who) => {
                         let why =
@@ -346,6 +353,16 @@ impl Member {
         self.changed = true;
         self.sign();
         Ok((true, gates))
+    }
+
+    /// Another module's provider has it no more, and its name is free.
+    fn is_left_to(&self, module: &str) -> bool {
+        match &self.body {
+            Body::There(remote) => {
+                remote.module != module && remote.away.as_deref() == Some(NOT_OFFERED)
+            }
+            Body::Here(_) => false,
+        }
     }
 
     /// Where it is in another process.

@@ -111,7 +111,9 @@ impl Run {
     /// The providers that there are now. Their hooks join, and come back.
     pub(in crate::bus) fn look_at_providers(&mut self, list: &[Provider], now: Instant) {
         let generation = self.roster.generation();
-        for provider in list {
+        // A name that one has left is free before another takes it.
+        let (here, gone): (Vec<_>, Vec<_>) = list.iter().partition(|each| each.link.is_ok());
+        for provider in gone.into_iter().chain(here) {
             self.look_at_provider(provider, now);
         }
         let known: BTreeSet<_> = list.iter().map(|provider| &provider.module).collect();

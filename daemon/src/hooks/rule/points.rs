@@ -30,19 +30,21 @@ const POINTS: [&str; 23] = [
     "after_run",
 ];
 
-/// What is counted at a point, as MMEngine does; [`Base::Always`]: it comes seldom, and each time counts. Errors: it is no
-/// point, and near one. A name that is far from all of them is a trainer's own.
-pub(super) fn base(point: &str) -> Result<Base, String> {
+/// What is counted at a point, as MMEngine does; [`Base::Always`]: it comes seldom, and each time counts. `own`: it is the
+/// trainer's. Errors: it is no point.
+pub(super) fn base(point: &str, own: bool) -> Result<Base, String> {
     if !POINTS.contains(&point) {
-        return match nearest(point, POINTS.into_iter()) {
-            _ if point.is_empty() => {
-                Err("at is empty; it must be a point, as after_train_iter".to_owned())
-            }
-            Some(near) => Err(format!(
-                "at is {point:?}, which is no point; do you mean {near:?}?"
-            )),
-            None => Ok(Base::Always),
-        };
+        if point.is_empty() {
+            return Err("at is empty; it must be a point, as after_train_iter".to_owned());
+        }
+        if own {
+            return Ok(Base::Always);
+        }
+        let near = nearest(point, POINTS.into_iter());
+        let near = near.map_or_else(String::new, |near| format!("; do you mean {near:?}?"));
+        return Err(format!(
+            "at is {point:?}, which is no point{near} (for one of the trainer's own say own_point = true too)"
+        ));
     }
     Ok(if point.ends_with("_train_iter") {
         Base::Iter
@@ -76,14 +78,21 @@ mod tests {
             ("before_train_epoch", Base::Epoch),
             ("before_train", Base::Always),
             ("after_save_checkpoint", Base::Always),
-            ("my_discriminator_step", Base::Always),
         ] {
-            assert_eq!(base(point), Ok(counted), "{point}");
+            assert_eq!(base(point, false), Ok(counted), "{point}");
         }
+        let own = "(for one of the trainer's own say own_point = true too)";
         assert_eq!(
-            base("after_train_itr").unwrap_err(),
-            "at is \"after_train_itr\", which is no point; do you mean \"after_train_iter\"?"
+            base("after_train_itr", false).unwrap_err(),
+            format!(
+                "at is \"after_train_itr\", which is no point; do you mean \"after_train_iter\"? {own}"
+            )
         );
-        assert!(base("").is_err());
+        assert_eq!(
+            base("my_step", false).unwrap_err(),
+            format!("at is \"my_step\", which is no point {own}")
+        );
+        assert_eq!(base("after_eval", true), Ok(Base::Always));
+        assert!(base("", true).is_err());
     }
 }

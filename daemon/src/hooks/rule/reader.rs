@@ -233,6 +233,11 @@ impl Reader {
         };
         if let Some(how) = arithmetic {
             let both = (self.number(left)?, self.number(right)?);
+            if how == Arithmetic::Power && matches!(both.0, Number::Negative(_)) {
+                let what =
+                    "-x ** y is read as one or as the other: write -(x ** y) or (0 - x) ** y";
+                return Err((at, what.to_owned()));
+            }
             return Ok(Node::Number(Number::Of(how, Box::new(both))));
         }
         let comparison = match name {

@@ -500,6 +500,26 @@ fn a_provider_that_has_left_is_in_no_run_that_begins_after_it() {
 }
 
 #[test]
+fn a_name_that_one_module_has_left_is_another_ones() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [offered("a", 50, Policy::Act, observe())];
+    bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.leave("it was ended");
+    let mut end = bench.hand_over(2, &hooks);
+    assert_eq!(bench.refused(), [""; 0]);
+    bench.event(0, 0, 0.5, None);
+    assert_eq!(
+        end.heard(),
+        [
+            "open digits, attempt 0",
+            "call 1: a, rank 0 at 0, loss = 0.5"
+        ]
+    );
+    assert_eq!(bench.hook("a"), "1 calls, 0 decisions");
+}
+
+#[test]
 fn a_provider_of_another_user_is_in_nobodys_run() {
     let mut bench = Bench::new(&[]);
     let hooks = [offered("a", 50, Policy::Act, observe())];

@@ -263,6 +263,18 @@ fn the_other_keys_are_looked_at_too() {
             "at is \"after_train_itr\", which is no point; do you mean \"after_train_iter\"?",
         ),
         (
+            vec![
+                gate.clone(),
+                ("when", text("!is_finite(loss)")),
+                ("do", text("stop('the mean was ' + mean(loss, 9))")),
+            ],
+            "a gate on !is_finite(loss) sees the events only where it is not, and a window in do wants every one",
+        ),
+        (
+            vec![("when", text("-loss ** 2 < 0"))],
+            "when, column 7: -x ** y is read as one or as the other: write -(x ** y) or (0 - x) ** y",
+        ),
+        (
             vec![("at", text("before_run")), ("every", Value::Integer(5))],
             "every is 5, and nothing is counted at before_run",
         ),

@@ -246,6 +246,23 @@ impl Bench {
         End(inbox)
     }
 
+    /// The hooks of a module that is gone are another one's.
+    pub(super) fn hand_over(&mut self, serial: u64, hooks: &[Offered]) -> End {
+        let (out, inbox) = mpsc::channel(PROVIDERS_OUTBOX);
+        let provider = |module: &str, hooks: &[Offered], link| Provider {
+            module: module.to_owned(),
+            hooks: Arc::new(hooks.to_vec()),
+            refused: Arc::default(),
+            link,
+            by_hand: true,
+            uid: self.uid,
+        };
+        let here = provider("n", hooks, Ok(ProviderLink { serial, out }));
+        let gone = provider("m", &[], Err("it was ended".to_owned()));
+        self.run.look_at_providers(&[here, gone], self.now);
+        End(inbox)
+    }
+
     /// Its connection is gone.
     pub(super) fn leave(&mut self, why: &str) {
         self.look(Err(why.to_owned()));
