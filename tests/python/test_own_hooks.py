@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S, Daemon, Start, binary, clean_environment, ended
+from conftest import PATIENCE_S, Daemon, Start, binary, clean_environment, ended, said
 from own_hooks import HEAD
 from test_hook_guide import CHECK, PLATEAU
 
@@ -283,3 +284,95 @@ def decides_on(daemon: Daemon, start_script: Start, kill: Callable[[], None], ki
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+SWITCHED = """
+import json, sys, hookbus
+
+seen = []
+
+class Model:
+    def set_epoch(self, epoch):
+        seen.append(["set_epoch", epoch])
+
+with hookbus.attach("digits", max_epochs=10**6, iters_per_epoch=2) as bus:
+    assert bus.status()["connected"], bus.status()
+    bus.bind(model=Model())
+    bus.on("mode", lambda skip_types: seen.append(["mode", skip_types]))
+    sys.stdin.readline()
+    for epoch in bus.epochs():
+        for i in bus.iters(range(2)):
+            bus.report(word=float(sys.stdin.readline() or sys.exit()))
+        bus.event("before_val")
+        bus.event("before_val_epoch")
+        bus.event("after_val")
+        print(json.dumps(seen), flush=True)
+        seen.clear()
+        sys.stdin.readline()  # the next epoch begins when it may
+"""
+SWITCHES = HEAD + (
+    '    fields = ("word",)\n    def after_train_iter(self, event, cx):\n'
+    "        if event['word'] == 1: cx.set_epoch(True)\n"
+    "        if event['word'] == 2: cx.set_epoch(False)\n"
+    "        if event['word'] == 3: cx.mode(skip_types=('MixUp',))\n"
+    "        if event['word'] == 4: cx.sync_norm(True)\n"
+    "        if event['word'] == 5: cx.sync_norm(False)\n"
+)
+
+
+def test_what_a_hook_switches_while_a_real_loop_runs_holds_from_the_next_boundary_on(
+    daemon: Daemon, serve: Serve, start_script: Start
+) -> None:
+    serve(SWITCHES, daemon)
+    process = start_script(SWITCHED, daemon.address)
+    assert process.stdin is not None
+    given: list[list] = []
+
+    def step(word: int = 0) -> list:
+        """One epoch, with a word to the hook in its first iteration: what the trainer was given in it."""
+        process.stdin.write(f"\n{word}\n0\n")
+        process.stdin.flush()
+        given.append(json.loads(said(process)))
+        return given[-1]
+
+    def results(what: str) -> list[tuple]:
+        seen = [one["result"] for one in daemon.ask("show", "digits")["results"] if one["what"] == what]
+        seen.sort(key=lambda result: result["at"]["iter"])
+        return [(result["outcome"], result["old"], result["new"]) for result in seen]
+
+    def answered(word: int, what: str) -> int:
+        """The hook has its word; epochs go by until the trainer has said what it did: the next one."""
+        before = len(results(what))
+        step(word)
+        until(lambda: len(results(what)) > before or step() is None, f"nothing became of word {word}")
+        return len(given)
+
+    assert step() == []
+    on = answered(1, "set_epoch")
+    assert step() == [["set_epoch", on]]
+    answered(2, "set_epoch")
+    assert step() == []
+    again = answered(1, "set_epoch")
+    assert step() == [["set_epoch", again]]
+    answered(3, "mode")
+    answered(4, "sync_norm")
+    (incident,) = daemon.ask("show", "digits")["incidents"]
+    assert (incident["kind"], incident["open"]) == ("not_applied", True)
+    assert "norm states are averaged where torch.distributed is up" in incident["text"], "it was asked of the loop"
+    answered(5, "sync_norm")
+    step()
+
+    shown = daemon.ask("show", "digits")
+    assert [incident["open"] for incident in shown["incidents"]] == [False]
+    (first, switched, second) = results("set_epoch")
+    assert (first[:2], switched, second[:2]) == (("applied", None), ("applied", "on", "off"), ("applied", None))
+    assert results("mode") == [("applied", "off", None)]
+    assert results("sync_norm") == [("unsupported", None, None), ("applied", "on", "off")]
+    wanted = {each["field"]: each["text"] for each in shown["wanted"]}
+    assert wanted == {"set_epoch": "on", "sync_norm": "off", "mode": "from epoch 0 without MixUp"}
+    words = [word for of_epoch in given for word in of_epoch]
+    assert [word for word in words if word[0] == "mode"] == [["mode", ["MixUp"]]], "once"
+    epochs = [epoch for epoch, of_epoch in enumerate(given) if ["set_epoch", epoch] in of_epoch]
+    assert len(epochs) == len(words) - 1, "each its own, and once"
+    gaps = [epoch for epoch, after in itertools.pairwise([*epochs, len(given)]) if after != epoch + 1]
+    assert len(gaps) == 1, (epochs, "on, off and on again")

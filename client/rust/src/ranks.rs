@@ -276,7 +276,7 @@ impl Ranks {
     }
 }
 
-/// The ids of what operators want in a state.
+/// The ids of what operators want in a state, and hooks while the training runs.
 pub(crate) fn asked(state: &wire::State) -> Vec<String> {
     let stop = state.stop.iter().map(|stop| &stop.id);
     let lr = state
@@ -292,9 +292,12 @@ pub(crate) fn asked(state: &wire::State) -> Vec<String> {
     let mode = state
         .mode
         .iter()
-        .filter(|mode| mode.operator)
+        .filter(|mode| mode.operator || mode.running)
         .map(|mode| &mode.id);
-    stop.chain(lr).chain(size).chain(mode).cloned().collect()
+    let flags = state.set_epoch.iter().chain(&state.sync_norm);
+    let flags = flags.filter(|flag| flag.running).map(|flag| &flag.id);
+    let standing = stop.chain(lr).chain(size).chain(mode);
+    standing.chain(flags).cloned().collect()
 }
 
 /// Where rank 0 hands over what is new: every so many iterations, and where an epoch begins and ends.

@@ -17,7 +17,7 @@ pub(crate) enum Door {
     /// Training has not begun.
     #[default]
     Open,
-    /// It has: a field that no hook had decided by then is not decided any more.
+    /// It has: a field that no hook had decided by then is not decided ahead any more.
     Closed,
 }
 
@@ -59,6 +59,26 @@ struct SizeHold {
     begun: Option<(u64, Option<usize>)>,
 }
 
+/// What a hook switches on and off.
+#[derive(Debug, Default)]
+struct Switch {
+    on: Option<wire::FlagState>,
+    /// The id that has its result.
+    told: Option<String>,
+}
+
+impl Switch {
+    /// What is done once more; true: it is the first time, and has its result.
+    fn again(&mut self) -> Option<(&str, bool)> {
+        let id = &self.on.as_ref()?.id;
+        let first = self.told.as_ref() != Some(id);
+        if first {
+            self.told = Some(id.clone());
+        }
+        Some((id, first))
+    }
+}
+
 /// Everything that holds by position.
 #[derive(Debug, Default)]
 pub(crate) struct Steered {
@@ -76,11 +96,9 @@ pub(crate) struct Steered {
     size_given: Option<(String, usize)>,
     mode: Option<wire::ModeState>,
     mode_given: Option<String>,
-    set_epoch: Option<wire::FlagState>,
+    set_epoch: Switch,
     epoch_given: Option<u64>,
-    sync_norm: Option<wire::FlagState>,
-    /// Norm layers were averaged before.
-    synced: bool,
+    sync_norm: Switch,
     /// Complete, and not named by the state yet.
     complete: HashMap<String, Complete>,
     /// Ids that were refused, so that each is reported once.
@@ -124,26 +142,59 @@ impl Steered {
         self.size_wish = self.wish(before, named, why.as_deref(), &mut reports);
         self.hold_sizes(size.holds);
         let mode = state.mode.filter(|mode| {
-            let late = !mode.operator && self.is_late(self.mode.is_some(), &mode.id);
+            let ahead = !(mode.operator || mode.running);
+            let late = ahead && self.is_late(self.mode.is_some(), &mode.id);
             let why = refuses("mode").or_else(|| late.then(|| LATE.to_owned()));
             self.takes(&mode.id, why, &mut reports)
         });
         let agreed = |mode: &wire::ModeState| !mode.operator;
         self.mode = mode.or_else(|| self.mode.take().filter(agreed).filter(|_| self.is_closed()));
-        let set_epoch = state.set_epoch.filter(|flag| {
-            let late = self.is_late(self.set_epoch.is_some(), &flag.id);
-            let why = refuses("set_epoch").or_else(|| late.then(|| LATE.to_owned()));
-            flag.on && self.takes(&flag.id, why, &mut reports)
-        });
-        self.set_epoch = set_epoch.or_else(|| self.set_epoch.take().filter(|_| self.is_closed()));
-        let sync_norm = state.sync_norm.filter(|flag| {
-            let late = self.is_late(self.sync_norm.is_some(), &flag.id);
-            let why = refuses("sync_norm").or_else(|| late.then(|| LATE.to_owned()));
-            flag.on && self.takes(&flag.id, why, &mut reports)
-        });
-        self.sync_norm = sync_norm.or_else(|| self.sync_norm.take().filter(|_| self.is_closed()));
+        let (old, why) = (std::mem::take(&mut self.set_epoch), refuses("set_epoch"));
+        self.set_epoch = self.switch(old, state.set_epoch, why, &mut reports);
+        if self.set_epoch.on.is_none() {
+            self.epoch_given = None;
+        }
+        let (old, why) = (std::mem::take(&mut self.sync_norm), refuses("sync_norm"));
+        self.sync_norm = self.switch(old, state.sync_norm, why, &mut reports);
         self.install();
         reports
+    }
+
+    /// `refused`: why this trainer does not take it. Off is said while the training runs only; what is not said any more
+    /// stays on once training has begun.
+    fn switch(
+        &mut self,
+        old: Switch,
+        flag: Option<wire::FlagState>,
+        refused: Option<String>,
+        reports: &mut Vec<Report>,
+    ) -> Switch {
+        let was_on = old.on.is_some();
+        let flag = flag.filter(|flag| {
+            let late = !flag.running && self.is_late(was_on, &flag.id);
+            let why = refused.or_else(|| late.then(|| LATE.to_owned()));
+            (flag.on || flag.running) && self.takes(&flag.id, why, reports)
+        });
+        let Switch { on, mut told } = old;
+        let on = match flag {
+            None => on.filter(|_| self.is_closed()),
+            Some(flag) if flag.on => Some(flag),
+            Some(off) => {
+                if told.as_ref() != Some(&off.id) {
+                    let old = if was_on { "on" } else { "off" };
+                    reports.push(Report {
+                        id: off.id.clone(),
+                        outcome: Outcome::Applied,
+                        old: Some(old.to_owned()),
+                        new: Some("off".to_owned()),
+                        reason: String::new(),
+                    });
+                    told = Some(off.id);
+                }
+                None
+            }
+        };
+        Switch { on, told }
     }
 
     /// Operators' sizes, whole. Those that were there keep the moment from which they hold.
@@ -211,13 +262,19 @@ impl Steered {
             .collect()
     }
 
-    /// Ids of what operators want that was taken, in force or not yet.
+    /// Ids of what operators want, and hooks while the training runs, that was taken, in force or not yet.
     pub(crate) fn taken(&self) -> Vec<String> {
         let sizes = self.size_holds.iter().map(|size| size.hold.id.clone());
         let mode = self.mode.iter().map(|mode| mode.id.clone());
         let rates = self.rates.taken().map(str::to_owned);
+        let flags = [&self.set_epoch, &self.sync_norm].into_iter();
+        let flags = flags.flat_map(|flag| {
+            let on = flag.on.iter().map(|on| on.id.clone());
+            on.chain(flag.told.clone())
+        });
         rates
             .chain(sizes)
+            .chain(flags)
             .chain(mode)
             .chain(self.mode_given.clone())
             .collect()
@@ -271,15 +328,14 @@ impl Steered {
     }
 
     fn take_set_epoch(&mut self, at: Position) -> Option<Action> {
-        let flag = self.set_epoch.as_ref()?;
         if self.epoch_given == Some(at.epoch) {
             return None;
         }
-        let first = self.epoch_given.replace(at.epoch).is_none();
-        let id = &flag.id;
+        let (id, first) = self.set_epoch.again()?;
+        self.epoch_given = Some(at.epoch);
         Some(Action::SetEpoch {
             id: if first {
-                id.clone()
+                id.to_owned()
             } else {
                 format!("{id}/e{}", at.epoch)
             },
@@ -290,17 +346,15 @@ impl Steered {
 
     /// Whether norm layers are averaged before each validation.
     pub(crate) fn syncs_norm(&self) -> bool {
-        self.sync_norm.is_some()
+        self.sync_norm.on.is_some()
     }
 
     /// What is due where a validation's epoch begins.
     pub(crate) fn take_sync_norm(&mut self, at: Position) -> Option<Action> {
-        let flag = self.sync_norm.as_ref()?;
-        let first = !std::mem::replace(&mut self.synced, true);
-        let id = &flag.id;
+        let (id, first) = self.sync_norm.again()?;
         Some(Action::SyncNorm {
             id: if first {
-                id.clone()
+                id.to_owned()
             } else {
                 format!("{id}/i{}", at.iter)
             },
@@ -402,7 +456,7 @@ impl Steered {
         {
             epoch = mode.from_epoch.max(next_epoch);
         }
-        if self.set_epoch.is_some() {
+        if self.set_epoch.on.is_some() {
             let next = self.epoch_given.map_or(next_epoch, |given| given + 1);
             epoch = epoch.min(next.max(next_epoch));
         }
@@ -674,6 +728,7 @@ mod tests {
                 id: "e".into(),
                 on: true,
                 by: "Hook".into(),
+                running: false,
             }),
             ..Default::default()
         };
@@ -695,6 +750,7 @@ mod tests {
                 id: "n".into(),
                 on,
                 by: "Hook".into(),
+                running: false,
             }),
             ..Default::default()
         };
@@ -739,6 +795,125 @@ mod tests {
         assert_eq!(steered.next_due(at(4, 41), false), (u64::MAX, 5));
         assert_eq!(take_in(&mut steered, at(4, 41), under_way), [""; 0]);
         assert_eq!(take(&mut steered, at(5, 50)), ["o"]);
+    }
+
+    #[test]
+    fn what_a_hook_switches_while_the_training_runs_holds_from_the_next_boundary_on() {
+        let running = |id: &str, on| {
+            Some(wire::FlagState {
+                id: id.into(),
+                on,
+                by: "Own".into(),
+                running: true,
+            })
+        };
+        let set_epoch = |id: &str, on| wire::State {
+            set_epoch: running(id, on),
+            ..Default::default()
+        };
+        let off = |id: &str, old: &str| Report {
+            id: id.into(),
+            outcome: Outcome::Applied,
+            old: Some(old.into()),
+            new: Some("off".into()),
+            reason: String::new(),
+        };
+        let accept = |_: &str| None;
+        let mut steered = Steered::default();
+        steered.close_door();
+        assert_eq!(steered.state(set_epoch("a", true), &accept), []);
+        assert_eq!(steered.next_due(at(2, 25), false), (u64::MAX, 3));
+        let under_way = Phase::default();
+        assert_eq!(take_in(&mut steered, at(2, 25), under_way), [""; 0]);
+        assert_eq!(take(&mut steered, at(3, 30)), ["a 3"]);
+        assert_eq!(take(&mut steered, at(4, 40)), ["a/e4 4"]);
+        let absent = wire::State::default();
+        assert_eq!(steered.state(absent, &accept), []);
+        assert_eq!(take(&mut steered, at(5, 50)), ["a/e5 5"], "it stays");
+        let reports = steered.state(set_epoch("b", false), &accept);
+        assert_eq!(reports, [off("b", "on")]);
+        assert_eq!(steered.state(set_epoch("b", false), &accept), [], "once");
+        assert_eq!(steered.next_due(at(5, 51), false), (u64::MAX, u64::MAX));
+        assert_eq!(take(&mut steered, at(6, 60)), [""; 0]);
+        let ahead = wire::State {
+            set_epoch: Some(wire::FlagState {
+                id: "Hook/set_epoch".into(),
+                on: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let reports = steered.state(ahead, &accept);
+        assert_eq!(reports[0].reason, LATE, "of a daemon that forgot it");
+        assert_eq!(steered.state(set_epoch("c", true), &accept), []);
+        assert_eq!(steered.next_due(at(6, 61), false), (u64::MAX, 7));
+        assert_eq!(take(&mut steered, at(7, 70)), ["c 7"]);
+        assert_eq!(take(&mut steered, at(8, 80)), ["c/e8 8"]);
+
+        let sync_norm = |id: &str, on| wire::State {
+            sync_norm: running(id, on),
+            ..Default::default()
+        };
+        let ids = |steered: &mut Steered, iter| match steered.take_sync_norm(at(9, iter)) {
+            Some(Action::SyncNorm { id, quiet }) => format!("{id} {quiet}"),
+            None => String::new(),
+            other => panic!("{other:?}"),
+        };
+        steered.state(sync_norm("n", true), &accept);
+        assert!(steered.syncs_norm());
+        assert_eq!(ids(&mut steered, 90), "n false");
+        assert_eq!(ids(&mut steered, 91), "n/i91 true");
+        let reports = steered.state(sync_norm("o", false), &accept);
+        assert_eq!(reports, [off("o", "on")]);
+        assert!(!steered.syncs_norm());
+        assert_eq!(ids(&mut steered, 92), "");
+        let reports = steered.state(sync_norm("p", false), &accept);
+        assert_eq!(reports, [off("p", "off")], "each word has its result");
+        steered.state(sync_norm("q", true), &accept);
+        assert_eq!(ids(&mut steered, 93), "q false");
+
+        let refuses = |_: &str| Some("not on the allow-list".to_owned());
+        let reports = steered.state(sync_norm("r", false), &refuses);
+        assert_eq!(reports[0].outcome, Outcome::Rejected);
+        assert!(steered.syncs_norm());
+        let mode = || wire::State {
+            mode: Some(wire::ModeState {
+                id: "m".into(),
+                running: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut steered = Steered::default();
+        steered.close_door();
+        assert_eq!(steered.state(mode(), &accept), []);
+        assert_eq!(steered.next_due(at(4, 41), false), (u64::MAX, 5));
+        assert_eq!(take_in(&mut steered, at(4, 41), under_way), [""; 0]);
+        assert_eq!(take(&mut steered, at(5, 50)), ["m"]);
+        steered.state(mode(), &accept);
+        assert_eq!(take(&mut steered, at(6, 60)), [""; 0], "once");
+    }
+
+    #[test]
+    fn what_was_agreed_is_switched_off_and_only_where_it_is_said() {
+        let flag = |id: &str, on, running| wire::State {
+            set_epoch: Some(wire::FlagState {
+                id: id.into(),
+                on,
+                by: "Hook".into(),
+                running,
+            }),
+            ..Default::default()
+        };
+        let accept = |_: &str| None;
+        let mut steered = Steered::default();
+        steered.state(flag("e", true, false), &accept);
+        steered.close_door();
+        assert_eq!(take(&mut steered, at(0, 0)), ["e 0"]);
+        assert_eq!(steered.state(flag("f", false, false), &accept), []);
+        assert_eq!(take(&mut steered, at(1, 10)), ["e/e1 1"]);
+        assert_eq!(steered.state(flag("f", false, true), &accept).len(), 1);
+        assert_eq!(take(&mut steered, at(2, 20)), [""; 0]);
     }
 
     #[test]

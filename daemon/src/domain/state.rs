@@ -98,15 +98,28 @@ pub struct Mode {
     pub by: String,
     /// An operator's.
     pub operator: bool,
+    /// Decided while the training runs: it is never too late.
+    #[serde(default)]
+    pub running: bool,
 }
 
-/// Something that is on.
+/// Something that is on, or was switched off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flag {
     /// The decision's id.
     pub id: String,
     /// The hook.
     pub by: String,
+    /// Off is only said while the training runs.
+    #[serde(default = "yes")]
+    pub on: bool,
+    /// Decided while the training runs: it is never too late.
+    #[serde(default)]
+    pub running: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The desired state of an attempt. An absent field asks for nothing.
@@ -211,9 +224,53 @@ impl DesiredState {
             ("sync_norm", &self.sync_norm),
         ] {
             if let Some(flag) = flag {
-                lines.push(wanted(field, "on".to_owned(), &flag.by, &flag.id));
+                let text = if flag.on { "on" } else { "off" };
+                lines.push(wanted(field, text.to_owned(), &flag.by, &flag.id));
             }
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_before_is_read() {
+        let old = serde_json::json!({"id": "Hook/set_epoch", "by": "Hook"});
+        let flag: Flag = serde_json::from_value(old).expect("it is one");
+        assert!(flag.on && !flag.running);
+        let old = serde_json::json!({
+            "id": "m", "from_epoch": 3, "skip_types": [], "by": "Hook", "operator": false,
+        });
+        let mode: Mode = serde_json::from_value(old).expect("it is one");
+        assert!(!mode.running);
+    }
+
+    #[test]
+    fn what_is_switched_off_is_shown_so() {
+        let flag = |on| {
+            Some(Flag {
+                id: "f".into(),
+                by: "Hook".into(),
+                on,
+                running: true,
+            })
+        };
+        let state = DesiredState {
+            set_epoch: flag(true),
+            sync_norm: flag(false),
+            ..DesiredState::default()
+        };
+        let lines = state.lines().into_iter();
+        let lines: Vec<_> = lines.map(|line| (line.field, line.text)).collect();
+        assert_eq!(
+            lines,
+            [
+                ("set_epoch".into(), "on".to_owned()),
+                ("sync_norm".into(), "off".to_owned())
+            ]
+        );
     }
 }

@@ -123,9 +123,11 @@ impl Desired {
         let holds = holds.chain(theirs.size_holds.iter().map(|hold| &hold.id));
         self.settled
             .extend(holds.filter(|id| in_force.contains(id)).cloned());
-        if let Some(mode) = theirs.mode.as_ref().filter(|mode| !mode.operator) {
+        let ahead = |mode: &&Mode| !mode.operator && !mode.running;
+        if let Some(mode) = theirs.mode.as_ref().filter(ahead) {
             self.hooks_mode.get_or_insert_with(|| mode.clone());
         }
+        self.late.adopt(&theirs, self.decided);
         let here = |id: &String| self.given_here.contains(id);
         let mut new = theirs.clone();
         let missing = |hold: &&LrHold| here(&hold.id) && !theirs.lr_holds.contains(hold);
@@ -143,8 +145,8 @@ impl Desired {
         if self.decided {
             new.lr.clone_from(&ours.lr);
             new.size.clone_from(&ours.size);
-            new.set_epoch.clone_from(&ours.set_epoch);
-            new.sync_norm.clone_from(&ours.sync_norm);
+            new.set_epoch = self.late.flag(Switch::SetEpoch, ours.set_epoch.clone());
+            new.sync_norm = self.late.flag(Switch::SyncNorm, ours.sync_norm.clone());
             if !new.mode.as_ref().is_some_and(|mode| mode.operator) {
                 new.mode = self.late.mode(self.hooks_mode.clone());
             }
@@ -541,6 +543,7 @@ mod tests {
             skip_types,
             by: "x".into(),
             operator,
+            running: false,
         };
         let hooks = FromHooks {
             mode: Some(mode("h", false, types("Mosaic"))),

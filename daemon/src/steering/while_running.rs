@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Desired;
 use super::desired::MOST_HOLDS;
-use crate::domain::{Flag, Hold, LrHold, Mode, Size, SizeHold};
+use crate::domain::{DesiredState, Flag, Hold, LrHold, Mode, Size, SizeHold};
 
 /// A field that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +58,44 @@ impl Late {
         };
         match wanted {
             None => ahead,
-            Some(Switched { on: true, flag }) => Some(flag.clone()),
-            Some(Switched { on: false, .. }) => None,
+            Some(Switched { on, flag }) => Some(Flag {
+                on: *on,
+                running: true,
+                ..flag.clone()
+            }),
         }
     }
 
     /// What holds where this was decided ahead.
     pub(super) fn mode(&self, ahead: Option<Mode>) -> Option<Mode> {
-        self.mode.clone().or(ahead)
+        let wanted = self.mode.clone().map(|mode| Mode {
+            running: true,
+            ..mode
+        });
+        wanted.or(ahead)
+    }
+
+    /// What a trainer still has of it. `ours`: what was decided here stands.
+    pub(super) fn adopt(&mut self, theirs: &DesiredState, ours: bool) {
+        let switched = |flag: &Flag| Switched {
+            on: flag.on,
+            flag: flag.clone(),
+        };
+        for (held, theirs) in [
+            (&mut self.set_epoch, &theirs.set_epoch),
+            (&mut self.sync_norm, &theirs.sync_norm),
+        ] {
+            if let Some(flag) = theirs.as_ref().filter(|flag| flag.running)
+                && !(ours && held.is_some())
+            {
+                *held = Some(switched(flag));
+            }
+        }
+        if let Some(mode) = theirs.mode.as_ref().filter(|mode| mode.running)
+            && !(ours && self.mode.is_some())
+        {
+            self.mode = Some(mode.clone());
+        }
     }
 }
 
@@ -183,6 +213,7 @@ impl Desired {
 
     /// A hook switches the mode on. An operator's stands over it. Returns whether the state has changed.
     pub fn hook_mode(&mut self, mut mode: Mode, default_types: &[&str]) -> bool {
+        mode.running = true;
         if mode.skip_types.is_empty() {
             mode.skip_types = self.types(default_types);
         }
@@ -208,16 +239,22 @@ impl Desired {
         !operators
     }
 
-    /// A hook switches something on or off. Returns whether the state has changed.
+    /// A hook switches something on or off; off is said, so that a trainer that has it on takes it out of force. Returns
+    /// whether the state has changed.
     pub fn hook_switch(&mut self, which: Switch, on: bool, flag: Flag) -> bool {
         let (held, late) = match which {
             Switch::SetEpoch => (&mut self.state.set_epoch, &mut self.late.set_epoch),
             Switch::SyncNorm => (&mut self.state.sync_norm, &mut self.late.sync_norm),
         };
-        if held.is_some() == on {
+        if held.as_ref().is_some_and(|held| held.on) == on {
             return false;
         }
-        *held = on.then(|| flag.clone());
+        let flag = Flag {
+            on,
+            running: true,
+            ..flag
+        };
+        *held = Some(flag.clone());
         *late = Some(Switched { on, flag });
         self.changed();
         true
@@ -415,6 +452,8 @@ mod tests {
         let flag = |by: &str| Flag {
             id: format!("{by}/set_epoch"),
             by: by.to_owned(),
+            on: true,
+            running: by == "late",
         };
         let mode = |by: &str, from_epoch, operator| Mode {
             id: format!("{by}/mode"),
@@ -422,6 +461,7 @@ mod tests {
             skip_types: Vec::new(),
             by: by.into(),
             operator,
+            running: false,
         };
         let ahead = FromHooks {
             set_epoch: Some(flag("ahead")),
@@ -440,9 +480,17 @@ mod tests {
         let check = |desired: &mut Desired| {
             assert!(!desired.ahead(ahead.clone()), "the same facts again");
             let state = desired.state();
-            assert_eq!(state.set_epoch, None);
+            let off = Flag {
+                on: false,
+                ..flag("late")
+            };
+            assert_eq!(state.set_epoch, Some(off), "off is said");
             assert_eq!(state.sync_norm, Some(flag("late")));
-            assert_eq!(state.mode.as_ref().map(|mode| mode.from_epoch), Some(7));
+            let mode = state.mode.as_ref();
+            assert_eq!(
+                mode.map(|mode| (mode.from_epoch, mode.running)),
+                Some((7, true))
+            );
         };
         check(&mut desired);
         let mut next = Desired::restore(desired.state().clone(), &desired.memo());
@@ -458,5 +506,63 @@ mod tests {
             next.state().mode.as_ref().map(|mode| mode.from_epoch),
             Some(3)
         );
+    }
+
+    #[test]
+    fn a_switch_is_said_once_and_off_only_over_what_is_on() {
+        let flag = |n: u32| Flag {
+            id: format!("own/{n}"),
+            by: "own".into(),
+            on: true,
+            running: true,
+        };
+        let mut desired = Desired::new(0);
+        assert!(!desired.hook_switch(Switch::SetEpoch, false, flag(0)));
+        assert_eq!(desired.state().set_epoch, None);
+        for (n, on) in [(1, true), (2, false), (3, true)] {
+            assert!(desired.hook_switch(Switch::SetEpoch, on, flag(n)));
+            assert!(!desired.hook_switch(Switch::SetEpoch, on, flag(9)));
+            let said = Flag { on, ..flag(n) };
+            assert_eq!(desired.state().set_epoch, Some(said));
+        }
+        assert_eq!(desired.state().generation, 3);
+    }
+
+    #[test]
+    fn a_daemon_that_knows_nothing_goes_on_from_what_a_trainer_still_has() {
+        let flag = |by: &str, on, running| Flag {
+            id: format!("{by}/set_epoch"),
+            by: by.into(),
+            on,
+            running,
+        };
+        let ahead = || FromHooks {
+            set_epoch: Some(flag("ahead", true, false)),
+            ..FromHooks::default()
+        };
+        let mode = Mode {
+            id: "own/mode".into(),
+            from_epoch: 7,
+            skip_types: vec!["Mosaic".into()],
+            by: "own".into(),
+            operator: false,
+            running: true,
+        };
+        let mut old = Desired::new(0);
+        old.ahead(ahead());
+        old.hook_switch(Switch::SetEpoch, false, flag("own", true, true));
+        old.hook_mode(mode.clone(), &[]);
+        let theirs = old.state().clone();
+        for decided in [false, true] {
+            let mut new = Desired::new(0);
+            if decided {
+                new.ahead(ahead());
+            }
+            assert!(new.adopt(theirs.clone(), &[], |_| false));
+            new.ahead(ahead());
+            let state = new.state();
+            assert_eq!(state.set_epoch, Some(flag("own", false, true)));
+            assert_eq!(state.mode.as_ref(), Some(&mode));
+        }
     }
 }

@@ -727,9 +727,10 @@ pub struct Ack {
 }
 /// The desired state of an attempt, always whole. A field that is absent asks for nothing. What a hook wants is made from
 /// Facts before training starts; a client that was welcomed only after training began puts none of that in force (no gate,
-/// no schedule, no mode that is not an operator's, no set_epoch) and says so in a Result (REJECTED). What an operator wants
-/// holds all the same. Once training has begun, a field of the hooks' that is absent takes nothing out of force: the training
-/// goes on as it was agreed, whatever happened to the daemon.
+/// no schedule, no mode that is not an operator's, no set_epoch) and says so in a Result (REJECTED). What an operator wants,
+/// and what a hook has decided while the training runs (`running`), holds all the same. Once training has begun, a field of
+/// the hooks' that is absent takes nothing out of force: the training goes on as it was agreed, whatever happened to the
+/// daemon. What is switched off is there, with `running` and without `on`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct State {
     #[prost(uint64, tag = "1")]
@@ -854,15 +855,22 @@ pub struct ModeState {
     /// an operator's, not a hook's: it holds for a client that came late too
     #[prost(bool, tag = "5")]
     pub operator: bool,
+    /// decided while the training runs: it holds for a client that came late too
+    #[prost(bool, tag = "6")]
+    pub running: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FlagState {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// false: with `running` it is switched off, else it asks for nothing
     #[prost(bool, tag = "2")]
     pub on: bool,
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    /// decided while the training runs: it holds for a client that came late too
+    #[prost(bool, tag = "4")]
+    pub running: bool,
 }
 /// A schedule is a function of the position for the whole horizon, sent once, in chunks of at most 256 KB.
 /// Installed when every chunk is there and the sha256 over the concatenated data equals `hash`. Chunks may come in any order,

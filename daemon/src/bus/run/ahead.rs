@@ -177,7 +177,14 @@ impl Run {
         now: Instant,
     ) {
         let field = standing.field();
-        let flag = |id: String, by: String| Some(Flag { id, by });
+        let flag = |id: String, by: String| {
+            Some(Flag {
+                id,
+                by,
+                on: true,
+                running: false,
+            })
+        };
         let id = match standing {
             Standing::Rates {
                 curves,
@@ -211,6 +218,7 @@ impl Run {
                     skip_types,
                     by: hook.clone(),
                     operator: false,
+                    running: false,
                 });
                 id
             }

@@ -288,6 +288,8 @@ impl Run {
         let flag = Flag {
             id: id.clone(),
             by: by.clone(),
+            on: true,
+            running: true,
         };
         let done = match want {
             Want::Lr { group, hold } => self.desired.hook_lr(LrHold {
@@ -313,6 +315,7 @@ impl Run {
                     skip_types,
                     by: by.clone(),
                     operator: false,
+                    running: true,
                 };
                 Ok(self.desired.hook_mode(mode, &SKIP_TYPES))
             }

@@ -117,6 +117,7 @@ impl Run {
                     skip_types,
                     by: by.clone(),
                     operator: true,
+                    running: false,
                 };
                 replaced.extend(self.desired.mode(mode, &SKIP_TYPES)?);
                 "mode on".to_owned()

@@ -44,8 +44,9 @@ fn named(schedule: Option<ScheduleRef>) -> (String, Vec<u8>, String) {
 pub(super) fn wire_state(state: DesiredState) -> wire::State {
     let flag = |flag: Flag| wire::FlagState {
         id: flag.id,
-        on: true,
+        on: flag.on,
         by: flag.by,
+        running: flag.running,
     };
     let lr = (state.lr.is_some() || !state.lr_holds.is_empty()).then(|| {
         let (schedule, schedule_hash, by) = named(state.lr);
@@ -88,6 +89,7 @@ pub(super) fn wire_state(state: DesiredState) -> wire::State {
             skip_types: mode.skip_types,
             by: mode.by,
             operator: mode.operator,
+            running: mode.running,
         }),
         set_epoch: state.set_epoch.map(flag),
         sync_norm: state.sync_norm.map(flag),
@@ -114,10 +116,12 @@ const MOST_GENERATIONS: u64 = 1 << 62;
 /// What a trainer still has.
 pub(super) fn state(state: wire::State) -> DesiredState {
     let flag = |flag: Option<wire::FlagState>| {
-        let on = flag.filter(|flag| flag.on);
-        on.map(|flag| Flag {
+        let said = flag.filter(|flag| flag.on || flag.running);
+        said.map(|flag| Flag {
             id: flag.id,
             by: flag.by,
+            on: flag.on,
+            running: flag.running,
         })
     };
     let named = |id: String, hash: Vec<u8>, by: String| {
@@ -165,6 +169,7 @@ pub(super) fn state(state: wire::State) -> DesiredState {
             skip_types: mode.skip_types,
             by: mode.by,
             operator: mode.operator,
+            running: mode.running,
         }),
         set_epoch: flag(state.set_epoch),
         sync_norm: flag(state.sync_norm),
@@ -244,14 +249,22 @@ mod tests {
             set_epoch: Some(Flag {
                 id: "e".into(),
                 by: "hook".into(),
+                on: true,
+                running: false,
             }),
-            sync_norm: None,
+            sync_norm: Some(Flag {
+                id: "n".into(),
+                by: "hook".into(),
+                on: false,
+                running: true,
+            }),
             mode: Some(Mode {
                 id: "m".into(),
                 from_epoch: 3,
                 skip_types: vec!["Mosaic".into()],
                 by: "me".into(),
                 operator: true,
+                running: true,
             }),
         };
         assert_eq!(state(wire_state(all.clone())), all);
