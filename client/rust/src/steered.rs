@@ -27,6 +27,8 @@ const LATE: &str =
 
 /// Schedules that are complete and not named yet.
 const MOST_COMPLETE: usize = 4;
+/// Refused ids that are remembered; one that comes again after so many others is reported again.
+const MOST_REFUSED: usize = 1024;
 
 #[derive(Debug)]
 struct Wish {
@@ -538,6 +540,10 @@ impl Steered {
     fn once(&mut self, id: &str) -> bool {
         let new = !self.refused.iter().any(|known| known == id);
         if new {
+            // What a hook says at each iteration, and the allow-list refuses each time, must not pile up.
+            if self.refused.len() >= MOST_REFUSED {
+                self.refused.remove(0);
+            }
             self.refused.push(id.to_owned());
         }
         new
