@@ -255,6 +255,38 @@ def test_the_daemon_starts_its_own_provider_again(
     assert len(killed) == 3
 
 
+# numpy's PCG64 has integers of 128 bits in its state, and a dict has an order.
+LARGE = HEAD + (
+    '    fields = ("loss",)\n    def __init__(self):\n        self.state = {"z": 2**100, "a": 1}\n'
+    '    def after_train_iter(self, event, cx):\n        self.state["z"] += 1\n'
+    "        if event.iter % 5 == 4: cx.log(f'seen {self.state[\"z\"] - 2**100} at {event.iter}')\n"
+    "    def state_dict(self): return self.state\n"
+    "    def load_state_dict(self, state):\n"
+    "        assert list(state) == ['z', 'a'], state\n        self.state = state\n"
+)
+
+
+def test_a_state_outlives_its_provider_and_the_daemon_as_it_was(
+    start_daemon: Callable[..., Daemon], start_script: Start, tmp_path: Path
+) -> None:
+    config = module(tmp_path, LARGE)
+    first = daemon = start_daemon(config)
+    kills = 0
+
+    def kill() -> None:
+        nonlocal daemon, kills
+        kills += 1
+        if kills % 2:
+            (provider,) = children(daemon.process.pid)
+            os.kill(provider, signal.SIGKILL)
+        else:
+            daemon.kill()
+            daemon = start_daemon(config, socket=first.socket, state=first.state)
+
+    decides_on(first, start_script, kill, kills=4)
+    assert kills == 4
+
+
 def decides_on(daemon: Daemon, start_script: Start, kill: Callable[[], None], kills: int) -> None:
     """A training whose provider is killed each ten iterations: it sees and decides the same as one that lives."""
     iters = 10 * (kills + 1)

@@ -12,6 +12,8 @@ use hookbus_proto::v1::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A state that another writer of JSON would write otherwise.
+const LARGE: &str = "{\"seen\": 1267650600228229401496703205376, \"a\" : 1.10}";
 /// What the training waits at most where an answer is to come.
 const LONG_MS: u32 = 20_000;
 
@@ -136,7 +138,7 @@ async fn an_event_becomes_a_call_and_a_stop_reaches_the_training() {
         run: call.run,
         id: call.id,
         decisions: vec![decision(What::Stop(stop))],
-        state_json: Some("{\"seen\": 1}".into()),
+        state_json: Some(LARGE.into()),
         ..Answer::default()
     };
     provider.answer(answer).await;
@@ -165,7 +167,7 @@ async fn an_event_becomes_a_call_and_a_stop_reaches_the_training() {
     };
     let state = HookState {
         hook: "MyLoss".into(),
-        json: "{\"seen\":1}".into(),
+        json: LARGE.into(),
     };
     assert_eq!(opened.states, [state]);
     assert_eq!(opened.facts.and_then(|facts| facts.max_epochs), Some(3));

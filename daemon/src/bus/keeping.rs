@@ -125,7 +125,7 @@ impl Keeping {
         };
         let changes = run.take_changes(now);
         let hold = self.hangs && journal.is_full();
-        if !changes.is_empty() || run.has_told() || (journal.holds() && !hold) {
+        if !changes.is_empty() || run.has_told() || journal.holds() {
             self.handed = if hold {
                 journal.hold(changes)
             } else {

@@ -4,10 +4,10 @@
 mod kept;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::domain::{Position, Rank, Subscription};
+use crate::domain::{Position, Rank, StateText, Subscription};
 use crate::providers::{Call, OUTSTANDING, Offered};
 use crate::store::View;
 
@@ -26,6 +26,8 @@ struct Waiting {
     late: bool,
     /// That it has failed is told already.
     told: bool,
+    /// As the journal has it, once it was asked for.
+    kept: OnceLock<Arc<str>>,
 }
 
 /// A call that has its answer.
@@ -57,7 +59,7 @@ pub(in crate::bus) struct Remote {
     /// As its provider offered it last.
     pub(in crate::bus) offered: Offered,
     /// As its last answer had it.
-    pub(in crate::bus) state: serde_json::Value,
+    pub(in crate::bus) state: StateText,
     /// Why it is not called now.
     pub(in crate::bus) away: Option<String>,
     /// Its gates are not in force: it came after the training had begun.
@@ -84,7 +86,7 @@ impl Remote {
         Self {
             module: module.to_owned(),
             offered,
-            state: serde_json::Value::Null,
+            state: StateText::default(),
             away: None,
             ungated: false,
             failures: 0,
@@ -128,6 +130,7 @@ impl Remote {
             gate,
             late,
             told: false,
+            kept: OnceLock::new(),
         });
     }
 

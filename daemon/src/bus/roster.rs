@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use super::claims::Place;
 use super::remote::Remote;
-use crate::domain::{Every, Facts, HookRequest, Otherwise, Plan, Standing, Subscription, Way};
+use crate::domain::{
+    Every, Facts, HookRequest, Otherwise, Plan, Standing, StateText, Subscription, Way,
+};
 use crate::hooks::{self, Context, Decision, Hook, Origin, Policy, Seen};
 use crate::snapshot::{HookCounts, HookSnapshot};
 use crate::store::journal::HookKept;
@@ -382,7 +384,7 @@ impl Roster {
                 seen: member.snapshot(),
                 request: member.request.clone(),
                 state: match &member.body {
-                    Body::Here(hook) => hook.state(),
+                    Body::Here(hook) => StateText::from(&hook.state()),
                     Body::There(remote) => remote.state.clone(),
                 },
                 provider: match &member.body {
@@ -429,7 +431,8 @@ impl Roster {
             let Body::Here(hook) = &mut member.body else {
                 continue;
             };
-            if let Err(why) = hook.restore(&state) {
+            let state = serde_json::from_str(state.as_str()).map_err(|error| error.to_string());
+            if let Err(why) = state.and_then(|state| hook.restore(&state)) {
                 tracing::error!(
                     hook = seen.name,
                     why,

@@ -19,6 +19,7 @@ pub mod role;
 pub mod sample;
 pub mod schedule;
 pub mod state;
+pub mod state_text;
 pub mod step_times;
 pub mod trainer;
 pub mod value;
@@ -44,6 +45,7 @@ pub use schedule::{Curve, EncodedSchedule, Schedule, Size, SizeFrom, SizeStep, S
 pub use state::{
     DesiredState, Effective, Flag, Hold, LrHold, Mode, ScheduleRef, SizeHold, Stop, Wanted,
 };
+pub use state_text::StateText;
 pub use step_times::StepTimes;
 pub use trainer::{Facts, Heartbeat, Hello, Hole, ParamGroup, ProcessIdentity};
 pub use value::{HookRequest, Value};

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::domain::{
-    DesiredState, Facts, HookRequest, Position, Rank, Reading, RunId, Subscription,
+    DesiredState, Facts, HookRequest, Position, Rank, Reading, RunId, StateText, Subscription,
 };
 use crate::hooks::{Decision, Policy};
 
@@ -119,7 +119,7 @@ pub struct Opened {
     /// None: not known yet.
     pub facts: Option<Facts>,
     /// (hook, state)
-    pub states: Vec<(String, serde_json::Value)>,
+    pub states: Vec<(String, StateText)>,
     /// Where answers go.
     pub replies: mpsc::Sender<Reply>,
 }
@@ -176,7 +176,7 @@ pub struct Answer {
     /// Its decisions; Err: it raised, with a line for people.
     pub decisions: Result<Vec<Decision>, Raised>,
     /// None: as before.
-    pub state: Option<serde_json::Value>,
+    pub state: Option<StateText>,
 }
 
 /// A hook raised.

@@ -2,14 +2,15 @@
 //! and the calls that wait for answers, so that they are not forgotten.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Remote, SILENT, Waiting};
-use crate::domain::{HookRequest, Position, Rank, Subscription};
+use crate::domain::{HookRequest, Position, Rank, StateText, Subscription};
 use crate::hooks::Policy;
 use crate::providers::{Call, Offered};
+use crate::store::journal::Listing;
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -19,8 +20,12 @@ struct Kept {
     summary: String,
     ungated: bool,
     failures: u32,
+    /// The last: they are put in when all of it is written.
     calls: Vec<KeptCall>,
 }
+
+/// How it ends after the last call.
+const AFTER: &str = "]}";
 
 #[derive(Serialize, Deserialize)]
 struct KeptCall {
@@ -37,8 +42,8 @@ struct KeptCall {
 }
 
 impl Remote {
-    /// For the journal.
-    pub(in crate::bus) fn kept(&self) -> serde_json::Value {
+    /// For the journal. A call that waits is written out once, however often its hook changes meanwhile.
+    pub(in crate::bus) fn kept(&self) -> Listing {
         let kept = Kept {
             subscriptions: self.offered.subscriptions.clone(),
             wants_memory: self.offered.wants_memory,
@@ -46,13 +51,12 @@ impl Remote {
             summary: self.offered.summary.clone(),
             ungated: self.ungated,
             failures: self.failures,
-            calls: self
-                .calls
-                .iter()
-                .map(|waiting| keep(&waiting.call))
-                .collect(),
+            calls: Vec::new(),
         };
-        serde_json::to_value(kept).unwrap_or_default()
+        let text = serde_json::to_string(&kept).unwrap_or_default();
+        let before = text.strip_suffix(AFTER).unwrap_or_default().to_owned();
+        let calls = self.calls.iter().map(Waiting::kept).collect();
+        Listing::new(before, calls, AFTER)
     }
 
     /// As another daemon wrote it down; its provider has not come yet. Errors: why it does not fit.
@@ -61,10 +65,10 @@ impl Remote {
         request: &HookRequest,
         priority: i32,
         policy: Policy,
-        kept: &serde_json::Value,
-        state: serde_json::Value,
+        kept: &str,
+        state: StateText,
     ) -> Result<Self, String> {
-        let kept = Kept::deserialize(kept).map_err(|error| error.to_string())?;
+        let kept: Kept = serde_json::from_str(kept).map_err(|error| error.to_string())?;
         let offered = Offered {
             request: request.clone(),
             priority,
@@ -84,6 +88,7 @@ impl Remote {
                 sent: None,
                 gate: None,
                 told: false,
+                kept: OnceLock::new(),
             }
         };
         let calls: VecDeque<_> = kept.calls.into_iter().map(waits).collect();
@@ -102,6 +107,13 @@ impl Remote {
     /// The highest id of a call that waits.
     pub(in crate::bus) fn last_call(&self) -> Option<u64> {
         self.calls.back().map(|waiting| waiting.call.id)
+    }
+}
+
+impl Waiting {
+    fn kept(&self) -> Arc<str> {
+        let text = || serde_json::to_string(&keep(&self.call)).unwrap_or_default();
+        Arc::clone(self.kept.get_or_init(|| text().into()))
     }
 }
 
@@ -143,5 +155,73 @@ fn restore(call: KeptCall, hook: &Arc<str>) -> Call {
         held_on: call.held_on.into_iter().map(Rank).collect(),
         memory: Vec::new(),
         desired: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Every;
+
+    fn call(id: u64) -> Call {
+        Call {
+            id,
+            run: 0,
+            hook: "a".into(),
+            rank: Rank(3),
+            point: "after_train_iter".into(),
+            at: Position {
+                epoch: 1,
+                iter: 20 + id,
+                inner_iter: id,
+            },
+            fields: vec![("loss".into(), f64::INFINITY), ("lr".into(), 0.1)],
+            unknown: vec![("acc".into(), "on \"device\"".to_owned())],
+            rss_bytes: Some(7),
+            gate: false,
+            deadline: SILENT,
+            held_on: vec![Rank(1)],
+            memory: Vec::new(),
+            desired: None,
+        }
+    }
+
+    #[test]
+    fn it_goes_on_from_what_was_kept() {
+        let offered = Offered {
+            request: HookRequest {
+                type_name: "Own".to_owned(),
+                name: "a".to_owned(),
+                args: Default::default(),
+            },
+            priority: 50,
+            policy: Policy::Act,
+            subscriptions: vec![Subscription::observe("p", Every::ALWAYS, &["loss"])],
+            wants_memory: true,
+            wants_state: false,
+            summary: "]}".to_owned(),
+        };
+        let mut remote = Remote::new("my_hooks", offered.clone());
+        for calls in 0..3 {
+            let text = remote.kept().whole();
+            let again = Remote::restored(
+                "my_hooks",
+                &offered.request,
+                50,
+                Policy::Act,
+                &text,
+                StateText::default(),
+            );
+            let again = again.expect("it fits");
+            assert_eq!((&again.offered, again.waiting()), (&offered, calls));
+            assert_eq!(again.kept().whole(), text);
+            let waiting = again.calls.iter().zip(&remote.calls);
+            for (again, before) in waiting {
+                assert_eq!(format!("{:?}", again.call), format!("{:?}", before.call));
+            }
+            remote.call(call(calls as u64), None);
+        }
+        let before = remote.calls[0].kept();
+        assert!(Arc::ptr_eq(&before, &remote.calls[0].kept()), "made once");
     }
 }

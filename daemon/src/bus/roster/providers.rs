@@ -123,7 +123,7 @@ impl Roster {
             "observe" => Policy::Observe,
             _ => Policy::Act,
         };
-        let (module, calling) = (seen.module.clone(), provider.unwrap_or_default());
+        let (module, calling) = (seen.module.clone(), provider.unwrap_or_default().whole());
         let module = module.unwrap_or_default();
         let taken = self.members.iter().any(|member| member.name == seen.name);
         match Remote::restored(&module, &request, seen.priority, policy, &calling, state) {

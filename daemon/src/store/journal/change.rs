@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{
     Command, DesiredState, Event, Facts, Hello, HookRequest, Names, Outcome, Position, Rank,
+    StateText,
 };
 use crate::snapshot::{HookSnapshot, Phase, What};
 
@@ -19,6 +20,10 @@ pub struct Change {
     /// What.
     pub kind: Kind,
 }
+
+/// What one event costs in memory, with what it carries; other changes are taken for as much, and what may be large in them
+/// is counted with it.
+pub(super) const ROW_BYTES: usize = 200;
 
 /// Why a hole is one where the daemon lost it.
 pub(super) const DISK: &str = "the daemon's disk took no more";
@@ -48,6 +53,24 @@ impl Change {
             _ => return None,
         };
         Some(Unkept { samples, lines })
+    }
+
+    /// What is written whole each time, of which only the last counts: its attempt, and which hook; None: the desired state.
+    pub(super) fn stands_for(&self) -> Option<(u32, Option<String>)> {
+        match &self.kind {
+            Kind::Hook(hook) => Some((self.attempt, Some(hook.seen.name.clone()))),
+            Kind::Desired(..) => Some((self.attempt, None)),
+            _ => None,
+        }
+    }
+
+    /// What it costs in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match &self.kind {
+            Kind::Hook(hook) => hook.bytes(),
+            _ => 0,
+        };
+        ROW_BYTES * self.rows() + more
     }
 
     /// Rows that it makes, about.
@@ -236,7 +259,7 @@ impl Dropped {
     }
 }
 
-/// A hook as the journal keeps it.
+/// A hook as the journal keeps it. While it changes there are many of these: what is large in them they share.
 #[derive(Clone, Debug)]
 pub struct HookKept {
     /// Its place in the order in which hooks are called.
@@ -246,9 +269,85 @@ pub struct HookKept {
     /// As it was asked for.
     pub request: HookRequest,
     /// Its own state.
-    pub state: serde_json::Value,
+    pub state: StateText,
     /// Of a provider's hook: what it wants to see, and its calls that wait for answers.
-    pub provider: Option<serde_json::Value>,
+    pub provider: Option<Listing>,
+}
+
+impl HookKept {
+    /// For tests: a provider's hook with so many bytes of state and calls.
+    #[cfg(test)]
+    pub(super) fn large(name: &str, calls: u64, bytes: usize) -> Self {
+        let request = HookRequest {
+            type_name: "Own".to_owned(),
+            name: name.to_owned(),
+            args: BTreeMap::new(),
+        };
+        let half = format!("\"{}\"", "x".repeat(bytes / 2));
+        Self {
+            place: 0,
+            seen: HookSnapshot {
+                name: name.to_owned(),
+                type_name: "Own".to_owned(),
+                origin: "provider".to_owned(),
+                policy: "act".to_owned(),
+                priority: 50,
+                calls,
+                decisions: 0,
+                disabled: None,
+                args: Vec::new(),
+                counts: Default::default(),
+                module: None,
+                away: None,
+            },
+            request,
+            state: StateText::new(&half).expect("it is JSON"),
+            provider: Some(Listing::new("[".to_owned(), vec![half.into()], "]")),
+        }
+    }
+
+    /// What it costs in memory, where nobody shares it.
+    pub(super) fn bytes(&self) -> usize {
+        let args = self.seen.args.iter();
+        // As they are shown, and as they were asked for.
+        let args: usize = args.map(|(key, value)| 2 * (key.len() + value.len())).sum();
+        let provider = self.provider.as_ref().map_or(0, |listing| listing.bytes);
+        args + self.state.as_str().len() + provider
+    }
+}
+
+/// JSON with a long list in it, whose items were made once and are shared. It is whole only where it is written.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    before: String,
+    items: Vec<Arc<str>>,
+    after: &'static str,
+    bytes: usize,
+}
+
+impl Listing {
+    /// What is before the first item and after the last one, and each of them.
+    pub fn new(before: String, items: Vec<Arc<str>>, after: &'static str) -> Self {
+        let each = items.iter().map(|item| size_of::<Arc<str>>() + item.len());
+        Self {
+            bytes: before.len() + each.sum::<usize>(),
+            before,
+            items,
+            after,
+        }
+    }
+
+    /// As one text.
+    pub fn whole(&self) -> String {
+        let mut text = String::with_capacity(self.bytes);
+        text.push_str(&self.before);
+        for (at, item) in self.items.iter().enumerate() {
+            text.push_str(if at == 0 { "" } else { "," });
+            text.push_str(item);
+        }
+        text.push_str(self.after);
+        text
+    }
 }
 
 /// One number of memory as the journal keeps it.

@@ -36,7 +36,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use archive::{Archive, Show};
-pub use change::{Attached, Change, Dropped, Events, HookKept, Kind, Progress, SampleKept, Unkept};
+pub use change::{
+    Attached, Change, Dropped, Events, HookKept, Kind, Listing, Progress, SampleKept, Unkept,
+};
 pub use counted::{Counted, Counts};
 pub use rows::BY_CLIENT;
 pub use saved::{Saved, SavedCause, SavedRank};

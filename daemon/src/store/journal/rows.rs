@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::change::{Attached, Change, Dropped, Events, HookKept, Kind, SampleKept};
+use super::change::{Attached, Change, Dropped, Events, HookKept, Kind, Listing, SampleKept};
 use crate::domain::{Clock, Names, Position, Rank};
 use crate::snapshot::What;
 
@@ -404,7 +404,7 @@ impl Writing<'_> {
             seen.calls as i64,
             seen.decisions as i64,
             seen.disabled,
-            json(&hook.state),
+            hook.state.as_str(),
             counts.time.as_secs_f64(),
             counts.errors as i64,
             counts.timeouts as i64,
@@ -413,7 +413,7 @@ impl Writing<'_> {
             counts.withheld as i64,
             counts.last_withheld,
             seen.module,
-            hook.provider.as_ref().map(json)
+            hook.provider.as_ref().map(Listing::whole)
         ])?;
         Ok(())
     }

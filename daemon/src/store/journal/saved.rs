@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{HookKept, logged, numbers, schema};
+use super::{HookKept, Listing, logged, numbers, schema};
 use crate::domain::{
     Clock, Command, DesiredState, Facts, HookRequest, Incident, Outcome, Position, ProcessIdentity,
-    Rank, RunId,
+    Rank, RunId, StateText,
 };
 use crate::snapshot::{AttemptSeen, HookCounts, HookSnapshot, Phase, ResultSeen, What};
 
@@ -329,13 +329,14 @@ fn hooks(connection: &Connection, attempt: u32) -> rusqlite::Result<Vec<HookKept
             name: seen.name.clone(),
             args: BTreeMap::new(),
         });
+        let state: String = row.get(10)?;
         let provider: Option<String> = row.get(20)?;
         Ok(HookKept {
             place: count(row, 11)? as usize,
             seen,
             request,
-            state: parsed(&row.get::<_, String>(10)?).unwrap_or_default(),
-            provider: provider.and_then(|text| parsed(&text)),
+            state: told(StateText::new(&state), &state).unwrap_or_default(),
+            provider: provider.map(|text| Listing::new(text, Vec::new(), "")),
         })
     })?;
     each.collect()
@@ -504,7 +505,12 @@ pub(super) fn count(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-    match serde_json::from_str(text) {
+    told(serde_json::from_str(text), text)
+}
+
+/// What cannot be read is told.
+fn told<T>(read: serde_json::Result<T>, text: &str) -> Option<T> {
+    match read {
         Ok(value) => Some(value),
         Err(error) => {
             tracing::warn!(%error, text, "something in a journal cannot be read and is left out");
@@ -529,8 +535,8 @@ mod tests {
             let kept = &hooks[0];
             assert_eq!((hooks.len(), kept.place, kept.seen.calls), (1, 3, 7));
             assert_eq!(kept.seen.counts, HookCounts::default());
-            assert_eq!((&kept.seen.module, &kept.provider), (&None, &None));
-            assert_eq!(kept.state, serde_json::json!([1]));
+            assert_eq!((&kept.seen.module, kept.provider.is_none()), (&None, true));
+            assert_eq!(kept.state.as_str(), "[1]");
         };
         read(&file);
         schema::migrate(&mut file).unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
-use super::change::Change;
+use super::change::{Change, ROW_BYTES};
 use super::counted::Counted;
 use super::writer::{Opened, Writer};
 use super::{Settings, saved};
@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const CLOSING: Duration = Duration::from_secs(1);
 /// Why nothing is written, where the thread panicked.
 const ENDED: &str = "the journal's thread has ended";
-/// Beyond so many rows the writer is behind, and whoever sends more is held back.
-const BEHIND_ROWS: usize = 100_000;
+/// Beyond so much, in bytes, the writer is behind, and whoever sends more is held back.
+const BEHIND: usize = 100_000 * ROW_BYTES;
 
 /// How far a run's journal is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,22 +163,25 @@ pub struct Journal {
     ended: bool,
     /// What the thread is not to be handed now.
     held: Backlog,
-    /// Events and other rows that the thread has not taken yet.
+    /// What the thread has not taken yet, in bytes.
     queued: Arc<AtomicUsize>,
-    /// And those that it has taken, and are not committed.
+    /// And what it has taken, and is not committed.
     waiting: Arc<AtomicUsize>,
 }
 
 impl Journal {
-    /// Takes changes. They are committed when [`Journal::progress`] is at the number that this returns.
+    /// Takes changes. They are committed when [`Journal::progress`] is at the number that this returns. While too much waits
+    /// for the thread they stay here: a hook that is said again takes its own place here, and another one there.
     pub fn append(&mut self, changes: Vec<Change>) -> u64 {
         self.ticket += 1;
         self.held.push(self.ticket, changes);
-        self.release();
+        if !self.is_full() {
+            self.release();
+        }
         self.ticket
     }
 
-    /// The same while the thread takes nothing and too much waits for it: of these changes as little as possible is kept,
+    /// The same while the thread takes nothing and too much waits for it: of what stays here as little as possible is kept,
     /// and it goes with what is appended next.
     pub fn hold(&mut self, changes: Vec<Change>) -> u64 {
         self.ticket += 1;
@@ -187,9 +190,9 @@ impl Journal {
         self.ticket
     }
 
-    /// Whether something is held.
+    /// Whether something is held that the thread could be handed now.
     pub fn holds(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() && !self.is_full()
     }
 
     #[cfg(test)]
@@ -202,11 +205,11 @@ impl Journal {
             return;
         }
         let changes = self.held.take();
-        let rows = rows(&changes);
+        let bytes = bytes(&changes);
         let message = Message::Write(self.id, self.ticket, changes);
         // A thread that has ended takes nothing: what is said to it goes, for nobody will write it.
         if self.messages.send(message).is_ok() {
-            self.queued.fetch_add(rows, Ordering::Relaxed);
+            self.queued.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -244,8 +247,8 @@ impl Journal {
 
     /// So much waits that no more events are to be kept in memory.
     pub fn is_full(&self) -> bool {
-        let rows = self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
-        rows > BEHIND_ROWS && !self.ended
+        let bytes = self.queued.load(Ordering::Relaxed) + self.waiting.load(Ordering::Relaxed);
+        bytes > BEHIND && !self.ended
     }
 
     /// More is said than can be written: whoever sends should wait.
@@ -261,8 +264,8 @@ impl Drop for Journal {
     }
 }
 
-fn rows(changes: &[Change]) -> usize {
-    changes.iter().map(Change::rows).sum()
+fn bytes(changes: &[Change]) -> usize {
+    changes.iter().map(Change::bytes).sum()
 }
 
 /// One run's writer, as the thread keeps it.
@@ -406,12 +409,12 @@ impl Hand {
 
 impl Kept {
     fn push(&mut self, ticket: u64, changes: Vec<Change>) {
-        self.queued.fetch_sub(rows(&changes), Ordering::Relaxed);
+        self.queued.fetch_sub(bytes(&changes), Ordering::Relaxed);
         self.writer.push(ticket, changes);
         if self.writer.trouble().is_none() {
             self.commit();
         } else {
-            self.waiting.store(self.writer.rows(), Ordering::Relaxed);
+            self.waiting.store(self.writer.bytes(), Ordering::Relaxed);
             // It may be that nothing was tried yet: the file could not be opened.
             self.due.get_or_insert(Instant::now() + RETRY);
         }
@@ -424,7 +427,7 @@ impl Kept {
         self.counted.commit(rows, begun.elapsed(), failed);
         let trouble = self.writer.trouble();
         self.due = trouble.map(|_| Instant::now() + RETRY);
-        self.waiting.store(self.writer.rows(), Ordering::Relaxed);
+        self.waiting.store(self.writer.bytes(), Ordering::Relaxed);
         let progress = Progress {
             committed: self.writer.committed(),
             trouble: trouble.map(Arc::from),
@@ -473,5 +476,52 @@ mod tests {
         let _again = opening.join().expect("it is opened");
         let second = directory.path().join("digits@1~2.db");
         assert!(!second.exists(), "it has one file");
+    }
+
+    #[test]
+    fn while_the_thread_is_behind_a_hook_that_changes_waits_once() {
+        use crate::store::journal::{HookKept, Kind};
+        const LARGE: usize = 1 << 20;
+        let directory = tempfile::tempdir().expect("there is room");
+        let settings = Settings {
+            directory: directory.path().to_owned(),
+            node: "n".to_owned(),
+            most_age: Duration::MAX,
+            most_disk_bytes: u64::MAX,
+            most_bytes: 16 << 20,
+        };
+        let clock = Clock {
+            at: Instant::now(),
+            unix: Duration::from_secs(1_800_000_000),
+        };
+        let (journals, mut hand) = Hand::start(settings, clock);
+        let run = RunId {
+            name: "digits".into(),
+            launch: "1".into(),
+        };
+        let (mut journal, ..) = journals.open(&run);
+        hand.work();
+        for calls in 1..=1000 {
+            let kept = HookKept::large("Own", calls, LARGE);
+            let change = Change {
+                attempt: 0,
+                at: clock.at,
+                kind: Kind::Hook(Box::new(kept)),
+            };
+            journal.append(vec![change]);
+            let bytes = journal.queued.load(Ordering::Relaxed) + journal.held.bytes();
+            assert!(bytes < BEHIND + 3 * LARGE, "{bytes} bytes after {calls}");
+        }
+        assert!(journal.is_full() && !journal.holds());
+        hand.work();
+        assert!(journal.holds(), "it can go now");
+        let last = journal.append(Vec::new());
+        hand.work();
+        assert_eq!(journal.progress().committed, last);
+        assert!(!journal.holds());
+        let calls = "SELECT calls FROM hooks";
+        let file = rusqlite::Connection::open(directory.path().join("digits@1.db"));
+        let calls = file.and_then(|file| file.query_row(calls, [], |row| row.get(0)));
+        assert_eq!(calls, Ok(1000));
     }
 }

@@ -149,6 +149,11 @@ impl Writer {
         self.waiting.rows()
     }
 
+    /// What they cost in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.waiting.bytes()
+    }
+
     /// Whether anything waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -258,7 +263,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::super::backlog::ROW_BYTES;
+    use super::super::change::ROW_BYTES;
     use super::*;
     use crate::domain::{Event, Names, Position, Rank};
     use crate::store::journal::change::Progress;
@@ -632,5 +637,45 @@ mod tests {
         writer.push(ticket + 1, minute());
         writer.commit();
         assert_eq!(bench.numbers(&text), [1]);
+    }
+
+    #[test]
+    fn a_full_disk_holds_a_hook_once_and_its_newest_state_comes_with_its_events() {
+        use crate::store::journal::HookKept;
+        const LARGE: usize = 1 << 20;
+        let bench = Bench::new();
+        let mut writer = bench.open().writer;
+        bench.begin(&mut writer);
+        writer.commit();
+        writer.limit_pages(1); // not below what it has
+        let mut ticket = 1;
+        for _ in 0..100 {
+            ticket += 1;
+            let hook = HookKept::large("Own", ticket, LARGE);
+            let mut changes = bench.events(ticket - 1, 1);
+            changes.push(bench.change(Kind::Hook(Box::new(hook))));
+            writer.push(ticket, changes);
+            writer.commit();
+            assert!(writer.trouble().is_some());
+            assert!(writer.bytes() < LARGE + 200 * ROW_BYTES);
+        }
+        writer.limit_pages(1 << 20);
+        writer.commit();
+        assert_eq!((writer.committed(), writer.trouble()), (ticket, None));
+        assert_eq!(writer.bytes(), 0);
+        assert_eq!(
+            bench.numbers("SELECT settled FROM ranks"),
+            [ticket as i64 - 1]
+        );
+        drop(writer);
+        let saved = bench.open().saved.expect("there is a run");
+        let [hook] = saved.hooks.as_slice() else {
+            panic!("one hook: {:?}", saved.hooks.len());
+        };
+        assert_eq!(hook.seen.calls, ticket);
+        let text = format!("\"{}\"", "x".repeat(LARGE / 2));
+        assert_eq!(hook.state.as_str(), text);
+        let provider = hook.provider.as_ref().expect("it is a provider's");
+        assert_eq!(provider.whole(), format!("[{text}]"));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bench::{Bench, gate, observe, offered};
 use serde_json::json;
 
-use crate::domain::{Deed, Hold, IncidentKind, LogLevel, LogLine, Otherwise, Size};
+use crate::domain::{Deed, Hold, IncidentKind, LogLevel, LogLine, Otherwise, Size, StateText};
 use crate::hooks::{Decision, Policy, Want};
 
 fn stop(reason: &str) -> Decision {
@@ -633,6 +633,35 @@ fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
         end.heard(),
         ["call 4: high, rank 0 at 2, loss = 0.5, memory, state 1"]
     );
+}
+
+#[test]
+fn a_state_is_given_back_as_it_was_written_also_by_another_daemon() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [offered("a", 50, Policy::Act, observe())];
+    let mut end = bench.provide(1, &hooks);
+    bench.attach(0);
+    bench.event(0, 0, 0.5, None);
+    let text = format!("{{\"z\": {}, \"a\" : 1.10}}", "9".repeat(40));
+    bench.answer_text(1, 1, Ok(Vec::new()), StateText::new(&text).ok());
+    end.heard();
+    bench.leave("its provider was killed");
+    let opened = format!("open digits, attempt 0, a = {text}");
+    let mut end = bench.provide(2, &hooks);
+    assert_eq!(end.heard(), [opened.as_str()]);
+    let mut bench = bench.restarted();
+    bench.attach(0);
+    let mut end = bench.provide(1, &hooks);
+    assert_eq!(end.heard(), [opened.as_str()]);
+
+    // What says that there is nothing to know again is not given back.
+    bench.event(0, 1, 0.5, None);
+    bench.answer_text(1, 1, Ok(Vec::new()), StateText::new(" null").ok());
+    end.heard();
+    let mut bench = bench.restarted();
+    bench.attach(0);
+    let mut end = bench.provide(1, &hooks);
+    assert_eq!(end.heard(), ["open digits, attempt 0"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::bus::run::Run;
-use crate::domain::{Deed, Every, Hold, HookRequest, Subscription};
+use crate::domain::{Deed, Every, Hold, HookRequest, StateText, Subscription};
 use crate::hooks::{Decision, Policy, Want};
 use crate::providers::{
     Answer, Call, OUTBOX, Offered, Provider as Known, ProviderLink, Reply, ToProvider,
@@ -121,7 +121,7 @@ impl Provider {
                     }),
                     Decision::Want(Want::Lr { group: None, hold }),
                 ]),
-                state: Some(call.id.into()),
+                state: Some(StateText::from(&call.id.into())),
             };
             let reply = Reply {
                 serial: self.serial,

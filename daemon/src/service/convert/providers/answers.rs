@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::incoming::invalid;
 use super::offer::{MISTAKE_BYTES, cut, line};
-use crate::domain::{Deed, Hold, IncidentKind, LogLevel, LogLine, Size};
+use crate::domain::{Deed, Hold, IncidentKind, LogLevel, LogLine, Size, StateText};
 use crate::hooks::{Decision, Want};
 use crate::providers::{Answer, Raised};
 use crate::service::convert::Limits;
@@ -70,15 +70,14 @@ fn bounded(what: &str, count: usize) -> Result<(), Status> {
     Ok(())
 }
 
-fn state(what: &str, json: &str) -> Result<serde_json::Value, Status> {
+fn state(what: &str, json: &str) -> Result<StateText, Status> {
     if json.len() > STATE_BYTES {
         return Err(invalid(&format!(
             "{what}.state_json has {} bytes, more than {STATE_BYTES}: keep less, or keep it elsewhere",
             json.len()
         )));
     }
-    serde_json::from_str(json)
-        .map_err(|error| invalid(&format!("{what}.state_json is no JSON: {error}")))
+    StateText::new(json).map_err(|error| invalid(&format!("{what}.state_json is no JSON: {error}")))
 }
 
 fn decision(what: &str, said: Option<What>, limits: &Limits) -> Result<Decision, Status> {
@@ -314,6 +313,29 @@ mod tests {
             ..Default::default()
         };
         assert!(error(large).contains("a.state_json has 1048578 bytes"));
+        for (state, text) in [
+            ("{\"n\": NaN}", "a.state_json is no JSON: "),
+            ("-Infinity", "a.state_json is no JSON: "),
+            ("{\"n\": 1", "a.state_json is no JSON: "),
+        ] {
+            let said = wire::Answer {
+                state_json: Some(state.to_owned()),
+                ..Default::default()
+            };
+            let error = error(said);
+            assert!(error.contains(text), "{error:?} does not say {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_taken_as_it_was_written() {
+        let json = "{\"z\": 1267650600228229401496703205376, \"a\": [1.10]}\n";
+        let said = wire::Answer {
+            state_json: Some(json.to_owned()),
+            ..Default::default()
+        };
+        let state = answer("a", said, &LIMITS).state.expect("it has one");
+        assert_eq!(state.as_str(), json);
     }
 
     #[test]
@@ -334,6 +356,6 @@ mod tests {
                 traceback: "Traceback\n".into()
             })
         );
-        assert_eq!(taken.state, Some(serde_json::json!({"n": 3})));
+        assert_eq!(taken.state, StateText::new("{\"n\": 3}").ok());
     }
 }

@@ -80,7 +80,7 @@ pub(in crate::service) fn opened(opened: Opened) -> wire::DaemonFrame {
         .into_iter()
         .map(|(hook, state)| wire::HookState {
             hook,
-            json: state.to_string(),
+            json: state.as_str().to_owned(),
         });
     framed(Frame::Opened(wire::RunOpened {
         run: opened.run,

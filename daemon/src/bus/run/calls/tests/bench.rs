@@ -10,7 +10,7 @@ use super::super::super::Run;
 use crate::bus::{Attach, Link, OUTBOX, Record, Rules, ToTrainer};
 use crate::domain::{
     Batch, Clock, Event, Every, GateRequest, Hello, HookRequest, Names, Otherwise, Position,
-    ProcessIdentity, Rank, RunId, Subscription, Way,
+    ProcessIdentity, Rank, RunId, StateText, Subscription, Way,
 };
 use crate::hooks::{Decision, ITER_DEADLINE, Policy};
 use crate::providers::{
@@ -399,6 +399,17 @@ impl Bench {
         said: Result<Vec<Decision>, &str>,
         state: Option<serde_json::Value>,
     ) {
+        self.answer_text(serial, id, said, state.as_ref().map(StateText::from));
+    }
+
+    /// The same, with a state as the provider wrote it.
+    pub(super) fn answer_text(
+        &mut self,
+        serial: u64,
+        id: u64,
+        said: Result<Vec<Decision>, &str>,
+        state: Option<StateText>,
+    ) {
         let raised = |error: &str| Raised {
             error: error.to_owned(),
             traceback: String::new(),
@@ -511,7 +522,8 @@ impl Bench {
     pub(super) fn state(&mut self, name: &str) -> serde_json::Value {
         let at = self.run.roster.named(name).expect("it is there");
         let member = self.run.roster.member(at);
-        member.remote().expect("it is a provider's").state.clone()
+        let state = &member.remote().expect("it is a provider's").state;
+        serde_json::from_str(state.as_str()).expect("it is JSON")
     }
 
     /// "kind: text" of those that are open.
