@@ -3,7 +3,6 @@
 mod providers;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::claims::Place;
@@ -11,7 +10,7 @@ use super::remote::Remote;
 use crate::domain::{
     Every, Facts, HookRequest, Otherwise, Plan, Standing, StateText, Subscription, Way,
 };
-use crate::hooks::{self, Context, Decision, Hook, Origin, Policy, Seen};
+use crate::hooks::{self, Context, Decision, Hook, Origin, Policy, Seen, guarded};
 use crate::snapshot::{HookCounts, HookSnapshot};
 use crate::store::journal::HookKept;
 
@@ -264,9 +263,7 @@ impl Roster {
             member.calls += 1;
             member.changed = true;
             let begun = Instant::now();
-            let said = catch_unwind(AssertUnwindSafe(|| {
-                (hook.on_event(cx, seen), hook.take_errors())
-            }));
+            let said = guarded(|| (hook.on_event(cx, seen), hook.take_errors()));
             member.counts.time += begun.elapsed();
             match said {
                 Ok((decisions, errors)) => {
@@ -283,8 +280,7 @@ impl Roster {
                             decision,
                         }));
                 }
-                Err(panic) => {
-                    let what = panic_text(&*panic);
+                Err(what) => {
                     member.counts.errors += 1;
                     member.disabled = Some(format!("it panicked: {what}"));
                     calls.failed.push(Failed {
@@ -314,7 +310,7 @@ impl Roster {
             let Body::Here(hook) = &mut member.body else {
                 continue;
             };
-            match catch_unwind(AssertUnwindSafe(|| hook.ahead(facts, run))) {
+            match guarded(|| hook.ahead(facts, run)) {
                 Ok(Ok(ahead)) => {
                     let text = |text| (name.clone(), text);
                     all.warnings.extend(ahead.warnings.into_iter().map(text));
@@ -340,8 +336,7 @@ impl Roster {
                     }
                 }
                 Ok(Err(why)) => all.refused.push((name, why)),
-                Err(panic) => {
-                    let what = panic_text(&*panic);
+                Err(what) => {
                     member.counts.errors += 1;
                     member.disabled = Some(format!("it panicked: {what}"));
                     member.changed = true;
@@ -375,25 +370,47 @@ impl Roster {
         self.generation
     }
 
-    /// Hooks that are not in the journal as they are now; from here on they are.
-    pub(super) fn changed(&mut self) -> Vec<HookKept> {
-        let members = self.members.iter_mut();
-        let changed = members.filter_map(|member| {
-            std::mem::take(&mut member.changed).then(|| HookKept {
+    /// Hooks that are not in the journal as they are now; from here on they are. And those that are off for failing to say
+    /// what they remember.
+    pub(super) fn changed(&mut self) -> (Vec<HookKept>, Vec<Failed>) {
+        let (mut changed, mut failed) = (Vec::new(), Vec::new());
+        for member in &mut self.members {
+            if !std::mem::take(&mut member.changed) {
+                continue;
+            }
+            let state = match &member.body {
+                Body::Here(hook) => guarded(|| StateText::from(&hook.state())),
+                Body::There(remote) => Ok(remote.state.clone()),
+            };
+            let state = state.unwrap_or_else(|what| {
+                if member.disabled.is_none() {
+                    member.counts.errors += 1;
+                    member.disabled = Some(format!("it panicked: {what}"));
+                    failed.push(Failed {
+                        by: member.name.clone(),
+                        what,
+                        place: member.place(),
+                        otherwise: None,
+                    });
+                }
+                StateText::default()
+            });
+            changed.push(HookKept {
                 place: member.order as usize,
                 seen: member.snapshot(),
                 request: member.request.clone(),
-                state: match &member.body {
-                    Body::Here(hook) => StateText::from(&hook.state()),
-                    Body::There(remote) => remote.state.clone(),
-                },
+                state,
                 provider: match &member.body {
                     Body::Here(_) => None,
                     Body::There(remote) => Some(remote.kept()),
                 },
-            })
-        });
-        changed.collect()
+            });
+        }
+        if !failed.is_empty() {
+            self.generation += 1;
+            self.index();
+        }
+        (changed, failed)
     }
 
     /// Goes on from what another daemon wrote down: the trainers' hooks are asked for again, and every hook has its state.
@@ -432,7 +449,11 @@ impl Roster {
                 continue;
             };
             let state = serde_json::from_str(state.as_str()).map_err(|error| error.to_string());
-            if let Err(why) = state.and_then(|state| hook.restore(&state)) {
+            let restored = state.and_then(|state| {
+                guarded(|| hook.restore(&state))
+                    .unwrap_or_else(|what| Err(format!("it panicked: {what}")))
+            });
+            if let Err(why) = restored {
                 tracing::error!(
                     hook = seen.name,
                     why,
@@ -482,7 +503,7 @@ impl Member {
         let args = args.map(|(key, value)| (key.clone(), value.to_string()));
         let mut member = Self {
             args: args.collect(),
-            subscriptions: configured.hook.subscriptions(),
+            subscriptions: configured.subscriptions,
             name: configured.name,
             type_name: configured.type_name.to_owned(),
             priority: configured.priority,
@@ -586,14 +607,6 @@ impl Member {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a text".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -617,6 +630,23 @@ mod tests {
 
         fn on_event(&mut self, _: &Context<'_>, _: &Seen<'_>) -> Vec<Decision> {
             panic!("index out of bounds")
+        }
+    }
+
+    /// What a bug in what it remembers looks like.
+    struct Forgets;
+
+    impl Hook for Forgets {
+        fn subscriptions(&self) -> Vec<Subscription> {
+            Panics.subscriptions()
+        }
+
+        fn on_event(&mut self, _: &Context<'_>, _: &Seen<'_>) -> Vec<Decision> {
+            Vec::new()
+        }
+
+        fn state(&self) -> serde_json::Value {
+            panic!("key must be a string")
         }
     }
 
@@ -650,8 +680,30 @@ mod tests {
             policy: Policy::Act,
             origin: Origin::Config,
             args: Vec::new(),
+            subscriptions: hook.subscriptions(),
             hook,
         }
+    }
+
+    #[test]
+    fn a_hook_that_cannot_say_what_it_remembers_is_off_once() {
+        let mut roster = Roster::new(&[]);
+        let request = HookRequest {
+            type_name: "Test".into(),
+            name: "forgets".into(),
+            args: [].into(),
+        };
+        let forgets = configured("forgets", Box::new(Forgets));
+        roster.members.push(Member::new(forgets, request));
+        roster.index();
+        let (changed, failed) = roster.changed();
+        let of: Vec<_> = failed.iter().map(|one| (&*one.by, &*one.what)).collect();
+        assert_eq!(of, [("forgets", "key must be a string")]);
+        assert!(changed[0].state.is_null());
+        assert!(call(&mut roster).decided.is_empty());
+        roster.count("forgets", |counts| counts.errors += 1);
+        let (changed, failed) = roster.changed();
+        assert_eq!((changed.len(), failed.len()), (1, 0));
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl<'a> Args<'a> {
             REQUIRED => None,
             NONE => Some(Value::Null),
             written => Some(from_json(
-                &serde_json::from_str(written).expect("numbers, strings and lists are JSON too"),
+                &serde_json::from_str(written).expect("a default is written as JSON"),
             )),
         }
     }

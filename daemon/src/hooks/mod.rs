@@ -11,6 +11,7 @@
 
 mod args;
 mod check_invalid_loss;
+mod guarded;
 pub mod memory_profiler;
 mod num_class_check;
 mod rule;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use args::{Args, NORMAL, policy, priority};
 pub use check_invalid_loss::CheckInvalidLossHook;
+pub(crate) use guarded::guarded;
 pub use memory_profiler::MemoryProfilerHook;
 pub use num_class_check::NumClassCheckHook;
 pub use rule::Rule;
@@ -249,7 +251,7 @@ pub const REQUIRED: &str = "required";
 pub struct Arg {
     /// Its name, as in MMDetection.
     pub name: &'static str,
-    /// Its default, as TOML; or [`NONE`], or [`REQUIRED`].
+    /// Its default, as JSON, so that it is TOML too; or [`NONE`], or [`REQUIRED`].
     pub default: &'static str,
     /// What it does.
     pub help: &'static str,
@@ -383,6 +385,20 @@ pub fn add(own: &'static [Kind]) -> Result<(), String> {
             kind.type_name
         ));
     }
+    for kind in own {
+        let written = kind
+            .args
+            .iter()
+            .filter(|arg| ![REQUIRED, NONE].contains(&arg.default));
+        let is_json =
+            |arg: &&Arg| serde_json::from_str::<serde::de::IgnoredAny>(arg.default).is_ok();
+        if let Some(arg) = written.clone().find(|arg| !is_json(arg)) {
+            return Err(format!(
+                "the default of {}'s {} is {}, which is no JSON; texts stand in double quotes",
+                kind.type_name, arg.name, arg.default
+            ));
+        }
+    }
     let added = ADDED.set(own);
     added.map_err(|_| "types of hooks were added already; add all of them at once".to_owned())
 }
@@ -406,6 +422,8 @@ pub struct Configured {
     pub origin: Origin,
     /// As asked for, for `hookbus show`.
     pub args: Vec<(String, Value)>,
+    /// What it wants to see.
+    pub subscriptions: Vec<Subscription>,
     /// The hook itself.
     pub hook: Box<dyn Hook>,
 }
@@ -435,8 +453,10 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
     let mut args = Args::new(kind, &request.args);
     let priority = args.priority()?;
     let policy = args.policy()?;
-    let hook = (kind.build)(&mut args)?;
+    let panicked = |what| format!("{} panicked as it was made: {what}", kind.type_name);
+    let hook = guarded(|| (kind.build)(&mut args)).map_err(panicked)??;
     args.finish()?;
+    let subscriptions = guarded(|| hook.subscriptions()).map_err(panicked)?;
     Ok(Configured {
         name: request.name.clone(),
         type_name: kind.type_name,
@@ -448,6 +468,7 @@ pub fn build(request: &HookRequest, origin: Origin) -> Result<Configured, String
             .iter()
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
+        subscriptions,
         hook,
     })
 }

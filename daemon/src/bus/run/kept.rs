@@ -328,7 +328,9 @@ impl Run {
         if self.members.is_empty() {
             return;
         }
-        for hook in self.roster.changed() {
+        let (changed, failed) = self.roster.changed();
+        self.report_failed(failed, now);
+        for hook in changed {
             self.write(now, Kind::Hook(Box::new(hook)));
         }
         let revision = Some(self.desired.revision() + self.claims.revision());

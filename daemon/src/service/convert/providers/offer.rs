@@ -19,6 +19,17 @@ const SUBSCRIPTIONS: usize = 256;
 /// What a training may be asked to wait at a gate.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 
+/// What no trainer sends.
+const NOT_SENT: [&str; 7] = [
+    "model",
+    "runner",
+    "data_batch",
+    "outputs",
+    "optimizer",
+    "dataset",
+    "description",
+];
+
 /// Of what is said of a mistake.
 pub(super) const MISTAKE_BYTES: usize = 1024;
 
@@ -116,6 +127,12 @@ fn subscription(
             "{what}.fields has {} fields, limits.fields is {}",
             said.fields.len(),
             limits.fields
+        )));
+    }
+    let mut fields = said.fields.iter();
+    if let Some(field) = fields.find(|field| NOT_SENT.contains(&field.as_str())) {
+        return Err(invalid(&format!(
+            "{what}.fields has {field:?}, which a trainer cannot send: it stays in its process; a field is a number that it reports"
         )));
     }
     let way = match said.way() {
@@ -276,6 +293,13 @@ mod tests {
                     ..at("after_train_iter")
                 }])]),
                 "fields has 5 fields, limits.fields is 4",
+            ),
+            (
+                of(vec![hook(vec![wire::Subscription {
+                    fields: vec!["model".into()],
+                    ..at("after_train_iter")
+                }])]),
+                "fields has \"model\", which a trainer cannot send",
             ),
         ] {
             let message = match offer(said, &LIMITS) {
