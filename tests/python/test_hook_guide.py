@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S, ROOT, binary, clean_environment
+from conftest import PATIENCE_S, ROOT, Daemon, binary, clean_environment
 from fake_daemon import FakeDaemon, call, message, opened
 from own_hooks import Daemonlike, Load, load_text, made, refusal
 
@@ -229,6 +229,23 @@ def test_what_the_page_prints_is_what_is_printed(tmp_path: Path) -> None:
             words, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S, env=clean_environment()
         )
         assert (done.returncode, done.stdout) == (0, printed), done.stderr
+
+
+def test_the_line_that_serves_serves(daemon: Daemon, tmp_path: Path) -> None:
+    lines = re.findall(r"```sh\n(.*?)\n```", PAGE, re.S)
+    (line,) = (line for line in lines if " serve " in line)
+    written(tmp_path)
+    path = os.pathsep.join([str(binary("hookbus").parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = clean_environment(PATH=path, HOOKBUS_ADDRESS=daemon.address)
+    words = shlex.split(line)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
+    assert said == f"hookbus: serving CheckInvalidLossHook of my_hooks at {daemon.address}\n"
 
 
 @pytest.fixture(scope="session")
