@@ -363,6 +363,7 @@ fn provider(provider: &Provider) -> Vec<Finding> {
     let hooks: Vec<_> = provider
         .hooks
         .iter()
+        .flat_map(|hooks| hooks.iter())
         .map(|hook| &*hook.request.name)
         .collect();
     let names = match hooks.as_slice() {

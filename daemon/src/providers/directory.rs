@@ -458,7 +458,7 @@ impl Entry {
         };
         Provider {
             module: self.module.clone(),
-            hooks: Arc::clone(&self.hooks),
+            hooks: self.offered.then(|| Arc::clone(&self.hooks)),
             refused,
             link: self.link.clone(),
             by_hand: self.asked.is_none(),

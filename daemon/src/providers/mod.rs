@@ -63,8 +63,8 @@ pub struct Offered {
 pub struct Provider {
     /// The namespace of its types.
     pub module: String,
-    /// Its hooks, as it said last.
-    pub hooks: Arc<Vec<Offered>>,
+    /// Its hooks, as it said last; None: it has said nothing since this daemon started.
+    pub hooks: Option<Arc<Vec<Offered>>>,
     /// What was asked of it and does not hold: ("hook NAME", why). Each run has it among what is refused.
     pub refused: Arc<Vec<(String, String)>>,
     /// Its connection; Err: why there is none now.

@@ -32,7 +32,8 @@ pub(super) struct Providers {
 
 struct Peer {
     module: String,
-    hooks: Arc<Vec<Offered>>,
+    /// None: it has said nothing since this daemon started.
+    hooks: Option<Arc<Vec<Offered>>>,
     /// (what, why): what was asked of it and does not hold, in any run.
     refused: Arc<Vec<(String, String)>>,
     link: Result<ProviderLink, String>,
@@ -122,7 +123,7 @@ impl Run {
             if !known.contains(&peer.module) && peer.link.is_ok() {
                 let gone = Provider {
                     module: peer.module.clone(),
-                    hooks: Arc::clone(&peer.hooks),
+                    hooks: peer.hooks.clone(),
                     refused: Arc::default(),
                     link: Err("its provider has left".to_owned()),
                     by_hand: peer.by_hand,
@@ -156,7 +157,7 @@ impl Run {
         let at = there.unwrap_or_else(|| {
             self.providers.each.push(Peer {
                 module: module.clone(),
-                hooks: Arc::default(),
+                hooks: None,
                 refused: Arc::default(),
                 link: Err(String::new()),
                 by_hand: provider.by_hand,
@@ -180,9 +181,9 @@ impl Run {
         }
         let is_new = there.is_none()
             || peer.uid != provider.uid
-            || !Arc::ptr_eq(&peer.hooks, &provider.hooks);
+            || peer.hooks.as_ref().map(Arc::as_ptr) != provider.hooks.as_ref().map(Arc::as_ptr);
         (peer.by_hand, peer.uid) = (provider.by_hand, provider.uid);
-        peer.hooks = Arc::clone(&provider.hooks);
+        peer.hooks.clone_from(&provider.hooks);
         peer.refused = Arc::clone(&provider.refused);
         let away = provider.link.as_ref().err();
         self.roster.set_away(module, away.map(String::as_str));
@@ -204,7 +205,11 @@ impl Run {
         };
         let begun = self.leader.is_some() || self.members.values().any(begun);
         let peer = &self.providers.each[at];
-        let (module, mut hooks) = (peer.module.clone(), Arc::clone(&peer.hooks));
+        let module = peer.module.clone();
+        // What this run has of it from a daemon before this one stays as it is until it comes.
+        let Some(mut hooks) = peer.hooks.clone() else {
+            return;
+        };
         let foreign = self.check_owner(peer.uid).err();
         if foreign.is_some() {
             hooks = Arc::default();
@@ -297,7 +302,7 @@ impl Run {
         if self.members.is_empty() || self.archived || self.providers.closed {
             return;
         }
-        if peer.hooks.is_empty() && !peer.opened {
+        if peer.hooks.as_ref().is_none_or(|hooks| hooks.is_empty()) && !peer.opened {
             return;
         }
         let Some(replies) = self.providers.replies.clone() else {

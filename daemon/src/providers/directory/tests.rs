@@ -19,7 +19,7 @@ fn list(directory: &Directory) -> Vec<String> {
     let known = directory.known();
     let known = known.borrow();
     let lines = known.iter().map(|provider| {
-        let hooks = provider.hooks.iter();
+        let hooks = provider.hooks.iter().flat_map(|hooks| hooks.iter());
         let hooks: Vec<_> = hooks.map(|hook| &*hook.request.name).collect();
         let link = match &provider.link {
             Ok(link) => format!("by {}", link.serial),

@@ -242,7 +242,7 @@ fn hook_status(hook: &HookSnapshot) -> wire::HookStatus {
 /// The one list of hooks.
 pub(in crate::service) fn hooks(providers: &[Provider]) -> wire::HooksReply {
     let provided = providers.iter().flat_map(|provider| {
-        let hooks = provider.hooks.iter();
+        let hooks = provider.hooks.iter().flat_map(|hooks| hooks.iter());
         hooks.map(|hook| provided(&provider.module, hook))
     });
     let hooks = hooks::all().map(|kind| wire::HookInfo {

@@ -599,7 +599,8 @@ fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
     let (high, low) = (bench.hook("high"), bench.hook("low"));
     let generation = bench.generation();
     let mut bench = bench.restarted();
-    let away = "away: its provider has not come since this daemon started";
+    bench.await_provider();
+    let away = "away: its provider has not come yet";
     assert_eq!(bench.hook("high"), format!("{high}, {away}"));
     assert_eq!(bench.hook("low"), format!("{low}, {away}"));
     bench.attach(0);

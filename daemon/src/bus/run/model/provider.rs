@@ -85,7 +85,7 @@ impl Provider {
     fn look(&self, run: &mut Run, link: Result<ProviderLink, String>, now: Instant) {
         let known = Known {
             module: "m".to_owned(),
-            hooks: Arc::clone(&self.hooks),
+            hooks: Some(Arc::clone(&self.hooks)),
             refused: Default::default(),
             link,
             by_hand: false,

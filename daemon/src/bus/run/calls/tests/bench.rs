@@ -119,6 +119,8 @@ pub(super) struct Bench {
     hooks: Vec<Offered>,
     /// Whose processes the providers are.
     pub(super) uid: Option<u32>,
+    /// The provider has not come since the daemon started.
+    silent: bool,
     serial: u64,
     sessions: u64,
     attempts: BTreeMap<u32, u64>,
@@ -203,6 +205,7 @@ impl Bench {
             trainers: BTreeMap::new(),
             hooks: Vec::new(),
             uid: Some(1000),
+            silent: false,
             serial: 0,
             sessions: 0,
             attempts: BTreeMap::new(),
@@ -251,7 +254,7 @@ impl Bench {
         let (out, inbox) = mpsc::channel(PROVIDERS_OUTBOX);
         let provider = |module: &str, hooks: &[Offered], link| Provider {
             module: module.to_owned(),
-            hooks: Arc::new(hooks.to_vec()),
+            hooks: Some(Arc::new(hooks.to_vec())),
             refused: Arc::default(),
             link,
             by_hand: true,
@@ -263,6 +266,13 @@ impl Bench {
         End(inbox)
     }
 
+    /// The configuration asks for it, and it has not come.
+    pub(super) fn await_provider(&mut self) {
+        self.silent = true;
+        self.look(Err("its provider has not come yet".to_owned()));
+        self.silent = false;
+    }
+
     /// Its connection is gone.
     pub(super) fn leave(&mut self, why: &str) {
         self.look(Err(why.to_owned()));
@@ -271,10 +281,10 @@ impl Bench {
     fn look(&mut self, link: Result<ProviderLink, String>) {
         let provider = Provider {
             module: "m".to_owned(),
-            hooks: Arc::new(self.hooks.clone()),
+            hooks: (!self.silent).then(|| Arc::new(self.hooks.clone())),
             refused: Arc::default(),
             link,
-            by_hand: true,
+            by_hand: !self.silent,
             uid: self.uid,
         };
         self.run.look_at_providers(&[provider], self.now);
