@@ -19,6 +19,9 @@ use crate::rates::Report;
 use crate::steered::Steered;
 use crate::{Options, fork};
 
+/// Refused ids that are remembered.
+const MOST_REFUSED: usize = 1024;
+
 /// Bits of a point's interest.
 pub(crate) const WANTED: u8 = 1;
 /// No plan was received yet: the point is looked at, to know whether training has begun.
@@ -250,6 +253,9 @@ impl Shared {
         let mut refused = lock(&self.refused);
         let mut reports = Vec::new();
         for id in ids {
+            if refused.len() >= MOST_REFUSED {
+                refused.clear(); // some are reported again
+            }
             if !known.contains(&id) && refused.insert(id.clone()) {
                 let why = "the ranks of this job cannot meet any more: what reached one of them only would be felt by all";
                 reports.push(Report::not(wire::Outcome::Rejected, &id, why));

@@ -2,11 +2,10 @@
 //! priority has it, also where its answer comes later; and what one hook says for each rank of a position is said once.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Deed, Position};
+use crate::domain::{Deed, Hold, Position};
 use crate::hooks::Want;
 
 /// A hook's place in the order: priority, then registration; smaller ones have their way.
@@ -34,7 +33,10 @@ impl Claimed {
 
     /// What was set by `other` is as if it had not been, once this is.
     fn covers(&self, other: &Self) -> bool {
+        let release = Hold::Release;
         match (self, other) {
+            // It takes back the hook's own words only.
+            (Self::Want(Want::Lr { hold, .. }), _) if *hold == release => false,
             (Self::Want(Want::Lr { group, .. }), Self::Want(Want::Lr { group: of, .. })) => {
                 group.is_none() || of.is_none() || group == of
             }
@@ -64,6 +66,10 @@ pub(super) struct Claim {
     pub(super) what: Claimed,
     /// The decision's.
     pub(super) id: String,
+    /// Counts the events of the run: what was said to a later one has a higher number. Positions alone do not tell: a
+    /// validation's are above those of the epoch that follows.
+    #[serde(default)]
+    pub(super) no: u64,
 }
 
 /// What becomes of a decision.
@@ -94,10 +100,12 @@ pub(super) struct Claims {
 impl Claims {
     /// Rules on a decision.
     pub(super) fn claim(&mut self, at: Position, claim: Claim) -> Ruling {
-        let later = self.at.range((Bound::Excluded(at), Bound::Unbounded));
-        let later = later
+        let elsewhere = self.at.iter().filter(|(other, _)| **other != at);
+        let later = elsewhere
             .flat_map(|(_, words)| &words.standing)
-            .find(|later| later.by != claim.by && later.what.covers(&claim.what))
+            .find(|later| {
+                later.no > claim.no && later.by != claim.by && later.what.covers(&claim.what)
+            })
             .map(|later| later.by.clone());
         let here = self.at.entry(at).or_default();
         let said = |old: &Claim| old.by == claim.by && old.what == claim.what;
@@ -105,12 +113,17 @@ impl Claims {
             return Ruling::Again;
         }
         self.revision += 1;
+        let passed = *self.at.first_key_value().map_or(&at, |(first, _)| first);
+        if self.at.len() > MOST && passed != at {
+            self.at.pop_first();
+        }
+        let here = self.at.entry(at).or_default();
         let field = claim.what.field();
         let rivals =
             |old: &Claim| old.by != claim.by && field.is_some() && old.what.field() == field;
         let wins = |old: &&Claim| rivals(old) && old.place < claim.place;
         let winner = here.standing.iter().find(wins);
-        // What was set farther on would have come after it.
+        // What was said to a later event would have come after it.
         if let Some(winner) = winner.map(|winner| winner.by.clone()).or(later) {
             here.overruled.push(claim);
             return Ruling::Overruled(winner);
@@ -120,9 +133,6 @@ impl Claims {
         let replaced = |old: &Claim| old.by == claim.by && old.what.same_slot(&claim.what);
         here.standing.retain(|old| !replaced(old));
         here.standing.push(claim);
-        if self.at.len() > MOST {
-            self.at.pop_first();
-        }
         Ruling::Stands(over)
     }
 
@@ -136,6 +146,13 @@ impl Claims {
             self.at = self.at.split_off(&before);
             self.revision += 1;
         }
+    }
+
+    /// The highest number of an event that something was said to.
+    pub(super) fn last(&self) -> u64 {
+        let all = self.at.values();
+        let all = all.flat_map(|words| words.standing.iter().chain(&words.overruled));
+        all.map(|claim| claim.no).max().unwrap_or_default()
     }
 
     /// Grows with each change.
@@ -165,7 +182,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Hold, Size};
+    use crate::domain::Size;
 
     fn at(iter: u64) -> Position {
         Position {
@@ -192,11 +209,22 @@ mod tests {
 
     /// "stands", "stands over b", "again", "overruled by a".
     fn rule(claims: &mut Claims, iter: u64, by: &str, place: Place, what: Claimed) -> String {
+        rule_no(claims, iter, (by, place), what, iter)
+    }
+
+    fn rule_no(
+        claims: &mut Claims,
+        iter: u64,
+        (by, place): (&str, Place),
+        what: Claimed,
+        no: u64,
+    ) -> String {
         let claim = Claim {
             by: by.to_owned(),
             place,
             what,
             id: format!("{by}/{iter}"),
+            no,
         };
         match claims.claim(at(iter), claim) {
             Ruling::Stands(over) if over.is_empty() => "stands".to_owned(),
@@ -249,6 +277,26 @@ mod tests {
             // A daemon that goes on from the journal rules the same.
             claims = Claims::restored(&claims.kept());
         }
+    }
+
+    #[test]
+    fn what_was_said_to_a_later_event_holds_and_a_position_that_comes_again_is_later() {
+        let (a, c) = (("a", (10, 7)), ("c", (50, 2)));
+        let mut claims = Claims::default();
+        // A validation's last iteration is above those of the next epoch.
+        assert_eq!(rule_no(&mut claims, 9, c, lr(None, 0.5), 1), "stands");
+        assert_eq!(rule_no(&mut claims, 3, a, lr(None, 0.1), 2), "stands");
+        assert_eq!(
+            rule_no(&mut claims, 2, a, lr(None, 0.2), 0),
+            "overruled by c"
+        );
+        let release = Claimed::Want(Want::Lr {
+            group: None,
+            hold: Hold::Release,
+        });
+        let mut claims = Claims::default();
+        assert_eq!(rule_no(&mut claims, 9, c, release, 9), "stands");
+        assert_eq!(rule_no(&mut claims, 8, a, lr(None, 0.1), 8), "stands");
     }
 
     #[test]

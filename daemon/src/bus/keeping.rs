@@ -109,6 +109,9 @@ impl Keeping {
             .is_some_and(|since| now - since > HANGS);
         if hangs != self.hangs {
             self.hangs = hangs;
+            if let Some(journal) = self.journal.as_mut().filter(|_| hangs) {
+                journal.release();
+            }
             self.report(run, now);
         }
         if hangs || !self.journal.as_ref().is_some_and(Journal::is_behind) {
@@ -493,6 +496,26 @@ mod tests {
         assert_eq!(journal.held(), 0);
         assert!(bench.run.waiting() <= 4097);
         assert!(bench.incident().is_some());
+    }
+
+    #[test]
+    fn what_came_before_a_disk_was_seen_to_hang_is_no_hole() {
+        let mut bench = Bench::new();
+        bench.events(100_001);
+        bench.pass(GROUP);
+        bench.events(500);
+        bench.pass(GROUP);
+        let journal = |bench: &Bench| bench.keeping.journal.as_ref().expect("it has one").held();
+        assert!(journal(&bench) > 0, "too much waits for the thread");
+        bench.pass(HANGS + Duration::from_millis(1));
+        assert_eq!(journal(&bench), 0);
+        bench.events(10);
+        bench.pass(GROUP);
+        bench.work();
+        bench.pass(GROUP);
+        bench.work();
+        assert_eq!(bench.number("SELECT count(*) FROM events"), 100_501);
+        assert_eq!(bench.number("SELECT sum(count) FROM holes"), 10);
     }
 
     #[test]

@@ -14,6 +14,18 @@ use crate::store::View;
 /// An observing hook that has been called and says nothing for so long has failed.
 pub(in crate::bus) const SILENT: Duration = Duration::from_secs(10);
 
+/// A rank that was not looked at for so long since its hook's provider came back is not going to be.
+const UNSAMPLED: Duration = Duration::from_secs(2);
+
+/// Calls of another daemon, which did not write their memory down.
+#[derive(Debug)]
+struct Incomplete {
+    /// The id of the last one.
+    last: u64,
+    /// Since when their provider is here.
+    since: Option<Instant>,
+}
+
 /// A call that waits for its answer.
 #[derive(Clone, Debug)]
 struct Waiting {
@@ -73,8 +85,8 @@ pub(in crate::bus) struct Remote {
     /// Those of them that a gate waits for, and until when.
     gates: Vec<(u64, Instant)>,
     sent: usize,
-    /// Calls up to this one are another daemon's, which did not write memory down.
-    incomplete: Option<u64>,
+    /// Those that cannot go out yet.
+    incomplete: Option<Incomplete>,
     /// No answer came in time: its gates do not wait until one comes.
     hung: bool,
     /// When it last got on.
@@ -117,7 +129,7 @@ impl Remote {
 
     /// Whether a gate may wait for it.
     pub(in crate::bus) fn answers_gates(&self) -> bool {
-        self.away.is_none() && !self.hung && self.has_room()
+        self.away.is_none() && !self.hung && self.incomplete.is_none() && self.has_room()
     }
 
     /// One more call. `gate`: until when a gate waits; one that does not wait for it has gone on already.
@@ -137,14 +149,26 @@ impl Remote {
     /// The next call to send.
     pub(in crate::bus) fn unsent(&self) -> Option<&Call> {
         let next = self.calls.get(self.sent).map(|waiting| &waiting.call);
-        next.filter(|call| self.incomplete.is_none_or(|last| call.id > last))
+        next.filter(|call| {
+            let incomplete = self.incomplete.as_ref();
+            incomplete.is_none_or(|calls| call.id > calls.last)
+        })
     }
 
-    /// Gives calls of another daemon their memory, as it is now. Whether there were any.
+    /// Gives calls of another daemon their memory, as it is now, once their provider is here and it was looked at. Whether
+    /// that was done.
     pub(in crate::bus) fn complete(&mut self, view: &dyn View, now: Instant) -> bool {
-        let Some(last) = self.incomplete.take() else {
+        let Some(incomplete) = self.incomplete.as_mut().filter(|_| self.away.is_none()) else {
             return false;
         };
+        let last = incomplete.last;
+        let since = *incomplete.since.get_or_insert(now);
+        let mut waiting = self.calls.iter().map(|waiting| &waiting.call);
+        let is_known = waiting.all(|call| call.id > last || view.has_sampled(call.rank));
+        if !is_known && now.saturating_duration_since(since) < UNSAMPLED {
+            return false;
+        }
+        self.incomplete = None;
         let calls = self.calls.iter_mut().map(|waiting| &mut waiting.call);
         for call in calls.filter(|call| call.id <= last) {
             call.memory = view.numbers(call.rank, now);

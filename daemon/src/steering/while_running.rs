@@ -161,6 +161,7 @@ impl Desired {
         let own = |old: &LrHold| old.by == hold.by && is_hooks(&old.id, &old.by);
         let holds = &self.state.lr_holds;
         let again = self.late.says_lr_again(&hold);
+        self.revision += u64::from(!again);
         let concerned = |old: &&LrHold| covers(old) || old.group.is_none();
         let words: Vec<_> = holds.iter().filter(concerned).collect();
         let operators = |old: &&LrHold| !is_hooks(&old.id, &old.by);
@@ -195,6 +196,7 @@ impl Desired {
     pub fn hook_size(&mut self, hold: SizeHold) -> Result<bool, String> {
         let own = |old: &SizeHold| old.by == hold.by && is_hooks(&old.id, &old.by);
         let again = self.late.says_size_again(&hold);
+        self.revision += u64::from(!again);
         let holds = &mut self.state.size_holds;
         let operators = |old: &SizeHold| !is_hooks(&old.id, &old.by);
         let is_so = holds.last().is_some_and(|last| last.size == hold.size);
@@ -263,6 +265,14 @@ impl Desired {
     /// A word of a hook that another one has overruled goes. Returns whether the state has changed.
     pub fn overrule(&mut self, id: &str) -> bool {
         let before = (self.state.lr_holds.len(), self.state.size_holds.len());
+        // To say it again is not to repeat what holds.
+        for hold in self.state.lr_holds.iter().filter(|hold| hold.id == id) {
+            let word = |word: &LrWord| word.by == hold.by && word.group == hold.group;
+            self.late.lr.retain(|old| !word(old));
+        }
+        for hold in self.state.size_holds.iter().filter(|hold| hold.id == id) {
+            self.late.size.retain(|old| old.by != hold.by);
+        }
         self.state.lr_holds.retain(|hold| hold.id != id);
         self.state.size_holds.retain(|hold| hold.id != id);
         let changed = before != (self.state.lr_holds.len(), self.state.size_holds.len());
@@ -405,6 +415,18 @@ mod tests {
         assert!(!says(&mut desired, "a", 0.1), "nor with another daemon");
         assert_eq!(stands(&desired), one);
         assert!(says(&mut desired, "a", 0.05), "another word is a newer one");
+    }
+
+    #[test]
+    fn a_word_that_was_overruled_is_a_new_one_when_it_is_said_again() {
+        let mut desired = Desired::new(0);
+        let operators = hold("operator", 1, Some(1), Hold::Value(0.5));
+        desired.hold_lr(operators).expect("there is room");
+        let word = |n| hold("a", n, None, Hold::Value(0.1));
+        assert_eq!(desired.hook_lr(word(1)), Ok(true));
+        assert!(desired.overrule(&word(1).id));
+        assert_eq!(desired.hook_lr(word(2)), Ok(true));
+        assert_eq!(desired.hook_lr(word(3)), Ok(false));
     }
 
     #[test]

@@ -62,6 +62,12 @@ pub trait View {
         now: Instant,
     ) -> Result<Lately, String>;
 
+    /// Whether the memory of a rank was looked at since this daemon follows it.
+    fn has_sampled(&self, rank: Rank) -> bool {
+        let _ = rank;
+        true
+    }
+
     /// The newest number of each series that concerns a rank: (name, the GPU's index, number). Where there is none, why; of
     /// GPUs that are not known, once and without an index.
     fn numbers(&self, rank: Rank, now: Instant) -> Vec<(&'static str, Option<u32>, Reading)> {

@@ -153,6 +153,11 @@ impl View for RunView {
         .ok_or_else(none)?
     }
 
+    fn has_sampled(&self, rank: Rank) -> bool {
+        let track = self.live.track_of(&self.run, rank);
+        track.is_some_and(|track| track.newest(Name::ProcessRss).is_some())
+    }
+
     fn numbers(&self, rank: Rank, now: Instant) -> Vec<(&'static str, Option<u32>, Reading)> {
         let track = self.live.track_of(&self.run, rank);
         let (gpus, no_gpu) = match self.devices(rank) {
@@ -258,6 +263,7 @@ mod tests {
         let not_yet = Err("not sampled yet".to_owned());
         assert_eq!(of_rank[&("host_available_bytes", None)], not_yet);
         assert!(of_rank[&("gpu_used_bytes", None)].is_err());
+        assert!(view.has_sampled(Rank(3)) && !view.has_sampled(Rank(0)));
         let of_other = numbers(0);
         assert_eq!(
             of_other.len(),

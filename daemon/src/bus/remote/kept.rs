@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Remote, SILENT, Waiting};
+use super::{Incomplete, Remote, SILENT, Waiting};
 use crate::domain::{HookRequest, Position, Rank, StateText, Subscription};
 use crate::hooks::Policy;
 use crate::providers::{Call, Offered};
@@ -94,7 +94,9 @@ impl Remote {
         let calls: VecDeque<_> = kept.calls.into_iter().map(waits).collect();
         let last = calls.back().map(|waiting| waiting.call.id);
         Ok(Self {
-            incomplete: last.filter(|_| kept.wants_memory),
+            incomplete: last
+                .filter(|_| kept.wants_memory)
+                .map(|last| Incomplete { last, since: None }),
             state,
             away: Some("its provider has not come since this daemon started".to_owned()),
             ungated: kept.ungated,

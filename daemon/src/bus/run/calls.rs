@@ -153,6 +153,7 @@ impl Run {
                     rank: call.rank,
                     point: &call.point,
                     at: call.at,
+                    no: id,
                 };
                 let mut gate = self.take_gate(id, now);
                 for (n, decision) in decisions.into_iter().enumerate() {

@@ -24,6 +24,8 @@ pub(super) struct Whence<'a> {
     pub(super) rank: Rank,
     pub(super) point: &'a str,
     pub(super) at: Position,
+    /// Counts the events that something is said to, as calls are counted.
+    pub(super) no: u64,
 }
 
 /// One decision, with all that follows it.
@@ -181,6 +183,7 @@ impl Run {
             place: taken.place,
             what,
             id: taken.id.clone(),
+            no: taken.from.no,
         };
         self.forget_claims(taken.from.at);
         match self.claims.claim(taken.from.at, claim) {

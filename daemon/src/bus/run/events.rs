@@ -101,13 +101,18 @@ impl Run {
             &seen,
             asked.map_or(&[], |gate| &gate.subscribers),
         );
+        let has_decided = !calls.decided.is_empty();
         let whence = Whence {
             rank,
             point,
             at: event.position,
+            no: if has_decided {
+                self.providers.next_call()
+            } else {
+                0
+            },
         };
         let mut said = Said::default();
-        let has_decided = !calls.decided.is_empty();
         for (n, decided) in calls.decided.into_iter().enumerate() {
             let gate = asked.is_some().then_some(&mut said);
             self.decide(&whence, n, decided, gate, now);

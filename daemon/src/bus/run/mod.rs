@@ -184,8 +184,9 @@ impl Run {
         };
         let rank = hello.rank;
         self.archived = false;
-        self.uid = self.uid.or(uid);
-        if self.members.is_empty() {
+        let owner = self.uid.or(uid);
+        if self.members.is_empty() || owner != self.uid {
+            self.uid = owner;
             self.join_all(now);
         }
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);

@@ -190,16 +190,14 @@ impl Run {
         if before.is_some() && before != serial {
             self.unlinked(module, now);
         }
-        if is_new {
+        // When its first rank is here, it is known whose the run is, and everything joins.
+        if is_new && (self.uid.is_some() || !self.members.is_empty()) {
             self.join(at, now);
         }
     }
 
     /// The hooks of a provider are this run's too, if it is of a user who may act on it.
     fn join(&mut self, at: usize, now: Instant) {
-        if self.uid.is_none() && self.members.is_empty() {
-            return; // when its first rank is here, it is known whose it is
-        }
         let begun = |member: &super::Member| {
             member.facts.is_some() || member.position > Position::default()
         };

@@ -38,6 +38,7 @@ impl Run {
         if let Some((state, memo)) = saved.desired {
             run.desired = Desired::restore(state, &memo);
             run.claims = Claims::restored(&memo[CLAIMS]);
+            run.providers.calls_up_to(run.claims.last());
         }
         for of in saved.causes {
             let cause = Cause {

@@ -200,7 +200,8 @@ impl Journal {
         self.held.rows()
     }
 
-    fn release(&mut self) {
+    /// Hands the thread what was held back while too much waited for it: what is held from now on goes.
+    pub fn release(&mut self) {
         if self.held.is_empty() {
             return;
         }

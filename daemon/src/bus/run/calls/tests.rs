@@ -500,6 +500,21 @@ fn a_provider_that_has_left_is_in_no_run_that_begins_after_it() {
 }
 
 #[test]
+fn over_tcp_a_run_has_its_hooks_from_the_start_too() {
+    let mut bench = Bench::new(&[]);
+    bench.owner = None;
+    let hooks = [offered("a", 50, Policy::Act, gate(Otherwise::Stop))];
+    let mut end = bench.provide(1, &hooks);
+    bench.attach(0);
+    assert_eq!(bench.plan(0), ["a at after_train_iter"]);
+    assert_eq!(end.heard(), ["open digits, attempt 0"]);
+    bench.restart(0);
+    bench.attach(0);
+    assert_eq!(bench.plan(0), ["a at after_train_iter"]);
+    assert_eq!(bench.refused(), [""; 0]);
+}
+
+#[test]
 fn a_name_that_one_module_has_left_is_another_ones() {
     let mut bench = Bench::new(&[]);
     let hooks = [offered("a", 50, Policy::Act, observe())];
@@ -532,7 +547,7 @@ fn a_provider_of_another_user_is_in_nobodys_run() {
     let why = "the hooks of module m: run digits@1 belongs to uid 1000; uid 65534 may look at it, not act on it";
     assert_eq!(bench.refused(), [why]);
     for (serial, uid) in [(2, Some(0)), (3, None)] {
-        bench.uid = uid;
+        bench.uid = uid; // root's, or over TCP with an operator's token
         let mut end = bench.provide(serial, &hooks);
         assert!(bench.refused().is_empty());
         assert_eq!(end.heard(), ["open digits, attempt 0"]);
@@ -616,7 +631,9 @@ fn a_daemon_that_goes_on_from_the_journal_neither_repeats_nor_forgets() {
         "call 2: low, rank 0 at 0, gate, loss = NaN",
     ];
     assert_eq!(end.heard(), again, "a call waits for its memory");
-    bench.pass(1000 * MS);
+    bench.pass(MS);
+    assert_eq!(end.heard(), [""; 0], "its rank was not looked at yet");
+    bench.pass(2000 * MS);
     assert_eq!(
         end.heard(),
         ["call 3: high, rank 0 at 1, loss = inf, memory, state 1"]

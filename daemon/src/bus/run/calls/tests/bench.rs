@@ -117,6 +117,8 @@ pub(super) struct Bench {
     view: RunView,
     trainers: BTreeMap<u32, Trainer>,
     hooks: Vec<Offered>,
+    /// Whose the run is; None: its ranks come over TCP.
+    pub(super) owner: Option<u32>,
     /// Whose processes the providers are.
     pub(super) uid: Option<u32>,
     /// The provider has not come since the daemon started.
@@ -204,6 +206,7 @@ impl Bench {
             view: RunView::new(Live::default(), id()),
             trainers: BTreeMap::new(),
             hooks: Vec::new(),
+            owner: Some(1000),
             uid: Some(1000),
             silent: false,
             serial: 0,
@@ -322,7 +325,7 @@ impl Bench {
         let attach = Attach {
             serial: self.serial,
             hello,
-            uid: Some(1000),
+            uid: self.owner,
             process: Err("not seen".to_owned()),
             out,
             reply,
