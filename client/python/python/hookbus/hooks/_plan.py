@@ -88,7 +88,11 @@ def _points(kind: type[Hook]) -> list[str]:
                 f"there is no point {name}{close_to(name, list(POINTS))} A point of the trainer's own is named in "
                 f"points = ({name!r},); a method that is none begins with _"
             )
-    known = [point for point in dict.fromkeys((*POINTS, *own)) if point in own or getattr(kind, point) is not getattr(Hook, point)]
+    known = [
+        point
+        for point in dict.fromkeys((*POINTS, *own))
+        if point in own or getattr(kind, point) is not getattr(Hook, point)
+    ]
     if not known:
         raise Refused("it overrides no point, so it would never be called")
     for point in known:

@@ -42,7 +42,18 @@ class Broken(NamedTuple):
 class Slot:
     """Calls go in, answers come out; nothing that the hook raises leaves."""
 
-    __slots__ = ("_broken", "_desired", "_file", "_hook", "_keeps", "_memory", "_methods", "_not_finite", "_run", "_sent")
+    __slots__ = (
+        "_broken",
+        "_desired",
+        "_file",
+        "_hook",
+        "_keeps",
+        "_memory",
+        "_methods",
+        "_not_finite",
+        "_run",
+        "_sent",
+    )
 
     def __init__(self, made: Made, run: Run, state: str | None, file: str | None) -> None:
         self._run = run
