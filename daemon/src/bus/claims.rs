@@ -37,6 +37,7 @@ impl Claimed {
         match (self, other) {
             // It takes back the hook's own words only.
             (Self::Want(Want::Lr { hold, .. }), _) if *hold == release => false,
+            (_, Self::Want(Want::Lr { group: None, hold })) if *hold == release => false,
             (Self::Want(Want::Lr { group, .. }), Self::Want(Want::Lr { group: of, .. })) => {
                 group.is_none() || of.is_none() || group == of
             }
@@ -68,9 +69,13 @@ pub(super) struct Claim {
     pub(super) id: String,
     /// Counts the events of the run: what was said to a later one has a higher number. Positions alone do not tell: a
     /// validation's are above those of the epoch that follows.
-    #[serde(default)]
     pub(super) no: u64,
+    /// Whose event. Ranks do not keep step, and what one sends late is older than its number.
+    pub(super) rank: u32,
 }
+
+/// Where something is said: a position, and whether in an evaluation, whose iterations are counted beside the training's.
+pub(super) type At = (Position, bool);
 
 /// What becomes of a decision.
 #[derive(Debug, PartialEq)]
@@ -93,20 +98,27 @@ struct Words {
 /// The words of one attempt, at the positions that have not passed for everybody.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    at: BTreeMap<Position, Words>,
+    at: BTreeMap<At, Words>,
     revision: u64,
 }
 
 impl Claims {
     /// Rules on a decision.
-    pub(super) fn claim(&mut self, at: Position, claim: Claim) -> Ruling {
+    pub(super) fn claim(&mut self, at: At, claim: Claim) -> Ruling {
         let elsewhere = self.at.iter().filter(|(other, _)| **other != at);
+        let is_later = |other: &At, later: &Claim| {
+            if later.rank == claim.rank {
+                later.no > claim.no
+            } else {
+                other.0 > at.0
+            }
+        };
         let later = elsewhere
-            .flat_map(|(_, words)| &words.standing)
-            .find(|later| {
-                later.no > claim.no && later.by != claim.by && later.what.covers(&claim.what)
+            .flat_map(|(other, words)| words.standing.iter().map(move |claim| (other, claim)))
+            .find(|(other, later)| {
+                later.by != claim.by && later.what.covers(&claim.what) && is_later(other, later)
             })
-            .map(|later| later.by.clone());
+            .map(|(_, later)| later.by.clone());
         let here = self.at.entry(at).or_default();
         let said = |old: &Claim| old.by == claim.by && old.what == claim.what;
         if here.standing.iter().chain(&here.overruled).any(said) {
@@ -136,16 +148,13 @@ impl Claims {
         Ruling::Stands(over)
     }
 
-    /// Nobody decides there any more.
-    pub(super) fn forget(&mut self, before: Position) {
-        if self
-            .at
-            .first_key_value()
-            .is_some_and(|(at, _)| *at < before)
-        {
-            self.at = self.at.split_off(&before);
-            self.revision += 1;
-        }
+    /// Nobody decides before this position any more, and what is still to be said is not older than the event `open`.
+    pub(super) fn forget(&mut self, before: Position, open: u64) {
+        let many = self.at.len();
+        self.at.retain(|(at, _), words| {
+            *at >= before || words.standing.iter().any(|claim| claim.no > open)
+        });
+        self.revision += u64::from(self.at.len() < many);
     }
 
     /// The highest number of an event that something was said to.
@@ -171,7 +180,7 @@ impl Claims {
 
     /// As another daemon wrote it down.
     pub(super) fn restored(kept: &serde_json::Value) -> Self {
-        let each: Vec<(Position, Words)> = Deserialize::deserialize(kept).unwrap_or_default();
+        let each: Vec<(At, Words)> = Deserialize::deserialize(kept).unwrap_or_default();
         Self {
             at: each.into_iter().collect(),
             revision: 0,
@@ -184,11 +193,12 @@ mod tests {
     use super::*;
     use crate::domain::Size;
 
-    fn at(iter: u64) -> Position {
-        Position {
+    fn at(iter: u64) -> At {
+        let position = Position {
             iter,
             ..Position::default()
-        }
+        };
+        (position, false)
     }
 
     fn lr(group: Option<u32>, value: f64) -> Claimed {
@@ -225,6 +235,7 @@ mod tests {
             what,
             id: format!("{by}/{iter}"),
             no,
+            rank: 0,
         };
         match claims.claim(at(iter), claim) {
             Ruling::Stands(over) if over.is_empty() => "stands".to_owned(),
@@ -295,8 +306,47 @@ mod tests {
             hold: Hold::Release,
         });
         let mut claims = Claims::default();
-        assert_eq!(rule_no(&mut claims, 9, c, release, 9), "stands");
+        assert_eq!(rule_no(&mut claims, 9, c, release.clone(), 9), "stands");
         assert_eq!(rule_no(&mut claims, 8, a, lr(None, 0.1), 8), "stands");
+        assert_eq!(rule_no(&mut claims, 12, c, lr(None, 0.5), 12), "stands");
+        assert_eq!(
+            rule_no(&mut claims, 11, a, release, 11),
+            "stands",
+            "its own words"
+        );
+    }
+
+    #[test]
+    fn ranks_do_not_keep_step_and_an_evaluation_counts_beside_the_training() {
+        let mut claims = Claims::default();
+        let mut says = |iter: u64, evaluates, by: &str, place, value, no, rank| {
+            let claim = Claim {
+                by: by.to_owned(),
+                place,
+                what: lr(None, value),
+                id: format!("{by}/{no}"),
+                no,
+                rank,
+            };
+            claims.claim((at(iter).0, evaluates), claim)
+        };
+        let (a, b) = (("a", (10, 1)), ("b", (50, 2)));
+        assert_eq!(
+            says(250, false, a.0, a.1, 0.01, 500, 0),
+            Ruling::Stands(Vec::new())
+        );
+        // Rank 1 was away, and sends its iterations late.
+        let late = says(120, false, b.0, b.1, 0.1, 504, 1);
+        assert_eq!(late, Ruling::Overruled("a".to_owned()));
+        assert_eq!(
+            says(300, true, a.0, a.1, 0.2, 600, 0),
+            Ruling::Stands(Vec::new())
+        );
+        assert_eq!(
+            says(300, false, b.0, b.1, 0.3, 601, 0),
+            Ruling::Stands(Vec::new()),
+            "the training's iteration comes after the validation's of the same number"
+        );
     }
 
     #[test]
@@ -305,8 +355,11 @@ mod tests {
         for iter in 0..5 {
             rule(&mut claims, iter, "a", (1, 1), size(32));
         }
-        claims.forget(at(3));
-        let left: Vec<_> = claims.at.keys().map(|at| at.iter).collect();
+        claims.forget(at(3).0, 1);
+        let left: Vec<_> = claims.at.keys().map(|(at, _)| at.iter).collect();
+        assert_eq!(left, [2, 3, 4], "an answer to the event 1 may still come");
+        claims.forget(at(3).0, 9);
+        let left: Vec<_> = claims.at.keys().map(|(at, _)| at.iter).collect();
         assert_eq!(left, [3, 4]);
         for iter in 0..2 * MOST as u64 {
             rule(&mut claims, iter, "a", (1, 1), size(64));
@@ -316,7 +369,7 @@ mod tests {
             rule(&mut claims, 2 * MOST as u64 - 1, "a", (1, 1), size(64)),
             "again"
         );
-        claims.forget(at(u64::MAX));
+        claims.forget(at(u64::MAX).0, u64::MAX);
         assert_eq!(claims.kept(), serde_json::Value::Null);
     }
 }

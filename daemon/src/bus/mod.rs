@@ -136,6 +136,7 @@ async fn task(
             }
             () = changed(&mut known) => {
                 look_at_providers(&mut run, &mut known);
+                run.complete_calls(&view, Instant::now().into_std());
                 force = true;
             }
             () = keeping.changed() => {

@@ -129,7 +129,7 @@ impl Remote {
 
     /// Whether a gate may wait for it.
     pub(in crate::bus) fn answers_gates(&self) -> bool {
-        self.away.is_none() && !self.hung && self.incomplete.is_none() && self.has_room()
+        self.away.is_none() && !self.hung && self.has_room()
     }
 
     /// One more call. `gate`: until when a gate waits; one that does not wait for it has gone on already.
@@ -168,12 +168,19 @@ impl Remote {
         if !is_known && now.saturating_duration_since(since) < UNSAMPLED {
             return false;
         }
-        self.incomplete = None;
+        self.complete_now(view, now);
+        true
+    }
+
+    /// The same, whatever is known.
+    pub(in crate::bus) fn complete_now(&mut self, view: &dyn View, now: Instant) {
+        let Some(Incomplete { last, .. }) = self.incomplete.take() else {
+            return;
+        };
         let calls = self.calls.iter_mut().map(|waiting| &mut waiting.call);
         for call in calls.filter(|call| call.id <= last) {
             call.memory = view.numbers(call.rank, now);
         }
-        true
     }
 
     /// It went out.
@@ -192,6 +199,11 @@ impl Remote {
     /// Calls that wait.
     pub(in crate::bus) fn waiting(&self) -> usize {
         self.calls.len()
+    }
+
+    /// The lowest id of a call that waits.
+    pub(in crate::bus) fn first_call(&self) -> Option<u64> {
+        self.calls.front().map(|waiting| waiting.call.id)
     }
 
     /// The earliest position of a call that waits.

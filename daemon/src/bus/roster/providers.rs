@@ -196,6 +196,11 @@ impl Roster {
         self.remotes().filter_map(Remote::earliest).min()
     }
 
+    /// The lowest id of a call that waits.
+    pub(in crate::bus) fn first_call(&self) -> Option<u64> {
+        self.remotes().filter_map(Remote::first_call).min()
+    }
+
     /// How many calls wait for their answers.
     pub(in crate::bus) fn waiting(&self) -> usize {
         self.remotes().map(Remote::waiting).sum()

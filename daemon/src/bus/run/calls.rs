@@ -38,6 +38,10 @@ impl Run {
             let Some(remote) = member.remote() else {
                 continue;
             };
+            if due.gate.is_some() {
+                // The training does not wait until its rank is looked at.
+                remote.complete_now(view, now);
+            }
             let has_room = remote.has_room();
             let limit = due.gate.map(|limit| {
                 let asked = asked.map_or(limit, |gate| gate.deadline);
@@ -199,7 +203,7 @@ impl Run {
 
     /// Gives the calls of a daemon before this one what it did not write down, so that they can be made.
     pub(in crate::bus) fn complete_calls(&mut self, view: &dyn View, now: Instant) {
-        if self.roster.complete_calls(view, now) {
+        if !self.archived && self.roster.complete_calls(view, now) {
             self.pump_all(now);
         }
     }
@@ -285,14 +289,16 @@ impl Run {
     }
 
     /// Nobody decides at a position any more that every rank has passed, and every call, and who decides `here` now.
-    pub(super) fn forget_claims(&mut self, here: Position) {
+    pub(super) fn forget_claims(&mut self, here: &Whence<'_>) {
         let live = self
             .members
             .values()
             .filter(|member| member.ended.is_none());
         let ranks = live.map(|member| member.position);
-        let before = ranks.chain(self.roster.earliest_call()).chain([here]).min();
-        self.claims.forget(before.unwrap_or(here));
+        let before = ranks.chain(self.roster.earliest_call()).chain([here.at]);
+        let open = self.roster.first_call().into_iter().chain([here.no]);
+        let (before, open) = (before.min().unwrap_or(here.at), open.min());
+        self.claims.forget(before, open.unwrap_or(here.no));
     }
 }
 

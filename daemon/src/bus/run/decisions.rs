@@ -184,9 +184,13 @@ impl Run {
             what,
             id: taken.id.clone(),
             no: taken.from.no,
+            rank: taken.from.rank.0,
         };
-        self.forget_claims(taken.from.at);
-        match self.claims.claim(taken.from.at, claim) {
+        let evaluates = ["_val", "_test"]
+            .iter()
+            .any(|loop_| taken.from.point.contains(loop_));
+        self.forget_claims(taken.from);
+        match self.claims.claim((taken.from.at, evaluates), claim) {
             Ruling::Again => None,
             Ruling::Overruled(by) => {
                 self.roster.count(&taken.by, |counts| counts.overruled += 1);

@@ -184,6 +184,7 @@ impl Run {
         };
         let rank = hello.rank;
         self.archived = false;
+        let asked_before = self.roster.generation();
         let owner = self.uid.or(uid);
         if self.members.is_empty() || owner != self.uid {
             self.uid = owner;
@@ -191,7 +192,6 @@ impl Run {
         }
         self.world_size = self.world_size.max(hello.world_size).max(rank.0 + 1);
         self.write_attempt(now);
-        let asked_before = self.roster.generation();
         let refused = self.ask(&hello);
         let asks_new = self.roster.generation() != asked_before;
         self.write_attached(&hello, process.as_ref().ok().copied(), verdict, now);

@@ -283,10 +283,12 @@ impl Run {
     }
 
     fn pump_at(&mut self, at: usize, now: Instant) {
-        if self.check_owner(self.providers.each[at].uid).is_err() {
-            return;
-        }
+        let foreign = self.check_owner(self.providers.each[at].uid).is_err();
+        let number = self.providers.number;
         let peer = &mut self.providers.each[at];
+        if foreign && std::mem::take(&mut peer.opened) {
+            peer.closes.extend(number);
+        }
         let Ok(link) = peer.link.clone() else {
             return;
         };
@@ -297,7 +299,7 @@ impl Run {
             }
             peer.closes.remove(0);
         }
-        if self.members.is_empty() || self.archived || self.providers.closed {
+        if foreign || self.members.is_empty() || self.archived || self.providers.closed {
             return;
         }
         if peer.hooks.as_ref().is_none_or(|hooks| hooks.is_empty()) && !peer.opened {

@@ -317,6 +317,29 @@ fn what_is_set_farther_on_holds_and_so_does_the_higher_priority_where_the_traine
 }
 
 #[test]
+fn an_answer_to_a_validation_does_not_come_after_what_the_next_epoch_was_told() {
+    let mut bench = Bench::new(&[]);
+    let hooks = [
+        offered("slow", 10, Policy::Act, observe()),
+        offered("quick", 70, Policy::Act, observe()),
+    ];
+    let _end = bench.provide(1, &hooks);
+    bench.attach(0);
+    // A validation's last iteration may be above the training's next ones.
+    for iter in [9, 3, 10] {
+        bench.event(0, iter, 0.5, None);
+    }
+    bench.answer(1, 4, Ok(vec![lr(0.3)]), None);
+    assert_eq!(bench.trainer(0).len(), 1);
+    for id in [2, 3, 5, 6] {
+        bench.answer(1, id, Ok(Vec::new()), None);
+    }
+    bench.answer(1, 1, Ok(vec![lr(0.1)]), None);
+    assert_eq!(bench.trainer(0), [""; 0], "it is older than the word of 3");
+    assert_eq!(bench.hook("slow"), "3 calls, 1 decisions, 1 overruled");
+}
+
+#[test]
 fn the_death_of_a_process_is_the_failure_of_the_hook_that_it_was_at() {
     let mut bench = Bench::new(&[]);
     let hooks = [
