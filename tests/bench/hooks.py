@@ -16,6 +16,7 @@ import hookbus
 
 FLOOD = 300_000  # events a second
 LASTS_S = 3.0
+ROUNDS = 9
 NO_RECORD = "[record]\nenabled = false\n"
 RULE = """
 [[hooks]]
@@ -47,24 +48,40 @@ def rows() -> None:
         provided = (
             f'[providers]\npython = "{sys.executable}"\n[[hooks]]\ntype = "Counts"\nmodule = "{module}"\n{NO_RECORD}'
         )
-        with (
-            Daemon(RULE + NO_RECORD) as built_in,
-            Daemon(provided) as other,
-            hookbus.attach("built-in", address=built_in.address) as one,
-            hookbus.attach("provided", address=other.address) as two,
-        ):
+        pairs = [emits(provided) for _ in range(ROUNDS)]
+        pairs.sort(key=lambda pair: pair[0] / pair[1])
+        a, b = pairs[ROUNDS // 2]
+        text = f"{a:.0f} / {b:.0f} ns, of {ROUNDS} rounds"
+        row("emit, a hook in Python / a rule in the daemon", text, a / b, 1.1)
+        least, most = (one / other for one, other in (pairs[0], pairs[-1]))
+        info("  the least and the most of the rounds", f"{least:.2f} x, {most:.2f} x")
+        with Daemon(provided) as daemon, hookbus.attach("provided", address=daemon.address) as bus:
+            flood(daemon, bus)
 
-            def settled() -> None:
-                settle(one)
-                settle(two)
-                time.sleep(0.05)  # what waits for the provider: a flood of the block before is none of the next one's
 
-            theirs, ours = (loops(bus.event)["2"] for bus in (one, two))
-            a, b = compare((ours, 20_000), (theirs, 20_000), between=settled)
-            row("emit, a hook in Python / a rule in the daemon", f"{a:.0f} / {b:.0f} ns", a / b, 1.1)
-            no_drops(one)
-            no_drops(two)
-            flood(other, two)
+def emits(provided: str) -> list[float]:
+    """Nanoseconds of an emit that a hook in Python sees, and of one that a rule does.
+
+    Which cores the daemons and the clients' threads come to lie on is chance, and stays so for as long as they live: each
+    round has new ones.
+    """
+    with (
+        Daemon(RULE + NO_RECORD) as built_in,
+        Daemon(provided) as other,
+        hookbus.attach("built-in", address=built_in.address) as one,
+        hookbus.attach("provided", address=other.address) as two,
+    ):
+
+        def settled() -> None:
+            settle(one)
+            settle(two)
+            time.sleep(0.05)  # what waits for the provider: a flood of the block before is none of the next one's
+
+        theirs, ours = (loops(bus.event)["2"] for bus in (one, two))
+        found = compare((ours, 20_000), (theirs, 20_000), between=settled)
+        no_drops(one)
+        no_drops(two)
+        return found
 
 
 def flood(daemon: Daemon, bus: hookbus.Bus) -> None:
