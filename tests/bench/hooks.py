@@ -62,8 +62,8 @@ def rows() -> None:
 def emits(provided: str) -> list[float]:
     """Nanoseconds of an emit that a hook in Python sees, and of one that a rule does.
 
-    Which cores the daemons and the clients' threads come to lie on is chance, and stays so as long as they live: each round
-    has new ones.
+    Which cores the daemons and the clients' threads come to lie on is chance, and stays so as long as they live: each
+    round has new ones.
     """
     with (
         Daemon(RULE + NO_RECORD) as built_in,
