@@ -79,8 +79,8 @@ const LANGUAGE: &str = "\
 
 One expression for `when`, which is true or false, and one call for each action. Numbers are floats: `iter / 100` has a
 fraction, and comparisons are exact (NaN is neither above nor below anything, infinity is above every number). The
-operators are `+ - * / % **` (`%` has the sign of its left side), `< <= > >= == !=`, `&& || !` and brackets; `+` also joins texts and numbers: `'loss is ' +
-loss`. Texts stand in single or double quotes on one line; a quote in one is `\\'`. There are no statements, loops, files,
+operators are `+ - * / % **` (`%` has the sign of its left side), `< <= > >= == !=`, `&& || !` and brackets; `+` also
+joins texts and numbers: `'loss is ' + loss`. Texts stand in single or double quotes on one line; a quote in one is `\\'`. There are no statements, loops, files,
 or functions of one's own. A text has at most 4,096 characters, and at most 64 brackets, operators and calls in each other
 or in a row. Everything that is wrong is said where the daemon starts, and by `hookbusd --check-config`, with the key and
 the column.
