@@ -125,9 +125,9 @@ impl Claims {
             return Ruling::Again;
         }
         self.revision += 1;
-        let passed = *self.at.first_key_value().map_or(&at, |(first, _)| first);
-        if self.at.len() > MOST && passed != at {
-            self.at.pop_first();
+        if self.at.len() > MOST {
+            let oldest = self.at.keys().find(|other| **other != at).copied();
+            oldest.map(|oldest| self.at.remove(&oldest));
         }
         let here = self.at.entry(at).or_default();
         let field = claim.what.field();
@@ -369,6 +369,10 @@ mod tests {
             rule(&mut claims, 2 * MOST as u64 - 1, "a", (1, 1), size(64)),
             "again"
         );
+        for iter in (0..MOST as u64).rev() {
+            rule(&mut claims, iter, "a", (1, 1), size(96));
+            assert!(claims.at.len() <= MOST, "whatever the order");
+        }
         claims.forget(at(u64::MAX).0, u64::MAX);
         assert_eq!(claims.kept(), serde_json::Value::Null);
     }
