@@ -245,3 +245,25 @@ impl Said {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_process_that_prints_without_end_so_much_is_logged_and_the_rest_is_counted() {
+        let start = Instant::now();
+        let last = Arc::<Mutex<String>>::default();
+        let mut said = Said::new("my_hooks".to_owned(), Some(Arc::clone(&last)));
+        said.since = start;
+        for n in 0..LINES_A_SECOND + 50 {
+            said.say(format!("line {n}\n").as_bytes(), start);
+        }
+        assert_eq!((said.lines, said.left_out), (LINES_A_SECOND, 50));
+        assert_eq!(*last.lock().expect("nobody panicked"), "line 149");
+        said.say(b"  \n", start);
+        assert_eq!(said.left_out, 50, "an empty line is none");
+        said.say(b"later", start + Duration::from_secs(1));
+        assert_eq!((said.lines, said.left_out), (1, 0));
+    }
+}
