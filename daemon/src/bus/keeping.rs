@@ -110,7 +110,7 @@ impl Keeping {
         if hangs != self.hangs {
             self.hangs = hangs;
             if let Some(journal) = self.journal.as_mut().filter(|_| hangs) {
-                journal.release();
+                journal.release_once();
             }
             self.report(run, now);
         }

@@ -131,6 +131,7 @@ impl Journals {
             ticket: 0,
             ended: false,
             held: Backlog::new(0),
+            released: false,
             queued,
             waiting,
         };
@@ -163,6 +164,8 @@ pub struct Journal {
     ended: bool,
     /// What the thread is not to be handed now.
     held: Backlog,
+    /// What was held was handed on all the same, since too much waits.
+    released: bool,
     /// What the thread has not taken yet, in bytes.
     queued: Arc<AtomicUsize>,
     /// And what it has taken, and is not committed.
@@ -176,6 +179,7 @@ impl Journal {
         self.ticket += 1;
         self.held.push(self.ticket, changes);
         if !self.is_full() {
+            self.released = false;
             self.release();
         }
         self.ticket
@@ -200,8 +204,15 @@ impl Journal {
         self.held.rows()
     }
 
-    /// Hands the thread what was held back while too much waited for it: what is held from now on goes.
-    pub fn release(&mut self) {
+    /// The disk is seen to hang. What was held back until then is handed on, since what is held from now on goes: once, until
+    /// less waits again, so that a disk that hangs now and then has no more and more before it.
+    pub fn release_once(&mut self) {
+        if !std::mem::replace(&mut self.released, true) {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
         if self.held.is_empty() {
             return;
         }
@@ -445,11 +456,9 @@ impl Kept {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_that_comes_back_waits_until_its_file_is_closed() {
-        let directory = tempfile::tempdir().expect("there is room");
+    fn start(directory: &std::path::Path) -> (Journals, Hand, RunId) {
         let settings = Settings {
-            directory: directory.path().to_owned(),
+            directory: directory.to_owned(),
             node: "n".to_owned(),
             most_age: Duration::MAX,
             most_disk_bytes: u64::MAX,
@@ -459,11 +468,18 @@ mod tests {
             at: Instant::now(),
             unix: Duration::from_secs(1_800_000_000),
         };
-        let (journals, mut hand) = Hand::start(settings, clock);
+        let (journals, hand) = Hand::start(settings, clock);
         let run = RunId {
             name: "digits".into(),
             launch: "1".into(),
         };
+        (journals, hand, run)
+    }
+
+    #[test]
+    fn a_run_that_comes_back_waits_until_its_file_is_closed() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let (journals, mut hand, run) = start(directory.path());
         drop(journals.open(&run));
         let opening = std::thread::spawn({
             let journals = journals.clone();
@@ -484,29 +500,14 @@ mod tests {
         use crate::store::journal::{HookKept, Kind};
         const LARGE: usize = 1 << 20;
         let directory = tempfile::tempdir().expect("there is room");
-        let settings = Settings {
-            directory: directory.path().to_owned(),
-            node: "n".to_owned(),
-            most_age: Duration::MAX,
-            most_disk_bytes: u64::MAX,
-            most_bytes: 16 << 20,
-        };
-        let clock = Clock {
-            at: Instant::now(),
-            unix: Duration::from_secs(1_800_000_000),
-        };
-        let (journals, mut hand) = Hand::start(settings, clock);
-        let run = RunId {
-            name: "digits".into(),
-            launch: "1".into(),
-        };
+        let (journals, mut hand, run) = start(directory.path());
         let (mut journal, ..) = journals.open(&run);
         hand.work();
         for calls in 1..=1000 {
             let kept = HookKept::large("Own", calls, LARGE);
             let change = Change {
                 attempt: 0,
-                at: clock.at,
+                at: Instant::now(),
                 kind: Kind::Hook(Box::new(kept)),
             };
             journal.append(vec![change]);
@@ -514,6 +515,12 @@ mod tests {
             assert!(bytes < BEHIND + 3 * LARGE, "{bytes} bytes after {calls}");
         }
         assert!(journal.is_full() && !journal.holds());
+        // A disk that hangs now and then is handed more once, and not each time.
+        journal.release_once();
+        assert!(journal.held.is_empty());
+        journal.append(Vec::new());
+        journal.release_once();
+        assert!(!journal.held.is_empty());
         hand.work();
         assert!(journal.holds(), "it can go now");
         let last = journal.append(Vec::new());
